@@ -1,0 +1,1 @@
+"""gradbase: deep-learning workloads as queries over the data system that already holds the data."""

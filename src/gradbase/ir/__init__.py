@@ -1,0 +1,1 @@
+"""The node language: one interned DAG for relations, scalars, tensors and learning."""

@@ -1,0 +1,84 @@
+"""What the optimiser and the frontend may know, as values and protocols.
+
+Catalog, statistics, capabilities and calibration arrive through these, so that no package needs to
+import the one that found them out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gradbase.ir.learning import Model
+from gradbase.ir.types import Schema, SqlType
+
+
+@dataclass(frozen=True)
+class ColumnStatistics:
+    """Estimates for one column. `distinct` of values, `null_fraction` in [0, 1]; None: unknown."""
+
+    distinct: int | None = None
+    null_fraction: float = 0.0
+    minimum: object = None
+    maximum: object = None
+
+
+@dataclass(frozen=True)
+class TableStatistics:
+    """Estimates for one table."""
+
+    rows: int
+    columns: Mapping[str, ColumnStatistics] = field(default_factory=dict)
+
+
+class Statistics(Protocol):
+    """Where estimates come from (an engine, or fixed values in a test)."""
+
+    def table(self, table: str) -> TableStatistics | None:
+        """Estimates for the table of that SQL name, None where unknown."""
+        ...
+
+    def query_rows(self, sql: str) -> int | None:
+        """Estimated rows of a query, None where unknown."""
+        ...
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What an engine can do.
+
+    `representations` for `Predict`; `operators` are class names it can compile; `functions` whether
+    Python functions can be registered in it.
+    """
+
+    engine: str
+    operators: frozenset[str]
+    representations: tuple[str, ...]
+    functions: bool
+    unsupported: Mapping[str, str] = field(default_factory=dict)
+    """Operator -> reason and way out."""
+
+
+class Models(Protocol):
+    """Trained models by name."""
+
+    def model(self, name: str, version: int | None = None, trial: int | None = None) -> Model:
+        """The model; BindError with near matches where there is none. Default: newest, best."""
+        ...
+
+    def names(self) -> tuple[str, ...]:
+        """All model names, sorted."""
+        ...
+
+
+class Relations(Protocol):
+    """Schemas, answered by an engine without running anything."""
+
+    def schema(self, sql: str, parameters: Mapping[str, object] | None = None) -> Schema:
+        """Schema of a query."""
+        ...
+
+    def types(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[tuple[str, SqlType]]:
+        """Column names (not necessarily distinct) and types of a query."""
+        ...

@@ -1,0 +1,283 @@
+"""Learning operators.  `Fit` and `Search` stand only at the root of a plan."""
+
+from __future__ import annotations
+
+import functools
+
+from gradbase.errors import BindError, near
+from gradbase.ir.node import Node, node, walk
+from gradbase.ir.relational import Relation
+from gradbase.ir.scalar import Scalar
+from gradbase.ir.tensor import Param, Tensor, ToTable
+from gradbase.ir.types import FLOAT64, INT64, Field, Schema, SqlType
+
+# -- a trained model ---------------------------------------------------------------------------
+
+
+@node
+class Feature(Node):
+    """A column that a model reads: its name and the type it was trained on."""
+
+    name: str
+    of: SqlType
+
+
+@node
+class Model(Node):
+    """A version (and trial) of a model: its features and its outputs as programs.
+
+    `task` is ``binary``, ``multiclass``, ``regression`` or ``raw``; `label` is '' for ``raw``.
+    """
+
+    name: str
+    version: int
+    trial: int
+    task: str
+    label: str
+    features: tuple[Feature, ...]
+    outputs: tuple[ToTable, ...]
+
+    def output(self, method: str) -> ToTable:
+        """The output `method` (see `ToTable`); BindError where the model has none."""
+        for output in self.outputs:
+            if output.method == method:
+                return output
+        methods = [o.method for o in self.outputs]
+        raise BindError(
+            f"model `{self.name}` ({self.task}) has no output `{method}`; it has "
+            f"{', '.join(methods)}",
+            hint=near(method, methods),
+        )
+
+    @property
+    def address(self) -> str:
+        """``name@version#trial``."""
+        return f"{self.name}@{self.version}#{self.trial}"
+
+    @functools.cached_property
+    def flops(self) -> float:
+        """FLOPs per row of everything below the outputs (shared parts once)."""
+        return sum(n.flops for n in walk(self) if isinstance(n, Tensor))
+
+    @functools.cached_property
+    def param_bytes(self) -> int:
+        return sum(n.size_bytes for n in walk(self) if isinstance(n, Param))
+
+    @functools.cached_property
+    def widest(self) -> int:
+        """Elements per row of the widest intermediate result."""
+        widths = (abs(n.shape[-1]) for n in walk(self) if isinstance(n, Tensor) and n.shape)
+        return max(widths, default=1)
+
+
+@node
+class Predict(Relation):
+    """`child` plus one column per requested output of a model.
+
+    `features[i]` is the child's column for the model's i-th feature; `methods[k]` becomes column
+    `names[k]`. `representation` ('' until chosen: ``dl``, ``udf``) and `batch_rows` (0 until chosen)
+    say how it runs.  SQL: ``SELECT *, PREDICT(model, features…) AS names[0] … FROM child``.
+    """
+
+    child: Relation
+    model: Model
+    features: tuple[str, ...]
+    methods: tuple[str, ...]
+    names: tuple[str, ...]
+    representation: str = ""
+    batch_rows: int = 0
+
+    def __post_init__(self) -> None:
+        assert len(self.features) == len(self.model.features)
+        assert len(self.methods) == len(self.names) > 0
+        for name in self.features:
+            self.child.schema.type_of(name)
+
+    @functools.cached_property
+    def schema(self) -> Schema:  # type: ignore[override]
+        added = (
+            Field(n, self.model.output(m).type)
+            for n, m in zip(self.names, self.methods, strict=True)
+        )
+        return Schema((*self.child.schema.fields, *added))
+
+
+@node
+class Evaluate(Relation):
+    """Metrics of `model` on `child`: one row, one column per metric of its task.
+
+    `child` holds the columns `features` and the label column `label`; rows whose label is NULL are
+    left out.  SQL: ``ML.EVALUATE(MODEL m, (child), STRUCT(threshold))``.
+    """
+
+    row_independent = False
+    child: Relation
+    model: Model
+    features: tuple[str, ...]
+    label: str
+    threshold: float = 0.5
+    representation: str = ""
+    batch_rows: int = 0
+
+    @functools.cached_property
+    def schema(self) -> Schema:  # type: ignore[override]
+        return Schema(tuple(Field(n, FLOAT64) for n in METRICS[self.model.task]))
+
+
+METRICS = {
+    "binary": ("precision", "recall", "accuracy", "f1_score", "log_loss", "roc_auc"),
+    "multiclass": ("precision", "recall", "accuracy", "f1_score", "log_loss", "roc_auc"),
+    "regression": (
+        "mean_absolute_error",
+        "mean_squared_error",
+        "mean_squared_log_error",
+        "median_absolute_error",
+        "r2_score",
+        "explained_variance",
+    ),
+}
+"""Metrics by task, in BigQuery ML's order."""
+
+MINIMISED = frozenset(
+    ("log_loss", "loss", "mean_absolute_error", "mean_squared_error", "mean_squared_log_error",
+     "median_absolute_error")
+)  # fmt: skip
+"""Metrics of which less is better."""
+
+
+# -- training ----------------------------------------------------------------------------------
+
+
+class Network(Node):
+    """What is trained, before the data's widths are known."""
+
+
+@node
+class Mlp(Network):
+    """Fully connected layers with `activation` and dropout between; () is a linear model."""
+
+    hidden_units: tuple[int, ...]
+    activation: str = "relu"
+    dropout: float = 0.0
+
+
+@node
+class PythonNetwork(Network):
+    """A ``torch.nn.Module`` made by a user's function of the configuration.
+
+    `reference` is ``module:function`` or the key of a function given from Python; `configuration`
+    is JSON with sorted keys; `code_hash` is BLAKE3 of the function's source.
+    """
+
+    reference: str
+    configuration: str
+    code_hash: str = ""
+
+
+@node
+class Optimizer(Node):
+    """`name` in sgd, adam, adamw, rmsprop, adagrad, with torch's defaults; `l2_reg` = weight_decay."""
+
+    name: str
+    learn_rate: float
+    l2_reg: float = 0.0
+    momentum: float = 0.0
+
+
+@node
+class Split(Node):
+    """How rows are divided: method ``random``, ``seq``, ``custom`` or ``none`` and its fractions."""
+
+    method: str
+    eval_fraction: float
+    test_fraction: float
+    column: str = ""
+
+
+@node
+class Dataset(Node):
+    """The rows of a training query and everything that decides how they are dealt out.
+
+    `features` and `label` are columns of `relation`; `row_key` () means content identity; `shards`
+    0 means by rows (rows // 8192, between 1 and 8). `task` as in `Model`.
+    """
+
+    relation: Relation
+    features: tuple[str, ...]
+    label: str
+    task: str
+    split: Split
+    row_key: tuple[str, ...]
+    shards: int
+    seed: int
+
+
+@node
+class Fit(Node):
+    """One trial: `network` trained on `data`. Its result depends on these fields alone."""
+
+    data: Dataset
+    trial: int
+    network: Network
+    optimizer: Optimizer
+    batch_size: int
+    epochs: int
+    early_stop: bool
+    min_rel_progress: float
+    auto_class_weights: bool
+    seed: int
+
+
+@node
+class FusedFit(Node):
+    """Fits of equal shape that train as one stack (`tolerance`)."""
+
+    fits: tuple[Fit, ...]
+
+
+@node
+class Search(Relation):
+    """Many fits over one dataset; the best by `metric` becomes model `name`.
+
+    `trials` holds every fit once, alone or inside a `FusedFit`. `workers` (0 until chosen) is how
+    many groups train at once, `threads` (0 until chosen) the torch threads of each, never from load.
+    Schema: one summary row.
+    """
+
+    row_independent = False
+    name: str
+    trials: tuple[Fit | FusedFit, ...]
+    metric: str
+    procedure: str
+    workers: int = 0
+    threads: int = 0
+
+    @property
+    def fits(self) -> tuple[Fit, ...]:
+        """All fits in order of their trial number."""
+        flat: list[Fit] = []
+        for t in self.trials:
+            flat.extend(t.fits if isinstance(t, FusedFit) else (t,))
+        return tuple(sorted(flat, key=lambda f: f.trial))
+
+    @functools.cached_property
+    def schema(self) -> Schema:  # type: ignore[override]
+        return SUMMARY
+
+
+SUMMARY = Schema.of(
+    model=SqlType("text"),
+    version=INT64,
+    trials=INT64,
+    failed=INT64,
+    best_trial=INT64,
+    metric=SqlType("text"),
+    value=FLOAT64,
+    seconds=FLOAT64,
+)
+"""What CREATE MODEL returns."""
+
+
+def outputs_of(scalars: tuple[Scalar, ...]) -> tuple[str, ...]:
+    """Distinct model outputs asked for, in order of first use."""
+    return tuple(dict.fromkeys(c.output for s in scalars for c in s.predictions))
