@@ -60,6 +60,43 @@ class Capabilities:
     """Operator -> reason and way out."""
 
 
+EXACTNESS = ("bitwise", "tolerance", "approximate")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What ``SET gradbase.<name>`` changes.
+
+    Parameters
+    ----------
+    exactness : str
+        The loosest exactness that a plan may use.
+    optimizer : bool
+        Off: no optional rule runs; the plain plan is used.
+    disabled_rules : frozenset of str
+        Rules that must not run.
+    representation : str
+        Forces ``dl`` or ``udf`` for every prediction; '' lets cost choose.
+    batch_rows : int
+        Forces the batch of every prediction; 0 lets cost choose.
+    threads : int
+        Threads the broker may hand out; 0: all cores.
+    memory_limit_bytes : int
+        Bytes the broker may hand out; 0: 80 % of the machine.
+    progress : bool
+        Whether long statements draw progress.
+    """
+
+    exactness: str = "tolerance"
+    optimizer: bool = True
+    disabled_rules: frozenset[str] = frozenset()
+    representation: str = ""
+    batch_rows: int = 0
+    threads: int = 0
+    memory_limit_bytes: int = 0
+    progress: bool = True
+
+
 class Models(Protocol):
     """Trained models by name."""
 
@@ -69,6 +106,13 @@ class Models(Protocol):
 
     def names(self) -> tuple[str, ...]:
         """All model names, sorted."""
+        ...
+
+    def info(self, function: str, name: str) -> str:
+        """SQL of the query over the catalog that answers ``ML.<function>(MODEL name)``.
+
+        `function` is ``TRIAL_INFO``, ``TRAINING_INFO`` or ``EVALUATE`` (stored metrics).
+        """
         ...
 
 

@@ -1,0 +1,146 @@
+"""One object hands out threads and bytes; nothing over-commits."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gradbase.errors import ResourceError
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Threads and bytes granted to `owner` for `purpose` since `since` (``time.time()``)."""
+
+    id: int
+    owner: str
+    purpose: str
+    threads: int
+    size_bytes: int
+    since: float
+
+
+class Broker:
+    """Grants leases out of a fixed number of threads and bytes, first come first served.
+
+    Parameters
+    ----------
+    threads : int
+    memory_bytes : int, bytes
+    """
+
+    def __init__(self, threads: int, memory_bytes: int) -> None:
+        self.threads, self.memory_bytes = threads, memory_bytes
+        self._granted: dict[int, Lease] = {}
+        self._queue: list[int] = []
+        self._ids = itertools.count(1)
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def lease(
+        self,
+        owner: str,
+        purpose: str,
+        *,
+        threads: int = 0,
+        size_bytes: int = 0,
+        timeout_s: float | None = None,
+    ) -> Iterator[Lease]:
+        """Wait for the grant, give it back on exit.
+
+        Raises
+        ------
+        ResourceError
+            More is asked for than the broker will ever have, or `timeout_s` seconds have passed.
+        """
+        granted = self.acquire(
+            owner, purpose, threads=threads, size_bytes=size_bytes, timeout_s=timeout_s
+        )
+        try:
+            yield granted
+        finally:
+            self.release(granted)
+
+    def acquire(
+        self,
+        owner: str,
+        purpose: str,
+        *,
+        threads: int = 0,
+        size_bytes: int = 0,
+        timeout_s: float | None = None,
+    ) -> Lease:
+        """As `lease`, for a caller that calls `release` itself."""
+        with self._changed:
+            self._refuse_impossible(purpose, threads, size_bytes)
+            ticket = next(self._ids)
+            self._queue.append(ticket)
+            try:
+                self._wait(ticket, threads, size_bytes, timeout_s, purpose)
+                granted = Lease(ticket, owner, purpose, threads, size_bytes, time.time())
+                self._granted[ticket] = granted
+            finally:
+                self._queue.remove(ticket)
+                self._changed.notify_all()
+            return granted
+
+    def release(self, lease: Lease) -> None:
+        """Give back; a lease already given back is ignored."""
+        with self._changed:
+            self._granted.pop(lease.id, None)
+            self._changed.notify_all()
+
+    def leases(self) -> list[Lease]:
+        """What is granted now, oldest first."""
+        with self._changed:
+            return sorted(self._granted.values(), key=lambda lease: lease.id)
+
+    def free(self) -> tuple[int, int]:
+        """(threads, bytes) not granted now."""
+        with self._changed:
+            return self._free()
+
+    def resize(self, threads: int, memory_bytes: int) -> None:
+        """Change the totals; leases above a lowered total run out on their own."""
+        with self._changed:
+            self.threads, self.memory_bytes = threads, memory_bytes
+            self._changed.notify_all()
+
+    def _free(self) -> tuple[int, int]:
+        granted = self._granted.values()
+        return (
+            self.threads - sum(g.threads for g in granted),
+            self.memory_bytes - sum(g.size_bytes for g in granted),
+        )
+
+    def _refuse_impossible(self, purpose: str, threads: int, size_bytes: int) -> None:
+        if threads > self.threads:
+            raise ResourceError(
+                f"{purpose} asked for {threads} threads, {self.threads} may be used",
+                hint="SET gradbase.threads to a larger number",
+            )
+        if size_bytes > self.memory_bytes:
+            raise ResourceError(
+                f"{purpose} asked for {size_bytes:,} bytes, {self.memory_bytes:,} may be used",
+                hint="SET gradbase.memory_limit to a larger size",
+            )
+
+    def _wait(
+        self, ticket: int, threads: int, size_bytes: int, timeout_s: float | None, purpose: str
+    ) -> None:
+        def ready() -> bool:
+            free_threads, free_bytes = self._free()
+            # Strictly in order of arrival, so that a large request is not starved by small ones.
+            return self._queue[0] == ticket and threads <= free_threads and size_bytes <= free_bytes
+
+        if not self._changed.wait_for(ready, timeout_s):
+            free_threads, free_bytes = self._free()
+            raise ResourceError(
+                f"{purpose} waited {timeout_s:g} s for {threads} threads and {size_bytes:,} bytes; "
+                f"{free_threads} threads and {free_bytes:,} bytes are free",
+                hint="wait for running statements (SELECT * FROM gradbase.leases) or raise the limit",
+            )
