@@ -72,7 +72,7 @@ class ParseError(GradbaseError, ValueError):
 
 
 class BindError(GradbaseError, LookupError):
-    """A model, table, column, option or type named in a statement does not exist or does not fit."""
+    """A name, option or type in a statement does not exist or does not fit."""
 
 
 class ShapeError(GradbaseError, ValueError):
@@ -115,7 +115,7 @@ class InternalError(GradbaseError, AssertionError):
     """A bug in gradbase."""
 
 
-class OptimizerBug(InternalError):
+class OptimizerBug(InternalError):  # noqa: N818
     """A rule broke its contract; the message names the rule and shows the plan before and after."""
 
 

@@ -123,6 +123,8 @@ class Relations(Protocol):
         """Schema of a query."""
         ...
 
-    def types(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[tuple[str, SqlType]]:
+    def types(
+        self, sql: str, parameters: Mapping[str, object] | None = None
+    ) -> list[tuple[str, SqlType]]:
         """Column names (not necessarily distinct) and types of a query."""
         ...

@@ -75,8 +75,8 @@ class Predict(Relation):
     """`child` plus one column per requested output of a model.
 
     `features[i]` is the child's column for the model's i-th feature; `methods[k]` becomes column
-    `names[k]`. `representation` ('' until chosen: ``dl``, ``udf``) and `batch_rows` (0 until chosen)
-    say how it runs.  SQL: ``SELECT *, PREDICT(model, features…) AS names[0] … FROM child``.
+    `names[k]`. `representation` ('' until chosen: ``dl``, ``udf``) and `batch_rows` (0 until
+    chosen) say how it runs.  SQL: ``SELECT *, PREDICT(model, features…) AS names[0] … FROM child``.
     """
 
     child: Relation
@@ -176,7 +176,7 @@ class PythonNetwork(Network):
 
 @node
 class Optimizer(Node):
-    """`name` in sgd, adam, adamw, rmsprop, adagrad, with torch's defaults; `l2_reg` = weight_decay."""
+    """`name` in sgd, adam, adamw, rmsprop, adagrad, torch's defaults; `l2_reg` is weight_decay."""
 
     name: str
     learn_rate: float
@@ -186,7 +186,10 @@ class Optimizer(Node):
 
 @node
 class Split(Node):
-    """How rows are divided: method ``random``, ``seq``, ``custom`` or ``none`` and its fractions."""
+    """How rows are divided.
+
+    `method` is ``auto`` (by rows), ``random``, ``seq``, ``custom`` or ``none``.
+    """
 
     method: str
     eval_fraction: float
@@ -240,7 +243,8 @@ class Search(Relation):
     """Many fits over one dataset; the best by `metric` becomes model `name`.
 
     `trials` holds every fit once, alone or inside a `FusedFit`. `workers` (0 until chosen) is how
-    many groups train at once, `threads` (0 until chosen) the torch threads of each, never from load.
+    many groups train at once, `threads` (0 until chosen) the torch threads of each, never from
+    load.
     Schema: one summary row.
     """
 

@@ -185,7 +185,7 @@ class Aggregate(Relation):
 
 @node
 class Sort(Relation):
-    """SQL: ``ORDER BY keys[i] orders[i]``; an order is ``asc|desc`` + ``nulls first|nulls last``."""
+    """SQL: ``ORDER BY keys[i] orders[i]``; an order is ``asc|desc nulls first|last``."""
 
     row_independent = False
     child: Relation

@@ -161,7 +161,7 @@ class IsNull(Scalar):
 class SqlScalar(Scalar):
     """The user's own expression text, with our expressions in its gaps.
 
-    SQL: ``parts[0] args[0] parts[1] args[1] … parts[n]``.  `of` is what the engine says its type is.
+    SQL: ``parts[0] args[0] parts[1] … parts[n]``.  `of` is what the engine says its type is.
     """
 
     parts: tuple[str, ...]

@@ -1,7 +1,7 @@
 """Tensor operators: a network is a DAG of these, from `ToTensor` leaves to `ToTable` roots.
 
-Shapes are tuples; the first dimension of anything that depends on rows is `BATCH`. Constants of more
-than 16 elements are `Param`s, named by the hash of their bytes, so plans print without weights.
+Shapes are tuples; the first dimension of anything that depends on rows is `BATCH`. Constants of
+more than 16 elements are `Param`s, named by the hash of their bytes, so plans print without weights.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ class Const(Tensor):
 
     def __post_init__(self) -> None:
         if len(self.values) != elements(self.dims) or len(self.values) > 16:
-            raise ShapeError(f"Const of shape {self.dims} has {len(self.values)} values, at most 16")
+            raise ShapeError(f"Const {self.dims} has {len(self.values)} values, at most 16")
 
     @property
     def shape(self) -> Shape:
@@ -251,7 +251,8 @@ class MatMul(Tensor):
 
     @property
     def shape(self) -> Shape:
-        return (*broadcast(self.a.shape[:-2], self.b.shape[:-2]), self.a.shape[-2], self.b.shape[-1])
+        leading = broadcast(self.a.shape[:-2], self.b.shape[:-2])
+        return (*leading, self.a.shape[-2], self.b.shape[-1])
 
     @property
     def dtype(self) -> str:
@@ -275,7 +276,7 @@ class Unary(Tensor):
 
     def __post_init__(self) -> None:
         if self.op not in UNARY:
-            raise ShapeError(f"`{self.op}` is no elementwise function; there are {', '.join(UNARY)}")
+            raise ShapeError(f"`{self.op}` is no function; there are {', '.join(UNARY)}")
 
     @property
     def shape(self) -> Shape:
@@ -304,7 +305,7 @@ class Binary(Tensor):
 
     def __post_init__(self) -> None:
         if self.op not in BINARY:
-            raise ShapeError(f"`{self.op}` is no elementwise operator; there are {', '.join(BINARY)}")
+            raise ShapeError(f"`{self.op}` is no operator; there are {', '.join(BINARY)}")
         broadcast(self.a.shape, self.b.shape)
 
     @property
@@ -485,7 +486,7 @@ def broadcast(a: Shape, b: Shape) -> Shape:
     longest = max(len(a), len(b))
     left = (1,) * (longest - len(a)) + a
     right = (1,) * (longest - len(b)) + b
-    if any(x != y and x != 1 and y != 1 for x, y in zip(left, right, strict=True)):
+    if any(x != y and 1 not in (x, y) for x, y in zip(left, right, strict=True)):
         raise ShapeError(f"shapes {list(a)} and {list(b)} do not broadcast")
     return tuple(y if x == 1 else x for x, y in zip(left, right, strict=True))
 

@@ -128,9 +128,8 @@ def struct_of(**fields: SqlType) -> SqlType:
 
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
-RESERVED = frozenset(
-    "and or not is null true false as desc asc nulls first last sql predict reads model from".split()
-)
+_WORDS = "and as asc desc false first from is last model not null nulls or predict reads sql true"
+RESERVED = frozenset(_WORDS.split())
 
 
 def quote(name: str) -> str:

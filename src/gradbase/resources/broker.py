@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 
 from gradbase.errors import ResourceError
@@ -49,7 +49,7 @@ class Broker:
         threads: int = 0,
         size_bytes: int = 0,
         timeout_s: float | None = None,
-    ) -> Iterator[Lease]:
+    ) -> Generator[Lease]:
         """Wait for the grant, give it back on exit.
 
         Raises
@@ -140,7 +140,7 @@ class Broker:
         if not self._changed.wait_for(ready, timeout_s):
             free_threads, free_bytes = self._free()
             raise ResourceError(
-                f"{purpose} waited {timeout_s:g} s for {threads} threads and {size_bytes:,} bytes; "
-                f"{free_threads} threads and {free_bytes:,} bytes are free",
-                hint="wait for running statements (SELECT * FROM gradbase.leases) or raise the limit",
+                f"{purpose} waited {timeout_s:g} s for {threads} threads and {size_bytes:,} "
+                f"bytes; {free_threads} threads and {free_bytes:,} bytes are free",
+                hint="wait for running statements (gradbase.leases has them) or raise the limit",
             )

@@ -1,4 +1,7 @@
-"""Constants of the machine, as values.  `runtime.calibrate` measures them; the optimiser reads them."""
+"""Constants of the machine, as values.
+
+`runtime.calibrate` measures them; the optimiser reads them.
+"""
 
 from __future__ import annotations
 
