@@ -1,1 +1,53 @@
-"""gradbase: deep-learning workloads as queries over the data system that already holds the data."""
+"""gradbase: deep-learning workloads as queries over the data system that already holds the data.
+
+>>> import gradbase as gb
+>>> gb.connect().sql("SELECT 40 + 2 AS answer").fetchall()
+[(42,)]
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from gradbase import errors
+
+if TYPE_CHECKING:
+    from gradbase.frontend.space import choice, loguniform, randint, uniform
+    from gradbase.selection.api import mlp, search
+    from gradbase.session import Session, connect
+
+__version__ = "0.1.0"
+__all__ = [
+    "Session",
+    "choice",
+    "connect",
+    "errors",
+    "loguniform",
+    "mlp",
+    "randint",
+    "search",
+    "uniform",
+]
+
+_HOMES = {
+    "Session": "gradbase.session",
+    "connect": "gradbase.session",
+    "choice": "gradbase.frontend.space",
+    "loguniform": "gradbase.frontend.space",
+    "randint": "gradbase.frontend.space",
+    "uniform": "gradbase.frontend.space",
+    "mlp": "gradbase.selection.api",
+    "search": "gradbase.selection.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load what is asked for on first use, so that importing gradbase stays quick."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gradbase' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,7 +1,7 @@
 """Tensor operators: a network is a DAG of these, from `ToTensor` leaves to `ToTable` roots.
 
 Shapes are tuples; the first dimension of anything that depends on rows is `BATCH`. Constants of
-more than 16 elements are `Param`s, named by the hash of their bytes, so plans print without weights.
+more than 16 elements are `Param`s, named by the hash of their bytes: plans print without weights.
 """
 
 from __future__ import annotations

@@ -1,0 +1,119 @@
+"""The command line: ``gradbase sql | demo | models | doctor | fsck``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gradbase.errors import GradbaseError
+
+app = typer.Typer(
+    help="Deep-learning workloads as queries over the data system that holds the data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Database = Annotated[
+    str,
+    typer.Option(
+        "--database", "-d", envvar="GRADBASE_DATABASE", help="A DuckDB file, or :memory:."
+    ),
+]
+
+
+@app.callback()
+def configure(
+    log: Annotated[str, typer.Option(help="Level of the log on standard error.")] = "warning",
+) -> None:
+    """Set the log level before any command."""
+    logging.basicConfig(level=log.upper(), format="%(asctime)s %(name)s %(levelname)s %(message)s")
+
+
+@app.command()
+def sql(
+    file: Annotated[Path | None, typer.Argument(help="A file of statements; - for stdin.")] = None,
+    command: Annotated[str | None, typer.Option("-c", help="Statements to run.")] = None,
+    database: Database = ":memory:",
+    python_module: Annotated[
+        list[str] | None, typer.Option(help="A module whose functions models may use.")
+    ] = None,
+    rows: Annotated[int, typer.Option(help="Rows to print of each result.")] = 40,
+) -> None:
+    """Run SQL, from -c or a file, and print each result."""
+    if (command is None) == (file is None):
+        raise typer.BadParameter("give statements with -c, or a file, not both")
+    text = command or (sys.stdin.read() if str(file) == "-" else Path(str(file)).read_text("utf-8"))
+    from gradbase.session import connect
+
+    with connect(database, python_modules=python_module or ()) as session:
+        for result in session.script(text):
+            print(result.text(rows))
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where database and picture go.")] = Path(
+        "demo-output"
+    ),
+) -> None:
+    """Train 32 networks on a real data set with one statement and use the best in SQL."""
+    from gradbase.session import connect, demo
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with connect(str(folder / "demo.duckdb")) as session:
+        demo.run(session, folder, print)
+
+
+@app.command()
+def models(database: Database = ":memory:") -> None:
+    """List the models of a database."""
+    from gradbase.session import connect
+
+    with connect(database, read_only=_exists(database)) as session:
+        print(session.sql("SHOW MODELS").text(1000))
+
+
+@app.command()
+def doctor(
+    recalibrate: Annotated[bool, typer.Option(help="Measure the machine again.")] = False,
+) -> None:
+    """Versions, cores, memory, engines and the measured speed of this machine."""
+    from gradbase.session.doctor import examine
+
+    for name, value in examine(recalibrate=recalibrate):
+        print(f"{name:24} {value}")
+
+
+@app.command()
+def fsck(
+    database: Database = ":memory:",
+    repair: Annotated[bool, typer.Option(help="Remove what is broken or unnamed.")] = False,
+) -> None:
+    """Verify catalog and blobs; exit 1 where something is wrong."""
+    from gradbase.session import connect
+
+    with connect(database, read_only=not repair and _exists(database)) as session:
+        report = session.fsck(repair=repair)
+        print(report)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def _exists(database: str) -> bool:
+    return database != ":memory:" and Path(database).exists()
+
+
+def main() -> None:
+    """Entry point: errors are printed without a traceback, exit status 1; Ctrl-C gives 130."""
+    try:
+        app()
+    except GradbaseError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,197 @@
+"""What a statement returns: rows, as Arrow, a data frame, tuples or text."""
+
+from __future__ import annotations
+
+import html
+import io
+import threading
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pyarrow as pa
+
+from gradbase.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+
+SHOWN_ROWS = 20
+
+
+class Stream(Protocol):
+    """Rows on their way: an Arrow schema and batches."""
+
+    @property
+    def schema(self) -> pa.Schema: ...
+
+    def __iter__(self) -> Any: ...
+
+
+Open = Callable[[], AbstractContextManager[Stream]]
+
+
+class Result:
+    """Rows of one statement, computed when they are asked for.
+
+    The first of `arrow`, `df`, `pl`, `fetchall`, `fetchone` or `show` runs the statement; its rows
+    are kept, so asking again costs nothing. `batches` streams and keeps nothing.
+
+    Parameters
+    ----------
+    open_stream : callable
+        Starts the statement: a context manager giving its Arrow stream.
+    cancel : callable
+        Stops it, from any thread.
+    """
+
+    def __init__(self, open_stream: Open, cancel: Callable[[], None] = lambda: None) -> None:
+        self._open, self._cancel = open_stream, cancel
+        self._table: pa.Table | None = None
+        self._next_row = 0
+        self._lock = threading.RLock()
+
+    @classmethod
+    def of(cls, table: pa.Table) -> Result:
+        """A result that is there already."""
+
+        @contextmanager
+        def stream() -> Generator[pa.RecordBatchReader]:
+            yield table.to_reader()
+
+        made = cls(stream)
+        made._table = table
+        return made
+
+    def arrow(self) -> pa.Table:
+        """All rows as an Arrow table."""
+        with self._lock:
+            if self._table is None:
+                with self._open() as stream:
+                    self._table = pa.Table.from_batches(list(stream), schema=stream.schema)
+            return self._table
+
+    def batches(self) -> Generator[pa.RecordBatch]:
+        """The rows batch by batch, in bounded memory; stopping early stops the statement."""
+        if self._table is not None:
+            yield from self._table.to_batches()
+            return
+        with self._open() as stream:
+            yield from stream
+
+    def df(self) -> pandas.DataFrame:
+        """All rows as a pandas DataFrame."""
+        _need("pandas")
+        return self.arrow().to_pandas()
+
+    def pl(self) -> polars.DataFrame:
+        """All rows as a Polars DataFrame."""
+        polars = _need("polars")
+        return polars.from_arrow(self.arrow())
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """All rows as tuples of Python values."""
+        return rows_of(self.arrow())
+
+    def fetchone(self) -> tuple[Any, ...] | None:
+        """The next row as a tuple, None after the last."""
+        table = self.arrow()
+        with self._lock:
+            if self._next_row >= table.num_rows:
+                return None
+            row = table.slice(self._next_row, 1)
+            self._next_row += 1
+        return tuple(c[0].as_py() for c in row.columns)
+
+    def show(self, limit: int = SHOWN_ROWS) -> None:
+        """Print the first `limit` rows, aligned."""
+        print(self.text(limit))  # noqa: T201
+
+    def text(self, limit: int = SHOWN_ROWS, width: int | None = None) -> str:
+        """The first `limit` rows as an aligned table; a single text column is printed as it is."""
+        table = self.arrow()
+        if table.column_names == ["plan"]:
+            return "\n".join(table.column(0).to_pylist())
+        return render(table, limit, width)
+
+    @property
+    def columns(self) -> list[str]:
+        """Column names."""
+        return self.arrow().column_names
+
+    def cancel(self) -> None:
+        """Stop the statement, from another thread; its reader gets a CancelledError."""
+        self._cancel()
+
+    def __iter__(self) -> Any:
+        return iter(self.fetchall())
+
+    def __repr__(self) -> str:
+        return self.text()
+
+    def _repr_html_(self) -> str:
+        return as_html(self.arrow())
+
+
+def _need(library: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(library)
+    except ImportError:
+        raise UnsupportedError(
+            f"{library} is not installed",
+            hint="pip install 'gradbase[frames]', or use .arrow() or .fetchall()",
+        ) from None
+
+
+def rows_of(table: pa.Table) -> list[tuple[Any, ...]]:
+    """Rows as tuples; columns may share a name."""
+    return list(zip(*(c.to_pylist() for c in table.columns), strict=True))
+
+
+def cell(value: Any) -> str:
+    """A value as a person would write it."""
+    match value:
+        case None:
+            return "NULL"
+        case float():
+            return f"{value:.6g}"
+        case dict():
+            return "{" + ", ".join(f"{k}: {cell(v)}" for k, v in value.items()) + "}"
+        case list():
+            return "[" + ", ".join(cell(v) for v in value) + "]"
+    return str(value)
+
+
+def render(table: pa.Table, limit: int = SHOWN_ROWS, width: int | None = None) -> str:
+    """An aligned text table of the first `limit` rows and a line with the number of rows."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for field in table.schema:
+        number = pa.types.is_floating(field.type) or pa.types.is_integer(field.type)
+        grid.add_column(Text(field.name), justify="right" if number else "left")
+    for row in rows_of(table.slice(0, limit)):
+        grid.add_row(*(Text(cell(v)) for v in row))
+    out = io.StringIO()
+    console = Console(file=out, width=width, highlight=False)
+    console.print(grid)
+    rows = f"{table.num_rows:,} row" + ("s" if table.num_rows != 1 else "")
+    shown = f", {limit} shown" if table.num_rows > limit else ""
+    return out.getvalue().rstrip("\n") + f"\n({rows}{shown})"
+
+
+def as_html(table: pa.Table, limit: int = SHOWN_ROWS) -> str:
+    """The first `limit` rows as an HTML table."""
+    head = "".join(f"<th>{html.escape(n)}</th>" for n in table.column_names)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell(v))}</td>" for v in row) + "</tr>"
+        for row in rows_of(table.slice(0, limit))
+    )
+    more = f"<p>{table.num_rows:,} rows, {limit} shown</p>" if table.num_rows > limit else ""
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"

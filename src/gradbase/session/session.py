@@ -1,0 +1,247 @@
+"""`connect` and `Session`: one data system, its models, and the resources they share."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import psutil
+
+from gradbase.engines import connect as connect_engine
+from gradbase.errors import ParseError, StoreError
+from gradbase.frontend.tokens import split_statements
+from gradbase.ir.facts import Settings
+from gradbase.resources.broker import Broker
+from gradbase.session.results import Result
+from gradbase.store import Store
+
+if TYPE_CHECKING:
+    from gradbase.ir.relational import Relation
+    from gradbase.resources.calibration import Calibration
+    from gradbase.runtime.context import RunContext
+    from gradbase.selection.study import Study
+    from gradbase.session.handles import ModelHandle, Table
+    from gradbase.session.planning import Plan
+    from gradbase.store.fsck import Report
+
+log = logging.getLogger("gradbase.session")
+
+MEMORY_SHARE = 0.8
+"""Part of the machine's memory that the broker hands out where no limit is set."""
+
+
+def connect(
+    url: str = ":memory:",
+    *,
+    read_only: bool = False,
+    python_modules: Sequence[str] = (),
+    threads: int = 0,
+    memory_limit_bytes: int = 0,
+    progress: bool = True,
+) -> Session:
+    """Open a database for SQL, training and prediction.
+
+    Parameters
+    ----------
+    url : str
+        A DuckDB file (made if missing) or ``:memory:``.
+    read_only : bool
+        Predict and look, change nothing; other processes may read at the same time.
+    python_modules : sequence of str
+        Modules whose functions ``model_type = 'python:module:function'`` may call.
+    threads, memory_limit_bytes : int
+        What the session may use, bytes for the second; 0: all cores, 80 % of the memory.
+    progress : bool
+        Whether training draws its progress on a terminal.
+
+    Raises
+    ------
+    StoreError
+        The file is locked by another process, or cannot be read or made.
+    """
+    engine = connect_engine(url, read_only=read_only)
+    settings = Settings(threads=threads, memory_limit_bytes=memory_limit_bytes, progress=progress)
+    try:
+        return Session(engine, settings, python_modules)
+    except BaseException:
+        engine.close()
+        raise
+
+
+class Session:
+    """A connection that can also learn. Safe to use from several threads.
+
+    Examples
+    --------
+    >>> import gradbase as gb
+    >>> with gb.connect() as db:
+    ...     db.sql("SELECT ? + 1 AS n", params=[41]).fetchall()
+    [(42,)]
+    """
+
+    def __init__(self, engine: Any, settings: Settings, python_modules: Sequence[str] = ()) -> None:
+        from gradbase.runtime.context import Metrics
+
+        self.engine = engine
+        self.store = Store.open(engine, read_only=engine.read_only)
+        self.settings = settings
+        self.broker = Broker(*limits(settings))
+        self.metrics = Metrics()
+        self.python_modules = tuple(python_modules)
+        self.last_plan: Plan | None = None
+        self._running: set[threading.Event] = set()
+        self._calibration: Calibration | None = None
+        self._closed = False
+
+    # -- SQL ---------------------------------------------------------------------------------------
+
+    def sql(self, text: str, params: Sequence[Any] | Mapping[str, Any] | None = None) -> Result:
+        """Run SQL; of several statements all but the last are run to their end first.
+
+        Queries are lazy: they run when the result's rows are asked for. Everything else runs now.
+
+        Parameters
+        ----------
+        text : str
+            One or more statements. Those without our words reach the engine untouched.
+        params : sequence or mapping, optional
+            Values for ``?``, ``$1`` or ``$name``.
+        """
+        statements = split_statements(text)
+        if not statements:
+            raise ParseError("there is no statement", hint="SELECT 1")
+        for statement in statements[:-1]:
+            self._run(statement, params).arrow()
+        return self._run(statements[-1], params)
+
+    def script(self, text: str) -> Iterator[Result]:
+        """Run several statements one after the other and give each result."""
+        for statement in split_statements(text):
+            yield self._run(statement, None)
+
+    def explain(
+        self,
+        text: str,
+        params: Sequence[Any] | Mapping[str, Any] | None = None,
+        *,
+        verbose: bool = False,
+        analyze: bool = False,
+    ) -> str:
+        """The plan of a statement as text; `analyze` runs it and adds what was measured."""
+        from gradbase.session.statements import explain
+
+        return explain(self, text, params, verbose=verbose, analyze=analyze)
+
+    def _run(self, statement: str, params: Any) -> Result:
+        from gradbase.session.statements import run
+
+        self._check_open()
+        return run(self, statement, params)
+
+    # -- tables and models -------------------------------------------------------------------------
+
+    def table(self, name_or_query: str) -> Table:
+        """A table or view by name, or a query, as something to fit, predict or look at."""
+        from gradbase.session.handles import Table
+
+        return Table.named(self, name_or_query)
+
+    def model(self, name: str, version: int | None = None, trial: int | None = None) -> ModelHandle:
+        """A trained model, by default its newest version and best trial."""
+        from gradbase.session.handles import ModelHandle
+
+        return ModelHandle(self, self.store.model(name, version, trial))
+
+    def study(self, name: str) -> Study:
+        """The search that made the newest version of a model."""
+        from gradbase.selection.study import Study
+
+        return Study(self.store, name, self.model)
+
+    def register(self, name: str, rows: Any) -> None:
+        """Make an Arrow table, pandas or Polars DataFrame a view of this session."""
+        self.engine.register(name, rows)
+
+    def unregister(self, name: str) -> None:
+        """Forget a view made by `register`."""
+        self.engine.unregister(name)
+
+    # -- operation ---------------------------------------------------------------------------------
+
+    @property
+    def calibration(self) -> Calibration:
+        """Speeds of this machine, measured once per host."""
+        if self._calibration is None:
+            from gradbase.runtime.calibrate import load_or_calibrate
+
+            self._calibration = load_or_calibrate()
+        return self._calibration
+
+    def context(self, parameters: Mapping[str, Any] | None = None) -> RunContext:
+        """What running a plan needs, with a fresh switch for cancelling it."""
+        from gradbase.runtime.context import RunContext
+
+        return RunContext(
+            engine=self.engine,
+            blobs=self.store.blobs,
+            broker=self.broker,
+            calibration=self.calibration,
+            settings=self.settings,
+            parameters=dict(parameters or {}),
+            cancelled=threading.Event(),
+            metrics=self.metrics,
+        )
+
+    def change_settings(self, **changes: Any) -> None:
+        """Change settings by name; see `Settings`."""
+        self.settings = dataclasses.replace(self.settings, **changes)
+        self.broker.resize(*limits(self.settings))
+
+    def cancel(self) -> None:
+        """Stop everything this session is running, from any thread."""
+        for event in list(self._running):
+            event.set()
+        self.engine.interrupt()
+
+    def running(self, event: threading.Event) -> Callable[[], None]:
+        """Let `cancel` reach a statement; returns what to call at its end."""
+        self._running.add(event)
+        return lambda: self._running.discard(event)
+
+    def fsck(self, *, repair: bool = False) -> Report:
+        """Verify catalog and blobs, and with `repair` mend what can be mended."""
+        return self.store.fsck(repair=repair)
+
+    def close(self) -> None:
+        """Stop what runs, give everything back. Closing twice is allowed."""
+        if self._closed:
+            return
+        self._closed = True
+        self.cancel()
+        self.store.close()
+        self.engine.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError("the session is closed", hint="connect again")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def schema_of(self, relation: Relation) -> list[str]:
+        """Column names of a relation."""
+        return list(relation.schema.names)
+
+
+def limits(settings: Settings) -> tuple[int, int]:
+    """(threads, bytes) that the broker may hand out."""
+    threads = settings.threads or len(os.sched_getaffinity(0))
+    size_bytes = settings.memory_limit_bytes or int(psutil.virtual_memory().total * MEMORY_SHARE)
+    return threads, size_bytes
