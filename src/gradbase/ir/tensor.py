@@ -26,8 +26,8 @@ PARTS = ("value", "epoch_s", "year", "month", "day", "weekday", "hour", "minute"
 
 
 def elements(shape: Shape) -> int:
-    """Number of elements per row (the batch dimension counts 1)."""
-    return math.prod(1 if n == BATCH else n for n in shape)
+    """Number of elements per row (the batch dimension counts 1; a size -k, k batches, counts k)."""
+    return math.prod(abs(n) for n in shape)
 
 
 class Tensor(Node):
@@ -430,10 +430,11 @@ class Reshape(Tensor):
 
 @node
 class TorchOp(Tensor):
-    """An allow-listed ATen operator kept by name, e.g. ``conv2d.default``.
+    """An ATen operator kept by name, e.g. ``convolution.default``; `gradbase.ir.aten` lists them.
 
-    `arguments` is JSON: positional arguments in order; ``{"$": i}`` stands for ``inputs[i]``, and
-    ``{"B": null}`` for the batch size. `output` picks one of several results.
+    `arguments` is JSON: positional arguments in order; ``{"$": i}`` stands for ``inputs_[i]``, and
+    ``{"B": k}`` for k times the batch size (the rest of the format: `gradbase.ir.aten`). `output`
+    picks one of several results. A size -k in `dims` is k times the batch size.
     """
 
     target: str
