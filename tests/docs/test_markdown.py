@@ -1,0 +1,44 @@
+"""The code in the documentation runs, in the order in which it is read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
+
+
+def blocks(page: Path) -> list[tuple[str, str, int]]:
+    """(language, code, line) of every Python and SQL block of a page."""
+    text = page.read_text()
+    found = []
+    for match in FENCE.finditer(text):
+        if match[1] in ("python", "sql"):
+            found.append((match[1], match[2], text.count("\n", 0, match.start()) + 2))
+    return found
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda p: p.name)
+def test_code_of_page_runs(page, tmp_path, monkeypatch):
+    """Python blocks share one namespace; SQL blocks run on its session `db`."""
+    monkeypatch.chdir(tmp_path)
+    names: dict = {"__name__": "documentation"}
+    for language, code, line in blocks(page):
+        if language == "python":
+            exec(compile("\n" * (line - 1) + code, str(page), "exec"), names)
+        else:
+            for result in names["db"].script(code):
+                result.text()
+    if "db" in names:
+        names["db"].close()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page):
+    """Relative links name files that exist."""
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / target).exists(), target
