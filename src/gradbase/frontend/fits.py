@@ -1,0 +1,137 @@
+"""From a TrainingSpec, a relation and sampled configurations to the nodes of the plan."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gradbase.errors import BindError, near
+from gradbase.frontend.training import CLASSIFICATION, REGRESSION, TrainingSpec, resolve_split
+from gradbase.ir.learning import Dataset, Fit, Mlp, Network, Optimizer, PythonNetwork, Split
+from gradbase.ir.relational import Relation
+from gradbase.ir.types import Schema, SqlType
+
+_TRAINER = ("optimizer", "learn_rate", "l2_reg", "momentum", "batch_size", "epochs", "seed")
+"""Hyper-parameters that are not the network's business."""
+
+
+def build_dataset(
+    spec: TrainingSpec, relation: Relation, *, rows: int | None = None, task: str | None = None
+) -> Dataset:
+    """The rows of a training query and how they are dealt out.
+
+    Features are all columns except the label, the split column and the row key.
+
+    Parameters
+    ----------
+    spec : TrainingSpec
+    relation : Relation
+        The training query.
+    rows : int, optional
+        Rows of `relation`, which AUTO_SPLIT depends on; None leaves the method as ``auto_split``.
+    task : str, optional
+        ``binary`` or ``multiclass`` once the classes are counted; else ``classification`` stands.
+
+    Raises
+    ------
+    BindError
+        The label, split or key column is not there (near matches offered), or no feature is left.
+    """
+    schema = relation.schema
+    label = find_column(schema, spec.label, "label column", "set input_label_cols")
+    key = tuple(find_column(schema, k, "row_key column") for k in spec.row_key)
+    left_out = {label, *key}
+    split = _split(spec, rows)
+    if split.column:
+        split = split.replace(column=find_column(schema, split.column, "data_split_col column"))
+        left_out.add(split.column)
+    features = tuple(n for n in schema.names if n not in left_out)
+    if not features:
+        raise BindError(
+            f"the query has no column to learn from besides {', '.join(sorted(left_out))}",
+            hint="select feature columns too",
+        )
+    found_task = task or spec.task or task_of(schema.type_of(label))
+    return Dataset(relation, features, label, found_task, split, key, spec.shards, spec.seed)
+
+
+def _split(spec: TrainingSpec, rows: int | None) -> Split:
+    if rows is not None:
+        return resolve_split(spec.split, rows, tuned=spec.tuned)
+    if spec.split.method == "auto_split":
+        return Split("auto_split", 0.0, 0.0)
+    # Any number of rows will do: only AUTO_SPLIT looks at it.
+    return resolve_split(spec.split, 1000, tuned=spec.tuned)
+
+
+def task_of(label: SqlType) -> str:
+    """What a label type asks for where nobody says: floats and decimals are regressed."""
+    return REGRESSION if label.is_float or label.kind == "decimal" else CLASSIFICATION
+
+
+def find_column(schema: Schema, name: str, what: str, hint: str | None = None) -> str:
+    """The column called `name`, exactly or else ignoring case."""
+    if name in schema:
+        return name
+    for found in schema.names:
+        if found.casefold() == name.casefold():
+            return found
+    raise BindError(
+        f"{what} `{name}` is not in the query; it has {', '.join(schema.names)}",
+        hint=near(name, schema.names) or hint,
+    )
+
+
+def build_fits(
+    spec: TrainingSpec, dataset: Dataset, configurations: Sequence[Mapping[str, object]]
+) -> tuple[Fit, ...]:
+    """One Fit per configuration, trials numbered from 1.
+
+    A configuration maps hyper-parameter names to values; what it leaves out is the spec's.
+    """
+    return tuple(_fit(spec, dataset, i, c) for i, c in enumerate(configurations, start=1))
+
+
+def _fit(spec: TrainingSpec, dataset: Dataset, trial: int, given: Mapping[str, Any]) -> Fit:
+    def value(name: str) -> Any:
+        return given.get(name, getattr(spec, name))
+
+    optimizer = Optimizer(
+        value("optimizer"), float(value("learn_rate")), float(value("l2_reg")), float(value("momentum"))
+    )
+    return Fit(
+        data=dataset,
+        trial=trial,
+        network=network_of(spec, given),
+        optimizer=optimizer,
+        batch_size=int(value("batch_size")),
+        epochs=int(value("epochs")),
+        early_stop=spec.early_stop,
+        min_rel_progress=spec.min_rel_progress,
+        auto_class_weights=spec.auto_class_weights,
+        seed=int(value("seed")),
+    )
+
+
+def network_of(spec: TrainingSpec, given: Mapping[str, Any]) -> Network:
+    """The network of one configuration.
+
+    ``hidden_units`` must be in the configuration or the spec: who knows the rows fills it in with
+    `default_hidden_units`.
+    """
+    if isinstance(spec.network, PythonNetwork):
+        own = {k: v for k, v in {**spec.extra, **given}.items() if k not in _TRAINER}
+        text = json.dumps(own, sort_keys=True, default=list)
+        return spec.network.replace(configuration=text)
+    if spec.network is not None and not isinstance(spec.network, Mlp):
+        return spec.network
+    base = spec.network or Mlp(spec.hidden_units or (), spec.activation, spec.dropout)
+    hidden = given.get("hidden_units", base.hidden_units if spec.network else spec.hidden_units)
+    if hidden is None:
+        raise BindError(
+            "hidden_units is not set", hint="set it, or let it be chosen by the number of rows"
+        )
+    hidden = (hidden,) if isinstance(hidden, int) else tuple(int(n) for n in hidden)
+    activation = given.get("activation", base.activation)
+    return Mlp(hidden, activation, float(given.get("dropout", base.dropout)))

@@ -1,0 +1,181 @@
+"""The options of CREATE MODEL as data: one row each, nothing else knows their names or ranges."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from gradbase.ir.learning import METRICS
+
+CLASSIFIERS = ("logistic_reg", "dnn_classifier")
+REGRESSORS = ("linear_reg", "dnn_regressor")
+LINEAR = ("linear_reg", "logistic_reg")
+NETWORKS = ("dnn_classifier", "dnn_regressor")
+PYTHON = "python"
+MODEL_TYPES = ("linear_reg", "logistic_reg", "dnn_classifier", "dnn_regressor")
+LATER_MODEL_TYPES = (
+    "arima_plus", "arima_plus_xreg", "autoencoder", "automl_classifier", "automl_regressor",
+    "boosted_tree_classifier", "boosted_tree_regressor", "contribution_analysis",
+    "dnn_linear_combined_classifier", "dnn_linear_combined_regressor", "kmeans",
+    "matrix_factorization", "onnx", "pca", "random_forest_classifier", "random_forest_regressor",
+    "tensorflow", "tensorflow_lite", "torch", "transform_only", "xgboost",
+)  # fmt: skip
+ACTIVATIONS = ("relu", "relu6", "elu", "selu", "gelu", "silu", "sigmoid", "tanh")
+OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "adagrad")
+PROCEDURES = ("grid", "random")
+SPLITS = ("auto_split", "random", "seq", "custom", "no_split")
+TASKS = ("classification", "regression")
+OBJECTIVES = (*METRICS["binary"], *METRICS["regression"])
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option.
+
+    Parameters
+    ----------
+    name, field : str
+        Its name in SQL, and the field of TrainingSpec that it sets.
+    kind : str
+        text, int, float, bool, names (a list of column names), layers (a list of sizes), or
+        choice (one of `values`).
+    default : object
+        As documented; TrainingSpec holds the same.
+    low, high : float
+        Allowed range of a number; `open_low`/`open_high`: the end itself is not allowed.
+    search : str
+        '' (not searched), candidates, linear or log: what HPARAM_RANGE and _CANDIDATES may do.
+    models : tuple of str
+        The model types that know the option; ``python`` stands for every ``python:`` model.
+    """
+
+    name: str
+    field: str
+    kind: str
+    default: object
+    doc: str
+    aliases: tuple[str, ...] = ()
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+    values: tuple[str, ...] = ()
+    synonyms: tuple[tuple[str, str], ...] = ()
+    refused: tuple[tuple[str, str], ...] = ()
+    search: str = ""
+    models: tuple[str, ...] = (*MODEL_TYPES, PYTHON)
+
+
+_NO_CRELU = (("crelu", "it doubles the width of every layer; use relu, elu or selu"),)
+_NO_FTRL = (("ftrl", "use adagrad, or adamw with l2_reg"),)
+_LATER_PROCEDURES = tuple(
+    (name, "grid and random are there; this one comes with a later release")
+    for name in ("asha", "hyperband", "tpe", "pbt", "successive_halving")
+)
+
+OPTIONS = (
+    Option("model_type", "model_type", "text", None, "What is trained, or 'python:module:function'."),
+    Option("input_label_cols", "label", "names", ("label",), "The column to predict.", ("labels",)),
+    Option(
+        "task", "task", "choice", "", "What a python: model does; by the label's type if left out.",
+        values=TASKS, models=(PYTHON,),
+    ),
+    Option(
+        "hidden_units", "hidden_units", "layers", None,
+        "Sizes of the hidden layers; one layer by the number of rows if left out.",
+        low=1, search="candidates", models=NETWORKS,
+    ),
+    Option(
+        "activation_fn", "activation", "choice", "relu", "Function between layers.", ("activation",),
+        values=ACTIVATIONS, refused=_NO_CRELU, search="candidates", models=NETWORKS,
+    ),
+    Option(
+        "dropout", "dropout", "float", 0.0, "Share of hidden values dropped in training.",
+        low=0.0, high=1.0, open_high=True, search="linear", models=NETWORKS,
+    ),
+    Option(
+        "optimizer", "optimizer", "choice", "adam", "The method that changes the weights.",
+        values=OPTIMIZERS, refused=_NO_FTRL, search="candidates",
+    ),
+    Option(
+        "learn_rate", "learn_rate", "float", 0.001, "Step size; a range is searched on a log scale.",
+        low=0.0, high=1.0, search="log",
+    ),
+    Option(
+        "l2_reg", "l2_reg", "float", 0.0, "Weight decay; a range is searched on a log scale.",
+        low=0.0, search="log",
+    ),
+    Option(
+        "momentum", "momentum", "float", 0.0, "Momentum of sgd and rmsprop.",
+        low=0.0, high=1.0, open_high=True, search="linear",
+    ),
+    Option(
+        "batch_size", "batch_size", "int", 32, "Rows per step.", low=1, high=65_536, search="linear",
+    ),
+    Option("max_epochs", "epochs", "int", 20, "Passes over the rows.", ("max_iterations",), low=1),
+    Option("early_stop", "early_stop", "bool", True, "Stop when the loss no longer improves."),
+    Option(
+        "min_rel_progress", "min_rel_progress", "float", 0.01,
+        "Relative improvement of the loss below which early_stop ends a trial.", low=0.0,
+    ),
+    Option(
+        "auto_class_weights", "auto_class_weights", "bool", False,
+        "Weigh classes by rows / (rows of the class * classes).", models=(*CLASSIFIERS, PYTHON),
+    ),
+    Option(
+        "data_split_method", "split.method", "choice", "auto_split",
+        "How evaluation and test rows are chosen.", values=SPLITS,
+    ),
+    Option(
+        "data_split_eval_fraction", "split.eval_fraction", "fraction", None,
+        "Share of rows for evaluation (0.2 with random and seq).", low=0.0, high=1.0, open_high=True,
+    ),
+    Option(
+        "data_split_test_fraction", "split.test_fraction", "fraction", None,
+        "Share of rows for the final report of a search.", low=0.0, high=1.0, open_high=True,
+    ),
+    Option(
+        "data_split_col", "split.column", "text", "",
+        "seq: sort by it; custom: TRUE/NULL is evaluation, or 'TRAIN', 'EVAL', 'TEST'.",
+    ),
+    Option("row_key", "row_key", "names", (), "Columns that identify a row."),
+    Option(
+        "shards", "shards", "int", 0, "Parts of the training rows; 0: rows // 8192, from 1 to 8.",
+        low=0, high=4096,
+    ),
+    Option("seed", "seed", "int", 0, "Every random choice follows from it.", low=0, search="linear"),
+    Option(
+        "hparam_tuning_algorithm", "procedure", "choice", None,
+        "grid, or random; grid if left out and nothing but lists is searched.", values=PROCEDURES,
+        synonyms=(("grid_search", "grid"), ("random_search", "random")),
+        refused=(("vizier_default", "use 'random' or 'grid'"), *_LATER_PROCEDURES),
+    ),
+    Option(
+        "hparam_tuning_objectives", "metric", "objectives", None,
+        "The metric that chooses the best trial; roc_auc or r2_score if left out.", values=OBJECTIVES,
+    ),
+    Option(
+        "num_trials", "num_trials", "int", None,
+        "Trials; a grid without it is the whole product.", low=1, high=100_000,
+    ),
+    Option(
+        "max_parallel_trials", "", "int", None,
+        "Accepted for BigQuery's sake; the plan decides how many train at once.", low=1,
+    ),
+)  # fmt: skip
+
+LATER_OPTIONS = (
+    "booster_type", "calculate_p_values", "category_encoding_method", "class_weights",
+    "enable_global_explain", "fit_intercept", "folds", "group_by", "instance_weight_col",
+    "integrated_gradients_num_steps", "kmeans_init_method", "l1_reg", "l1_reg_activation",
+    "learn_rate_strategy", "loss", "ls_init_learn_rate", "metric", "model_path", "num_clusters",
+    "optimize_strategy", "patience", "shard_order", "threads_per_unit", "warm_start",
+)  # fmt: skip
+CLOUD_OPTIONS = (
+    "kms_key_name", "model_registry", "tf_version", "vertex_ai_model_id",
+    "vertex_ai_model_version_aliases", "xgboost_version",
+)  # fmt: skip
+
+BY_NAME = {n: option for option in OPTIONS for n in (option.name, *option.aliases)}
+LINEAR_LEARN_RATE = 0.01
+"""Default step of linear models: convex, so a larger one is safe."""

@@ -1,0 +1,331 @@
+"""Checks the options of CREATE MODEL against their table and makes a TrainingSpec of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from gradbase.errors import BindError, UnsupportedError, near
+from gradbase.frontend import option_table as table
+from gradbase.frontend.cursor import Candidates, OptionValue, Range
+from gradbase.frontend.option_table import Option
+from gradbase.frontend.space import Choice, Dimension, IntUniform, LogUniform, Uniform
+from gradbase.frontend.training import (
+    CLASSIFICATION,
+    DEFAULT_METRIC,
+    REGRESSION,
+    SplitSpec,
+    TrainingSpec,
+)
+from gradbase.ir.learning import METRICS, PythonNetwork
+
+_LOG_ZERO = 1e-14
+"""What BigQuery takes for 0 as the lower end of a logarithmic range."""
+
+
+def resolve(options: Mapping[str, OptionValue], model_type: str | None = None) -> TrainingSpec:
+    """The training that `options` ask for.
+
+    Parameters
+    ----------
+    options : mapping of str to OptionValue
+        By name as written (any case).
+    model_type : str, optional
+        Used where the options hold none.
+
+    Raises
+    ------
+    BindError
+        An unknown option or one that does not fit the model type, a wrong type or value.
+    UnsupportedError
+        An option, value or model type that is known but not offered.
+
+    Examples
+    --------
+    >>> resolve({"MODEL_TYPE": OptionValue("linear_reg"), "labels": OptionValue(["y"])}).label
+    'y'
+    """
+    given = {name.lower(): value for name, value in options.items()}
+    kind = _model_type(given, model_type)
+    family = table.PYTHON if kind.startswith("python:") else kind
+    fields: dict[str, Any] = {"model_type": kind, "task": _task_of(family)}
+    if family in table.LINEAR:
+        fields.update(hidden_units=(), learn_rate=table.LINEAR_LEARN_RATE)
+    if family == table.PYTHON:
+        fields["network"] = PythonNetwork(kind.partition(":")[2], "{}")
+    space: dict[str, Dimension] = {}
+    extra: dict[str, object] = {}
+    for name, value in given.items():
+        if name == "model_type":
+            continue
+        option = table.BY_NAME.get(name)
+        if option is None and family == table.PYTHON and not _reserved(name):
+            _take_own(name, value, space, extra)
+        else:
+            _take(_known(name, option, family, value), value, fields, space)
+    _check_split(fields, given)
+    _check_metric(fields, given)
+    _choose_procedure(fields, space)
+    return _build(fields, space, extra)
+
+
+def _build(
+    fields: dict[str, Any], space: dict[str, Dimension], extra: dict[str, object]
+) -> TrainingSpec:
+    split = SplitSpec(**{k[6:]: fields.pop(k) for k in list(fields) if k.startswith("split.")})
+    return TrainingSpec(**fields, split=split, space=space, extra=extra)
+
+
+def _model_type(given: Mapping[str, OptionValue], otherwise: str | None) -> str:
+    found = given.get("model_type", OptionValue(otherwise))
+    if not isinstance(found.value, str) or not found.value:
+        raise BindError(
+            "CREATE MODEL needs the option model_type",
+            at=found.value_at,
+            hint=f"there are {', '.join(table.MODEL_TYPES)} and 'python:module:function'",
+        )
+    if found.value.lower().startswith("python:"):
+        reference = found.value[len("python:") :]
+        if not all(part for part in reference.partition(":")):
+            raise BindError(
+                f"`{found.value}` names no function",
+                at=found.value_at,
+                hint="write 'python:package.module:function'",
+            )
+        return "python:" + reference
+    kind = found.value.lower()
+    if kind in table.LATER_MODEL_TYPES:
+        raise UnsupportedError(
+            f"model_type '{kind}' is not offered yet",
+            at=found.value_at,
+            hint=f"there are {', '.join(table.MODEL_TYPES)} and 'python:module:function'",
+        )
+    if kind not in table.MODEL_TYPES:
+        raise BindError(
+            f"there is no model_type '{found.value}'; there are {', '.join(table.MODEL_TYPES)} and "
+            "'python:module:function'",
+            at=found.value_at,
+            hint=near(kind, (*table.MODEL_TYPES, *table.LATER_MODEL_TYPES)),
+        )
+    return kind
+
+
+def _task_of(family: str) -> str:
+    if family in table.CLASSIFIERS:
+        return CLASSIFICATION
+    return REGRESSION if family in table.REGRESSORS else ""
+
+
+def _reserved(name: str) -> bool:
+    return name in table.LATER_OPTIONS or name in table.CLOUD_OPTIONS
+
+
+def _known(name: str, option: Option | None, family: str, value: OptionValue) -> Option:
+    if name in table.LATER_OPTIONS:
+        raise UnsupportedError(
+            f"option `{name}` is not offered yet", at=value.name_at, hint="leave it out"
+        )
+    if name in table.CLOUD_OPTIONS:
+        raise UnsupportedError(
+            f"option `{name}` belongs to BigQuery's cloud", at=value.name_at, hint="leave it out"
+        )
+    if option is None:
+        raise BindError(
+            f"there is no option `{name}`", at=value.name_at, hint=near(name, table.BY_NAME)
+        )
+    if family not in option.models:
+        raise BindError(
+            f"option `{name}` is not one of {family} models; it is one of {', '.join(option.models)}",
+            at=value.name_at,
+            hint="leave it out or change model_type",
+        )
+    return option
+
+
+def _take(
+    option: Option, found: OptionValue, fields: dict[str, Any], space: dict[str, Dimension]
+) -> None:
+    if isinstance(found.value, Range | Candidates):
+        space[option.field] = _dimension(option, found)
+    elif option.field:
+        fields[option.field] = _checked(option, found.value, found)
+    else:
+        _checked(option, found.value, found)
+
+
+def _take_own(
+    name: str, found: OptionValue, space: dict[str, Dimension], extra: dict[str, object]
+) -> None:
+    """An option of a ``python:`` model's own configuration."""
+    match found.value:
+        case Range(low, high):
+            whole = isinstance(low, int) and isinstance(high, int)
+            space[name] = IntUniform(int(low), int(high)) if whole else Uniform(low, high)
+        case Candidates(values):
+            space[name] = Choice(values)
+        case value:
+            extra[name] = value
+
+
+def _dimension(option: Option, found: OptionValue) -> Dimension:
+    if not option.search:
+        raise BindError(f"option `{option.name}` cannot be searched over", at=found.value_at)
+    if isinstance(found.value, Candidates):
+        return Choice(tuple(_checked(option, v, found) for v in found.value.values))
+    assert isinstance(found.value, Range)
+    if option.search == "candidates":
+        raise BindError(
+            f"option `{option.name}` has no range",
+            at=found.value_at,
+            hint="list the values: HPARAM_CANDIDATES([…])",
+        )
+    low, high = _checked(option, found.value.low, found), _checked(option, found.value.high, found)
+    if option.kind == "int":
+        return IntUniform(low, high)
+    return LogUniform(low or _LOG_ZERO, high) if option.search == "log" else Uniform(low, high)
+
+
+def _checked(option: Option, value: object, found: OptionValue) -> Any:
+    """`value` as the option's kind, in its range."""
+    match option.kind:
+        case "int" | "float" | "fraction":
+            return _number(option, value, found)
+        case "bool" if isinstance(value, bool):
+            return value
+        case "text" if isinstance(value, str):
+            return value
+        case "choice" if isinstance(value, str):
+            return _one_of(option, value, found)
+        case "names":
+            return _names(option, value, found)
+        case "layers":
+            return _layers(option, value, found)
+        case "objectives":
+            listed = value if isinstance(value, list) else [value]
+            if len(listed) == 1 and isinstance(listed[0], str):
+                return _one_of(option, listed[0], found)
+            raise BindError("hparam_tuning_objectives takes one metric", at=found.value_at)
+    raise _wrong(option, value, found)
+
+
+def _wrong(option: Option, value: object, found: OptionValue) -> BindError:
+    expected = {
+        "int": "a whole number",
+        "float": "a number",
+        "fraction": "a fraction like 0.2",
+        "bool": "TRUE or FALSE",
+        "text": "a text",
+        "choice": "one of " + ", ".join(f"'{v}'" for v in option.values),
+        "names": "a list of column names",
+        "layers": "a list of layer sizes like [64, 32]",
+    }[option.kind]
+    return BindError(f"option `{option.name}` is {expected}, found {value!r}", at=found.value_at)
+
+
+def _number(option: Option, value: object, found: OptionValue) -> int | float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _wrong(option, value, found)
+    if option.kind == "int" and value != int(value):
+        raise _wrong(option, value, found)
+    if option.kind == "fraction" and value > 1:
+        raise BindError(
+            f"option `{option.name}` is a fraction of the rows, not percent: found {value:g}",
+            at=found.value_at,
+            hint=f"write {value / 100:g}",
+        )
+    below = value <= option.low if option.open_low else value < option.low
+    above = value >= option.high if option.open_high else value > option.high
+    if below or above or not math.isfinite(value):
+        raise BindError(
+            f"option `{option.name}` must be {_interval(option)}, found {value:g}", at=found.value_at
+        )
+    return int(value) if option.kind == "int" else float(value)
+
+
+def _interval(option: Option) -> str:
+    if option.high == math.inf:
+        return f"{'above' if option.open_low else 'at least'} {option.low:g}"
+    left, right = "(" if option.open_low else "[", ")" if option.open_high else "]"
+    return f"in {left}{option.low:g}, {option.high:g}{right}"
+
+
+def _one_of(option: Option, value: str, found: OptionValue) -> str:
+    word = dict(option.synonyms).get(value.lower(), value.lower())
+    refused = dict(option.refused)
+    if word in refused:
+        raise UnsupportedError(
+            f"{option.name} '{word}' is not offered", at=found.value_at, hint=refused[word]
+        )
+    if word not in option.values:
+        raise BindError(
+            f"option `{option.name}` has no value '{value}'; there are {', '.join(option.values)}",
+            at=found.value_at,
+            hint=near(word, option.values),
+        )
+    return word
+
+
+def _names(option: Option, value: object, found: OptionValue) -> str | tuple[str, ...]:
+    listed = value if isinstance(value, list) else [value]
+    if not listed or not all(isinstance(v, str) and v for v in listed):
+        raise _wrong(option, value, found)
+    if option.field == "label":
+        if len(listed) != 1:
+            raise BindError(
+                f"a model has one label column, found {len(listed)}", at=found.value_at
+            )
+        return listed[0]
+    return tuple(listed)
+
+
+def _layers(option: Option, value: object, found: OptionValue) -> tuple[int, ...]:
+    listed = [value] if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(listed, list | tuple):
+        raise _wrong(option, value, found)
+    whole = [v for v in listed if isinstance(v, int) and not isinstance(v, bool) and v >= 1]
+    if len(whole) != len(listed):
+        raise _wrong(option, value, found)
+    return tuple(whole)
+
+
+def _check_split(fields: dict[str, Any], given: Mapping[str, OptionValue]) -> None:
+    method = fields.get("split.method", "auto_split")
+    column = fields.get("split.column", "")
+    total = sum(fields.get(f"split.{p}_fraction") or 0.0 for p in ("eval", "test"))
+    if total >= 1:
+        at = given.get("data_split_test_fraction", given.get("data_split_eval_fraction"))
+        raise BindError(
+            f"evaluation and test rows take {total:g} of all rows, nothing is left to train on",
+            at=at.value_at if at else None,
+        )
+    if method in ("seq", "custom") and not column:
+        raise BindError(
+            f"data_split_method '{method}' needs data_split_col",
+            at=given["data_split_method"].value_at,
+        )
+    if column and method not in ("seq", "custom"):
+        raise BindError(
+            f"data_split_col goes with data_split_method 'seq' or 'custom', found '{method}'",
+            at=given["data_split_col"].name_at,
+        )
+
+
+def _check_metric(fields: dict[str, Any], given: Mapping[str, OptionValue]) -> None:
+    task = fields["task"]
+    if not task:
+        return
+    metric = fields.setdefault("metric", DEFAULT_METRIC[task])
+    allowed = METRICS["regression" if task == REGRESSION else "binary"]
+    if metric not in allowed:
+        raise BindError(
+            f"`{metric}` is no metric of {fields['model_type']} models; there are "
+            f"{', '.join(allowed)}",
+            at=given["hparam_tuning_objectives"].value_at,
+        )
+
+
+def _choose_procedure(fields: dict[str, Any], space: dict[str, Dimension]) -> None:
+    if "procedure" not in fields:
+        listed = all(isinstance(d, Choice) for d in space.values())
+        fields["procedure"] = "grid" if listed and "num_trials" not in fields else "random"

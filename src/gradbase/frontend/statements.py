@@ -1,0 +1,286 @@
+"""What one statement is: native, or one of ours taken apart into its clauses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gradbase.errors import BindError, ParseError, UnsupportedError, near, underline
+from gradbase.frontend.cursor import Cursor, OptionValue, read_number, read_string, read_value
+from gradbase.frontend.tokens import Token, significant
+from gradbase.frontend.words import is_ours, prediction_calls, system_tables
+from gradbase.frontend.wrapping import Wrapped, wrapped
+
+__all__ = [
+    "CreateModel",
+    "DropModel",
+    "Explain",
+    "Native",
+    "Query",
+    "SetOption",
+    "ShowModels",
+    "Statement",
+    "Wrapped",
+    "parse_statement",
+    "substitute_tables",
+]
+
+
+@dataclass(frozen=True)
+class Native:
+    """A statement that goes to the engine as it is."""
+
+    sql: str
+
+
+@dataclass(frozen=True)
+class CreateModel:
+    """``CREATE [OR REPLACE] MODEL [IF NOT EXISTS] name OPTIONS (…) AS query``.
+
+    `options` by name in lower case; `query_start` is where `query` starts in `sql`.
+    """
+
+    name: str
+    or_replace: bool
+    if_not_exists: bool
+    options: dict[str, OptionValue] = field(hash=False)
+    query: str
+    sql: str
+    query_start: int = 0
+
+
+@dataclass(frozen=True)
+class DropModel:
+    """``DROP MODEL [IF EXISTS] name``; `at` underlines the name."""
+
+    name: str
+    if_exists: bool
+    at: str | None = None
+
+
+@dataclass(frozen=True)
+class ShowModels:
+    """``SHOW MODELS``."""
+
+
+@dataclass(frozen=True)
+class SetOption:
+    """``SET gradbase.name = value``; `value` None: back to the default (RESET)."""
+
+    name: str
+    value: bool | int | float | str | None
+    at: str | None = None
+
+
+@dataclass(frozen=True)
+class Query:
+    """A statement with predictions: run `wrapped.query`, then what is around it.
+
+    `system_tables` are the tables of schema gradbase that live in the process and are read;
+    `predicts` says whether anything of ours besides those is in the text.
+    """
+
+    sql: str
+    wrapped: Wrapped
+    system_tables: tuple[str, ...] = ()
+    predicts: bool = True
+
+
+@dataclass(frozen=True)
+class Explain:
+    """``EXPLAIN [VERBOSE | ANALYZE] statement``."""
+
+    statement: CreateModel | Query
+    verbose: bool
+    analyze: bool
+
+
+Statement = Native | CreateModel | DropModel | ShowModels | SetOption | Query | Explain
+
+
+def parse_statement(sql: str) -> Statement:
+    """Take one statement apart; whatever holds none of our words is `Native`.
+
+    Raises
+    ------
+    ParseError
+        The statement is ours and its text cannot be read.
+    UnsupportedError
+        A statement of ours that is known and not offered yet.
+
+    Examples
+    --------
+    >>> parse_statement("DROP MODEL IF EXISTS churn").if_exists
+    True
+    """
+    if not is_ours(sql):
+        return Native(sql)
+    cursor = Cursor(sql)
+    match cursor.peek():
+        case "EXPLAIN":
+            return _explain(cursor)
+        case "SET" | "RESET":
+            return _set(cursor)
+    return _plain(cursor)
+
+
+def _plain(cursor: Cursor) -> CreateModel | DropModel | ShowModels | Query:
+    words = [cursor.peek(i) for i in range(4)]
+    match words:
+        case ["CREATE", "MODEL", *_] | ["CREATE", "OR", "REPLACE", "MODEL"]:
+            return _create(cursor)
+        case ["DROP", "MODEL", *_]:
+            return _drop(cursor)
+        case ["SHOW", "MODELS", *_]:
+            cursor.at += 2
+            cursor.end()
+            return ShowModels()
+        case [("ALTER" | "EXPORT" | "DESCRIBE" | "DESC") as verb, "MODEL", *_]:
+            first, second = cursor.tokens[cursor.at : cursor.at + 2]
+            raise UnsupportedError(
+                f"{verb} MODEL is not offered yet",
+                at=underline(cursor.sql, first.start, second.end),
+                hint="SELECT * FROM gradbase.models shows what is known of a model",
+            )
+    return _query(cursor.sql, cursor.tokens[cursor.at :])
+
+
+def _query(sql: str, tokens: list[Token]) -> Query:
+    start = tokens[0].start
+    if start:
+        sql, tokens = sql[start:], significant(sql[start:])
+    tables = tuple(dict.fromkeys(name for name, _, _ in system_tables(tokens)))
+    calls = prediction_calls(tokens)
+    return Query(sql, wrapped(sql, tokens, calls), tables, bool(calls))
+
+
+def _explain(cursor: Cursor) -> Explain:
+    cursor.next()
+    verbose = analyze = False
+    while cursor.peek() in ("VERBOSE", "ANALYZE", "ANALYSE"):
+        verbose |= cursor.peek() == "VERBOSE"
+        analyze |= cursor.peek() != "VERBOSE"
+        cursor.next()
+    if cursor.token is None:
+        cursor.fail("EXPLAIN needs a statement")
+    inner = _plain(cursor)
+    if not isinstance(inner, CreateModel | Query):
+        raise ParseError("EXPLAIN explains a CREATE MODEL or a query with predictions")
+    return Explain(inner, verbose, analyze)
+
+
+def _set(cursor: Cursor) -> SetOption:
+    reset = cursor.next().upper == "RESET"
+    if cursor.peek() in ("SESSION", "LOCAL", "GLOBAL"):
+        cursor.next()
+    first = cursor.next()
+    cursor.expect(".", "`.`")
+    name = cursor.identifier("the name of a setting")
+    at = underline(cursor.sql, first.start, name.end)
+    if reset:
+        cursor.end()
+        return SetOption(name.name.lower(), None, at)
+    if not (cursor.accept("=") or cursor.accept("TO")):
+        cursor.fail("expected `=`")
+    value = _setting(cursor)
+    cursor.end()
+    return SetOption(name.name.lower(), value, at)
+
+
+def _setting(cursor: Cursor) -> bool | int | float | str | None:
+    token = cursor.next()
+    match token.upper or token.kind:
+        case "TRUE" | "ON":
+            return True
+        case "FALSE" | "OFF":
+            return False
+        case "DEFAULT" | "NULL":
+            return None
+        case "number":
+            return read_number(token.text)
+        case "string":
+            return read_string(token.text)
+    if token.is_name:
+        return token.name
+    cursor.at -= 1
+    cursor.fail("expected a value")
+
+
+def _drop(cursor: Cursor) -> DropModel:
+    cursor.at += 2
+    if_exists = cursor.accept("IF", "EXISTS")
+    name = cursor.identifier("a model name")
+    cursor.end()
+    return DropModel(name.name, if_exists, underline(cursor.sql, name.start, name.end))
+
+
+def _create(cursor: Cursor) -> CreateModel:
+    cursor.next()
+    or_replace = cursor.accept("OR", "REPLACE")
+    cursor.expect("MODEL", "MODEL")
+    if_not_exists = cursor.accept("IF", "NOT", "EXISTS")
+    if or_replace and if_not_exists:
+        cursor.at -= 1
+        cursor.fail("OR REPLACE and IF NOT EXISTS do not go together")
+    name = cursor.identifier("a model name")
+    if cursor.peek() in (".", "@"):
+        cursor.fail("a model name has one part and no version here")
+    _refuse_clauses(cursor)
+    if cursor.peek() != "OPTIONS":
+        cursor.fail("expected OPTIONS (…)", hint=near(cursor.peek(), ("OPTIONS", "TRANSFORM")))
+    cursor.next()
+    options = _options(cursor)
+    cursor.expect("AS", "AS and the training query")
+    if cursor.token is None:
+        cursor.fail("the training query is missing")
+    first = cursor.token
+    if first.text == "(" and cursor.peek(2) == "AS" and cursor.peek(3) == "(":
+        raise UnsupportedError(
+            "several training queries are not offered", at=underline(cursor.sql, first.start, first.end)
+        )
+    query = cursor.sql[first.start : cursor.tokens[-1].end]
+    return CreateModel(
+        name.name, or_replace, if_not_exists, options, query, cursor.sql, first.start
+    )
+
+
+def _refuse_clauses(cursor: Cursor) -> None:
+    for word in ("TRANSFORM", "INPUT", "REMOTE"):
+        if cursor.peek() == word:
+            token = cursor.next()
+            raise UnsupportedError(
+                f"{word} of CREATE MODEL is not offered yet",
+                at=underline(cursor.sql, token.start, token.end),
+                hint="compute the columns in the query" if word == "TRANSFORM" else None,
+            )
+
+
+def _options(cursor: Cursor) -> dict[str, OptionValue]:
+    cursor.expect("(", "`(`")
+    options: dict[str, OptionValue] = {}
+    while not cursor.accept(")"):
+        if options:
+            cursor.expect(",", "`,` or `)`")
+            if cursor.accept(")"):
+                break
+        name = cursor.identifier("the name of an option")
+        cursor.expect("=", "`=`")
+        start = cursor.at
+        value = read_value(cursor)
+        at = underline(cursor.sql, cursor.tokens[start].start, cursor.tokens[cursor.at - 1].end)
+        name_at = underline(cursor.sql, name.start, name.end)
+        key = name.name.lower()
+        if key in options:
+            raise BindError(f"option `{key}` is given twice", at=name_at)
+        options[key] = OptionValue(value, name_at, at)
+    return options
+
+
+def substitute_tables(sql: str, views: dict[str, str]) -> str:
+    """`sql` with each ``gradbase.<name>`` of `views` replaced by the SQL name given there."""
+    pieces: list[str] = []
+    at = 0
+    for name, start, end in system_tables(significant(sql)):
+        if name in views:
+            pieces += [sql[at:start], views[name]]
+            at = end
+    return "".join(pieces) + sql[at:]

@@ -1,0 +1,137 @@
+"""Words of a SQL text, with their spans.
+
+Knows what DuckDB and PostgreSQL know: strings, ``E''`` strings, dollar quotes, quoted identifiers,
+line comments, nested block comments, parameters.  The spans cover the text without gaps.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_LEXEME = re.compile(
+    r"""
+    (?P<space>\s+)
+  | (?P<comment>--[^\n]*|/\*)
+  | (?P<string>[eE]'(?:[^'\\]|\\.|'')*(?:'|\Z) | [xXbBnN]?'(?:[^']|'')*(?:'|\Z))
+  | (?P<quoted>"(?:[^"]|"")*(?:"|\Z))
+  | (?P<dollar>\$(?P<tag>(?:[^\W\d]\w*)?)\$(?:.*?\$(?P=tag)\$|.*))
+  | (?P<param>\$\w+|\?\d*)
+  | (?P<number>(?:0[xX][0-9a-fA-F_]+)|(?:\d[\d_]*(?:\.(?!\.)[\d_]*)?|\.\d[\d_]*)(?:[eE][+-]?\d+)?)
+  | (?P<word>[^\W\d](?:\w|\$)*)
+  | (?P<op>::|:=|->>|->|=>|<=|>=|<>|!=|==|\|\||\*\*|//|\.\.|.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_COMMENT_EDGE = re.compile(r"/\*|\*/")
+OPENING, CLOSING = frozenset("([{"), frozenset(")]}")
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A piece of SQL: `kind` is word, quoted, string, number, param, op, space or comment.
+
+    `start` and `end` are offsets in the text; ``sql[start:end] == text``.
+    """
+
+    kind: str
+    text: str
+    start: int
+    end: int
+
+    @property
+    def upper(self) -> str:
+        """The word in upper case; '' for anything that is not a bare word."""
+        return self.text.upper() if self.kind == "word" else ""
+
+    @property
+    def name(self) -> str:
+        """What an identifier names (quotes taken off)."""
+        if self.kind == "quoted":
+            return self.text[1:-1].replace('""', '"')
+        return self.text
+
+    @property
+    def is_name(self) -> bool:
+        return self.kind in ("word", "quoted")
+
+
+def tokenize(sql: str) -> list[Token]:
+    """All tokens of `sql`, white space and comments included.
+
+    An unterminated string, quote or comment runs to the end of the text; the engine complains.
+
+    Examples
+    --------
+    >>> [t.text for t in significant("SELECT 'a -- b' /* PREDICT( */ FROM t")]
+    ['SELECT', "'a -- b'", 'FROM', 't']
+    """
+    tokens: list[Token] = []
+    at, length = 0, len(sql)
+    while at < length:
+        found = _LEXEME.match(sql, at)
+        assert found is not None
+        kind, end = found.lastgroup or "op", found.end()
+        if kind == "comment" and found.group() == "/*":
+            end = _comment_end(sql, at)
+        tokens.append(Token("string" if kind in ("dollar", "tag") else kind, sql[at:end], at, end))
+        at = end
+    return tokens
+
+
+def _comment_end(sql: str, start: int) -> int:
+    """Where the (nesting) block comment that opens at `start` ends."""
+    depth = 0
+    for edge in _COMMENT_EDGE.finditer(sql, start):
+        depth += 1 if edge.group() == "/*" else -1
+        if depth == 0:
+            return edge.end()
+    return len(sql)
+
+
+def significant(sql: str) -> list[Token]:
+    """The tokens that are neither white space nor comments."""
+    return [t for t in tokenize(sql) if t.kind not in ("space", "comment")]
+
+
+def split_statements(sql: str) -> list[str]:
+    """The statements of `sql`, cut at top-level semicolons, each as the user wrote it.
+
+    Pieces with nothing but white space and comments are left out.
+
+    Examples
+    --------
+    >>> split_statements("SELECT ';'; SELECT 2;")
+    ["SELECT ';'", ' SELECT 2']
+    """
+    pieces: list[str] = []
+    start, filled = 0, False
+    for token in tokenize(sql):
+        if token.kind == "op" and token.text == ";":
+            if filled:
+                pieces.append(sql[start : token.start])
+            start, filled = token.end, False
+        elif token.kind not in ("space", "comment"):
+            filled = True
+    if filled:
+        pieces.append(sql[start:])
+    return pieces
+
+
+def matching(tokens: list[Token]) -> dict[int, int]:
+    """Index of each opening bracket to the index of its closing one (missing: unbalanced)."""
+    pairs: dict[int, int] = {}
+    stack: list[int] = []
+    for i, token in enumerate(tokens):
+        if token.kind != "op":
+            continue
+        if token.text in OPENING:
+            stack.append(i)
+        elif token.text in CLOSING and stack:
+            pairs[stack.pop()] = i
+    return pairs
+
+
+def quote_identifier(name: str) -> str:
+    """`name` as an SQL identifier, always in double quotes."""
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,127 @@
+"""What a CREATE MODEL or a Python fit asks for, as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gradbase.errors import BindError
+from gradbase.frontend.space import Choice, Dimension
+from gradbase.ir.learning import Network, Split
+
+CLASSIFICATION, REGRESSION = "classification", "regression"
+DEFAULT_METRIC = {CLASSIFICATION: "roc_auc", REGRESSION: "r2_score"}
+AUTO_SPLIT_SMALL, AUTO_SPLIT_LARGE, AUTO_SPLIT_EVAL_ROWS = 500, 50_000, 10_000
+
+
+@dataclass(frozen=True)
+class SplitSpec:
+    """How rows are divided, as asked for.
+
+    `method` is ``auto_split``, ``random``, ``seq``, ``custom`` or ``no_split``; a fraction in [0, 1)
+    is None where not given; `column` is '' without data_split_col.
+    """
+
+    method: str = "auto_split"
+    eval_fraction: float | None = None
+    test_fraction: float | None = None
+    column: str = ""
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """Everything that decides a search, before rows are seen.
+
+    `hidden_units` None means BigQuery's rule over rows (see `default_hidden_units`). `task` is
+    ``classification``, ``regression`` or '' (a ``python:`` model: by the label's type). `space` maps
+    hyper-parameter names to dimensions; without one there is a single trial. `num_trials` None with
+    procedure ``grid`` means the whole product. `network` replaces the multilayer perceptron; `extra`
+    is a ``python:`` model's own configuration. `metric` '' means the task's default.
+    """
+
+    model_type: str
+    label: str = "label"
+    task: str = ""
+    hidden_units: tuple[int, ...] | None = None
+    activation: str = "relu"
+    dropout: float = 0.0
+    optimizer: str = "adam"
+    learn_rate: float = 0.001
+    l2_reg: float = 0.0
+    momentum: float = 0.0
+    batch_size: int = 32
+    epochs: int = 20
+    early_stop: bool = True
+    min_rel_progress: float = 0.01
+    auto_class_weights: bool = False
+    split: SplitSpec = SplitSpec()
+    row_key: tuple[str, ...] = ()
+    shards: int = 0
+    seed: int = 0
+    metric: str = ""
+    procedure: str = "grid"
+    num_trials: int | None = None
+    space: Mapping[str, Dimension] = field(default_factory=dict)
+    network: Network | None = None
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.procedure == "grid":
+            for name, dimension in self.space.items():
+                if not isinstance(dimension, Choice):
+                    raise BindError(
+                        f"a grid needs listed values, `{name}` is a range "
+                        f"({dimension.low:g} to {dimension.high:g})",
+                        hint="use HPARAM_CANDIDATES, or hparam_tuning_algorithm = 'random'",
+                    )
+
+    @property
+    def tuned(self) -> bool:
+        """Whether more than one trial was asked for."""
+        return bool(self.space) or (self.num_trials or 1) > 1
+
+
+def resolve_split(split: SplitSpec, rows: int, *, tuned: bool) -> Split:
+    """BigQuery's split for `rows` rows: AUTO_SPLIT and left-out fractions become numbers.
+
+    Examples
+    --------
+    >>> found = resolve_split(SplitSpec(), 1000, tuned=True)
+    >>> found.method, found.eval_fraction, found.test_fraction
+    ('random', 0.1, 0.1)
+    """
+    fractions = (split.eval_fraction, split.test_fraction)
+    match split.method:
+        case "no_split":
+            return Split("none", 0.0, 0.0)
+        case "custom":
+            return Split("custom", 0.0, 0.0, split.column)
+        case "seq":
+            return Split("seq", *_fractions(fractions, tuned=tuned), split.column)
+        case "random" if fractions != (None, None):
+            return Split("random", *_fractions(fractions, tuned=tuned))
+    if rows < AUTO_SPLIT_SMALL:
+        return Split("none", 0.0, 0.0)
+    if tuned:
+        return Split("random", 0.1, 0.1)
+    if rows <= AUTO_SPLIT_LARGE:
+        return Split("random", 0.2, 0.0)
+    return Split("random", AUTO_SPLIT_EVAL_ROWS / rows, 0.0)
+
+
+def _fractions(given: tuple[float | None, float | None], *, tuned: bool) -> tuple[float, float]:
+    evaluation, test = given
+    if given == (None, None) and tuned:
+        return 0.1, 0.1
+    return 0.2 if evaluation is None else evaluation, test or 0.0
+
+
+def default_hidden_units(rows: int, inputs: int, outputs: int) -> tuple[int, ...]:
+    """BigQuery's default: one layer of min(128, rows / (10 * (inputs + outputs))), at least 1.
+
+    Examples
+    --------
+    >>> default_hidden_units(10_000, 9, 1)
+    (100,)
+    """
+    return (max(1, min(128, rows // (10 * (inputs + outputs)))),)
