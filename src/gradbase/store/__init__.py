@@ -1,1 +1,24 @@
+"""Models that last: blobs beside the database, a catalog inside it, journals of runs."""
 
+from __future__ import annotations
+
+from gradbase.store.blobs import Blobs, bytes_of, hash_of
+from gradbase.store.fsck import Report
+from gradbase.store.journal import Journal
+from gradbase.store.lineage import Environment, Lineage
+from gradbase.store.records import EpochRecord, ModelRecord, TrialRecord
+from gradbase.store.store import Store
+
+__all__ = [
+    "Blobs",
+    "Environment",
+    "EpochRecord",
+    "Journal",
+    "Lineage",
+    "ModelRecord",
+    "Report",
+    "Store",
+    "TrialRecord",
+    "bytes_of",
+    "hash_of",
+]

@@ -1,0 +1,208 @@
+"""Access to the catalog: reading without changing anything, writing in one transaction."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import re
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from gradbase.errors import EngineError, StoreError
+from gradbase.store import upgrade
+from gradbase.store.folder import Folder
+from gradbase.store.tables import FORMAT, TABLES, columns, create, types
+
+Row = dict[str, Any]
+
+
+class Handle(Protocol):
+    """An open transaction of an engine."""
+
+    def execute(self, sql: str, params: Sequence[Any] = ()) -> Any: ...
+
+    def fetchall(self) -> list[tuple[Any, ...]]: ...
+
+
+class CatalogEngine(Protocol):
+    """What the store needs of an engine."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def path(self) -> Path | None: ...
+
+    @property
+    def read_only(self) -> bool: ...
+
+    def transaction(self) -> AbstractContextManager[Any]: ...
+
+    def fetch(self, sql: str, parameters: Sequence[Any] | None = None) -> pa.Table: ...
+
+
+class Catalog:
+    """The tables of schema `gradbase` in one database.
+
+    They are made by the first write, in its transaction; until then every table reads as empty.
+    """
+
+    def __init__(self, engine: CatalogEngine, folder: Folder, *, read_only: bool) -> None:
+        self.engine, self.folder, self.read_only = engine, folder, read_only
+        # With its database's name: the session may USE another one.
+        database = engine.fetch("SELECT current_database() AS name").column("name")[0].as_py()
+        self.schema = f"{quote_identifier(database)}.gradbase"
+        self._database: str = database
+        self._known: tuple[int, int | None] = (-1, None)
+
+    def format_version(self) -> int | None:
+        """Version of the tables that are there, None where there are none."""
+        if self._known[0] != self.folder.changes:
+            changes = self.folder.changes
+            self._known = (changes, self._read_format())
+        return self._known[1]
+
+    def ready(self) -> bool:
+        """Whether there is a catalog; one of an older format is upgraded first.
+
+        Raises
+        ------
+        StoreError
+            Its format is newer than this gradbase, or older and the database is read-only.
+        """
+        version = self.format_version()
+        if version is None:
+            return False
+        if version != FORMAT:
+            upgrade.check(version, read_only=self.read_only)
+            with self.write():
+                pass
+        return True
+
+    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
+        """Rows of a query over ``{g}.<table>`` (the schema); none where there is no catalog."""
+        if not self.ready():
+            return []
+        with self._reported("reading the catalog"):
+            return self.engine.fetch(sql.format(g=self.schema), list(params)).to_pylist()
+
+    @contextlib.contextmanager
+    def write(self) -> Generator[Handle]:
+        """One transaction under the catalog lock; an exception inside leaves no trace."""
+        self.check_writable()
+        with self.folder.lock:
+            try:
+                with self._reported("writing the catalog"), self.engine.transaction() as handle:
+                    self._prepare(handle)
+                    yield handle
+            finally:
+                self.folder.changes += 1
+
+    def check_writable(self) -> None:
+        """StoreError where the database is open read-only."""
+        if self.read_only:
+            raise StoreError(
+                "the database is open read-only: models cannot be made, changed or dropped",
+                hint="connect without read_only=True",
+            )
+
+    def next_id(self, handle: Handle) -> int:
+        """A number never given before; taking it makes concurrent writers conflict."""
+        handle.execute(f"UPDATE {self.schema}.format SET next_id = next_id + 1")
+        return self.select(handle, "SELECT next_id FROM {g}.format")[0][0]
+
+    def select(self, handle: Handle, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Rows of a query over ``{g}.<table>`` inside a transaction."""
+        handle.execute(sql.format(g=self.schema), list(params))
+        return handle.fetchall()
+
+    def insert(self, handle: Handle, table: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Insert rows, values in the order of the table's columns, in one statement."""
+        if not rows:
+            return
+        values = ", ".join(f"unnest(CAST(? AS {t}[]))" for t in types(table))
+        handle.execute(
+            f"INSERT INTO {self.schema}.{table} ({', '.join(columns(table))}) SELECT {values}",
+            [list(column) for column in zip(*rows, strict=True)],
+        )
+
+    def _prepare(self, handle: Handle) -> None:
+        version = self._read_format()
+        if version is None:
+            handle.execute(f"CREATE SCHEMA IF NOT EXISTS {self.schema}")
+            for table in TABLES:
+                handle.execute(create(table, self.schema))
+            self.insert(handle, "format", [(FORMAT, 0, now())])
+        elif version != FORMAT:
+            upgrade.run(version, handle, self.schema)
+
+    def _read_format(self) -> int | None:
+        exists = (
+            "SELECT 1 FROM information_schema.tables WHERE table_catalog = ? "
+            "AND table_schema = 'gradbase' AND table_name = 'format'"
+        )
+        with self._reported("reading the catalog"):
+            if self.engine.fetch(exists, [self._database]).num_rows == 0:
+                return None
+            found = self.engine.fetch(f"SELECT version FROM {self.schema}.format").to_pylist()
+        if len(found) != 1 or not isinstance(found[0]["version"], int):
+            raise StoreError(
+                f"the catalog is damaged: table gradbase.format has {len(found)} rows instead "
+                "of one with the version of the format",
+                hint="restore the database from a backup",
+            )
+        return found[0]["version"]
+
+    @contextlib.contextmanager
+    def _reported(self, doing: str) -> Generator[None]:
+        try:
+            yield
+        except EngineError as error:
+            raise _explain(error, doing) from error
+
+
+_CAUSES = (
+    (
+        r"no space left|file too large|disk quota|could not write (all|file)",
+        "the disk is full",
+        "free some space and run the statement again; nothing has changed",
+    ),
+    (r"read-only|read only", "the database is open read-only", "connect without read_only=True"),
+    (
+        r"conflict|serializ",
+        "another session changed the catalog at the same time",
+        "run the statement again",
+    ),
+    (
+        r"could not set lock|being used by another process|conflicting lock",
+        "the database is locked by another process",
+        "close the other process, or let both open it with read_only=True",
+    ),
+)
+
+
+def _explain(error: EngineError, doing: str) -> StoreError:
+    text = f"{error} {error.__cause__ or ''}"
+    for pattern, meaning, hint in _CAUSES:
+        if re.search(pattern, text, re.IGNORECASE):
+            return StoreError(f"{meaning}: {doing} failed ({error.message})", hint=hint)
+    return StoreError(f"{doing} failed ({error.message})", hint="run `gradbase fsck`")
+
+
+def now() -> dt.datetime:
+    """The time as the catalog keeps it: UTC, without a zone."""
+    return dt.datetime.now(dt.UTC).replace(tzinfo=None)
+
+
+def quote_identifier(name: str) -> str:
+    """`name` as an identifier in SQL text, whatever is in it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quote_text(value: str) -> str:
+    """`value` as a string literal in SQL text, whatever is in it."""
+    return "'" + value.replace("'", "''") + "'"

@@ -1,0 +1,131 @@
+"""SQL text over the catalog, in BigQuery ML's column names and order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from gradbase.errors import BindError, near
+from gradbase.ir.learning import METRICS
+from gradbase.store.catalog import quote_identifier, quote_text
+
+FUNCTIONS = ("TRIAL_INFO", "TRAINING_INFO", "EVALUATE")
+
+SHOW = """\
+SELECT m.name AS model, v.version, v.model_type, v.label, t.trials, v.metric, b.objective AS value,
+ v.best_trial, v.created
+FROM {g}.models m
+JOIN {g}.versions v ON v.model_id = m.model_id AND v.version =
+ (SELECT max(version) FROM {g}.versions w WHERE w.model_id = m.model_id)
+JOIN (SELECT version_id, count(*) AS trials FROM {g}.trials GROUP BY version_id) t
+ ON t.version_id = v.version_id
+LEFT JOIN {g}.trials b ON b.version_id = v.version_id AND b.trial = v.best_trial
+ORDER BY m.name"""
+
+SHOW_NONE = """\
+SELECT CAST(NULL AS VARCHAR) AS model, CAST(NULL AS BIGINT) AS version,
+ CAST(NULL AS VARCHAR) AS model_type, CAST(NULL AS VARCHAR) AS label,
+ CAST(NULL AS BIGINT) AS trials, CAST(NULL AS VARCHAR) AS metric,
+ CAST(NULL AS DOUBLE) AS value, CAST(NULL AS BIGINT) AS best_trial,
+ CAST(NULL AS TIMESTAMP) AS created
+WHERE false"""
+
+
+def query(
+    function: str, schema: str, version: Mapping[str, Any], configurations: Sequence[str]
+) -> str:
+    """The query that answers ``ML.<function>`` for one version.
+
+    Parameters
+    ----------
+    schema : str
+        Quoted name of the catalog's schema.
+    version : mapping
+        Row of `versions`.
+    configurations : sequence of str
+        JSON, of every trial in order.
+    """
+    several = len(configurations) > 1
+    match function.upper():
+        case "TRIAL_INFO":
+            return _trial_info(schema, version, configurations)
+        case "TRAINING_INFO":
+            return _training_info(schema, version, several=several)
+        case "EVALUATE":
+            return _evaluate(schema, version, several=several)
+    raise BindError(
+        f"there is no stored ML.{function}; there are " + ", ".join(f"ML.{f}" for f in FUNCTIONS),
+        hint=near(function, FUNCTIONS),
+    )
+
+
+def _trial_info(schema: str, version: Mapping[str, Any], configurations: Sequence[str]) -> str:
+    structure = structure_of(json.loads(c) for c in configurations)
+    tuned = f"from_json(t.configuration, {quote_text(structure)})" if structure != "{}" else "NULL"
+    return f"""\
+SELECT t.trial AS trial_id, {tuned} AS hyperparameters,
+ struct_pack({quote_identifier(version["metric"])} := t.objective)
+ AS hparam_tuning_evaluation_metrics,
+ t.train_loss AS training_loss, t.eval_loss, t.status, t.error AS error_message,
+ t.trial = {int(version["best_trial"])} AS is_optimal
+FROM {schema}.trials t WHERE t.version_id = {int(version["version_id"])} ORDER BY t.trial"""
+
+
+def _training_info(schema: str, version: Mapping[str, Any], *, several: bool) -> str:
+    return f"""\
+SELECT {"e.trial AS trial_id, " * several}CAST(0 AS BIGINT) AS training_run, e.epoch AS iteration,
+ e.train_loss AS loss, e.eval_loss, e.learn_rate AS learning_rate,
+ CAST(round(e.seconds * 1000) AS BIGINT) AS duration_ms
+FROM {schema}.epochs e WHERE e.version_id = {int(version["version_id"])}
+ORDER BY e.trial, e.epoch"""
+
+
+def _evaluate(schema: str, version: Mapping[str, Any], *, several: bool) -> str:
+    if version["task"] not in METRICS:
+        raise BindError(
+            f"a model of task `{version['task']}` has no stored metrics",
+            hint="only models that were trained here have some",
+        )
+    picked = ",\n ".join(_stored(name) for name in METRICS[version["task"]])
+    only_best = "" if several else f" AND t.trial = {int(version['best_trial'])}"
+    return f"""\
+SELECT {"t.trial AS trial_id, " * several}{picked}
+FROM {schema}.trials t LEFT JOIN {schema}.trial_metrics x
+ ON x.version_id = t.version_id AND x.trial = t.trial AND x.epoch IS NULL
+WHERE t.version_id = {int(version["version_id"])} AND t.program IS NOT NULL{only_best}
+GROUP BY t.trial ORDER BY t.trial"""
+
+
+def _stored(metric: str) -> str:
+    """The metric on the test rows, on the evaluation rows where there are none."""
+    of = f"max(x.value) FILTER (WHERE x.metric = {quote_text(metric)} AND x.part ="
+    return f"coalesce({of} 'test'), {of} 'eval')) AS {quote_identifier(metric)}"
+
+
+def structure_of(configurations: Iterable[Mapping[str, Any]]) -> str:
+    """The type of a STRUCT that holds all `configurations`, as ``from_json`` takes it.
+
+    Examples
+    --------
+    >>> structure_of([{"learn_rate": 0.1, "hidden_units": [64, 32]}, {"learn_rate": 1}])
+    '{"learn_rate": "DOUBLE", "hidden_units": ["BIGINT"]}'
+    """
+    values: dict[str, list[Any]] = {}
+    for configuration in configurations:
+        for name, value in configuration.items():
+            values.setdefault(name, []).append(value)
+    return json.dumps({name: _type_of(found) for name, found in values.items()})
+
+
+def _type_of(values: Sequence[Any]) -> Any:
+    kinds = {type(v) for v in values if v is not None}
+    if kinds == {list}:
+        return [_type_of([x for v in values if v is not None for x in v])]
+    if kinds == {bool}:
+        return "BOOLEAN"
+    if kinds == {int} and all(-(2**63) <= v < 2**63 for v in values if v is not None):
+        return "BIGINT"
+    if kinds and kinds <= {int, float}:
+        return "DOUBLE"
+    return "VARCHAR" if kinds <= {str} else "JSON"

@@ -1,0 +1,88 @@
+"""Rows of `gradbase.runs` and the journals they stand for."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gradbase.store.catalog import Catalog, now
+from gradbase.store.journal import Journal
+
+RUNNING, DONE, FAILED, INTERRUPTED = "RUNNING", "DONE", "FAILED", "INTERRUPTED"
+
+PROCESS = uuid.uuid4().hex
+"""Tells runs of this process from those of one that died."""
+
+
+class Runs:
+    """Searches under way, finished and interrupted, of one store."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog, self.path = catalog, catalog.folder.runs
+
+    def start(self, model: str, header: Mapping[str, Any]) -> Journal:
+        """Begin a run: its journal first, then its row."""
+        self._catalog.check_writable()
+        run_id = uuid.uuid4().hex[:12]
+        journal = Journal.create(self.path, run_id, {"model": model, **header})
+        try:
+            with self._catalog.write() as handle:
+                self._mark_interrupted(handle)
+                row = (run_id, model, RUNNING, PROCESS, now(), None, None, None)
+                self._catalog.insert(handle, "runs", [row])
+        except BaseException:
+            journal.close()
+            shutil.rmtree(journal.path.parent, ignore_errors=True)
+            raise
+        return journal
+
+    def finish(
+        self, journal: Journal, status: str, version: int | None = None, error: str | None = None
+    ) -> None:
+        """End a run as ``DONE``, ``FAILED`` or ``INTERRUPTED``."""
+        journal.append({"event": "end", "status": status, "version": version, "error": error})
+        journal.close()
+        with self._catalog.write() as handle:
+            handle.execute(
+                f"UPDATE {self._catalog.schema}.runs SET status = ?, finished = ?, version = ?, "
+                "error = ? WHERE run_id = ?",
+                [status, now(), version, error, journal.run_id],
+            )
+
+    def record_units(self, run_id: str, units: Sequence[Sequence[Any]]) -> None:
+        """Copy units from the journal: (trial, epoch, shard, attempt, worker, seconds) each."""
+        with self._catalog.write() as handle:
+            self._catalog.insert(handle, "units", [(run_id, *unit) for unit in units])
+
+    def interrupted(self) -> list[str]:
+        """Ids of runs whose process died."""
+        query = "SELECT run_id FROM {g}.runs WHERE status = ? AND process <> ?"
+        return [row["run_id"] for row in self._catalog.rows(query, [RUNNING, PROCESS])]
+
+    def mark_interrupted(self) -> None:
+        """Say in the catalog which runs died with their process."""
+        with self._catalog.write() as handle:
+            self._mark_interrupted(handle)
+
+    def forget(self, handle: Any, model: str) -> list[str]:
+        """Delete the rows of a model's ended runs; returns their ids, for `remove`."""
+        mine = f"FROM {self._catalog.schema}.runs WHERE model = ? AND status <> ?"
+        handle.execute(f"SELECT run_id {mine}", [model, RUNNING])
+        ids = [row[0] for row in handle.fetchall()]
+        units = f"DELETE FROM {self._catalog.schema}.units WHERE run_id IN (SELECT run_id {mine})"
+        handle.execute(units, [model, RUNNING])
+        handle.execute(f"DELETE {mine}", [model, RUNNING])
+        return ids
+
+    def remove(self, run_ids: Sequence[str]) -> None:
+        """Delete the journals of runs."""
+        for run_id in run_ids:
+            shutil.rmtree(self.path / run_id, ignore_errors=True)
+
+    def _mark_interrupted(self, handle: Any) -> None:
+        handle.execute(
+            f"UPDATE {self._catalog.schema}.runs SET status = ? WHERE status = ? AND process <> ?",
+            [INTERRUPTED, RUNNING, PROCESS],
+        )

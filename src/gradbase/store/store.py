@@ -1,0 +1,275 @@
+"""`Store`: the models of one database."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from gradbase.errors import BindError, StoreError
+from gradbase.ir.learning import Model
+from gradbase.store import gc, info, reading
+from gradbase.store.blobs import Blobs
+from gradbase.store.catalog import Catalog, CatalogEngine, Handle, now
+from gradbase.store.folder import Folder
+from gradbase.store.fsck import Report, examine
+from gradbase.store.journal import Journal
+from gradbase.store.lineage import Lineage
+from gradbase.store.records import ModelRecord
+from gradbase.store.runs import Runs
+from gradbase.store.tables import OF_VERSION
+from gradbase.store.writing import put_params, write_version
+
+log = logging.getLogger("gradbase.store")
+
+Address = tuple[str, int | None, int | None]
+
+
+class Store:
+    """Models, their blobs and where they came from.
+
+    Opening reads nothing but the database's name and changes nothing. Safe to use from several
+    threads. Implements `gradbase.ir.facts.Models`.
+    """
+
+    def __init__(self, engine: CatalogEngine, *, read_only: bool = False) -> None:
+        self.engine, self.read_only = engine, read_only or engine.read_only
+        self._folder = Folder.beside(engine.path)
+        self._folder.enter()
+        self.catalog = Catalog(engine, self._folder, read_only=self.read_only)
+        self.blobs = Blobs(self._folder, read_only=self.read_only, users_of=self._users_of)
+        self.runs = Runs(self.catalog)
+        self._cache: dict[Address, Model] = {}
+        self._cached_at = -1
+        self._cache_lock = threading.Lock()
+        self._closed = self._swept = False
+
+    @classmethod
+    def open(cls, engine: CatalogEngine, *, read_only: bool = False) -> Self:
+        """The store of an engine's database."""
+        return cls(engine, read_only=read_only)
+
+    @property
+    def path(self) -> Path:
+        """The folder beside the database (made by the first write)."""
+        return self._folder.root
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def model(self, name: str, version: int | None = None, trial: int | None = None) -> Model:
+        """The model; BindError with near matches where there is none. Default: newest, best."""
+        address = (name, version, trial)
+        changes = self._folder.changes
+        with self._cache_lock:
+            if self._cached_at != changes:
+                self._cache.clear()
+                self._cached_at = changes
+            found = self._cache.get(address)
+        if found is None:
+            found = reading.model(self.catalog, name, version, trial)
+            with self._cache_lock:
+                if self._cached_at == changes:
+                    self._cache[address] = found
+        return found
+
+    def names(self) -> tuple[str, ...]:
+        """All model names, sorted."""
+        return reading.names(self.catalog)
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a model of that name."""
+        return name in self.names()
+
+    def record(self, name: str, version: int | None = None) -> ModelRecord:
+        """What was committed, without the trials' programs and arrays."""
+        return reading.record(self.catalog, name, version)
+
+    def lineage(self, name: str, version: int | None = None) -> Lineage:
+        """What made a version of a model."""
+        row = reading.version_row(self.catalog, name, version)
+        return reading.lineage(self.catalog, row["version_id"])
+
+    def info(self, function: str, name: str, version: int | None = None) -> str:
+        """SQL of the query that answers ``ML.<function>(MODEL name)``; see `info.query`."""
+        row = reading.version_row(self.catalog, name, version)
+        trials = self.catalog.rows(
+            "SELECT configuration FROM {g}.trials WHERE version_id = ? ORDER BY trial",
+            [row["version_id"]],
+        )
+        configurations = [t["configuration"] for t in trials]
+        return info.query(function, self.catalog.schema, row, configurations)
+
+    def show_sql(self) -> str:
+        """SQL of the query that answers ``SHOW MODELS``."""
+        if not self.catalog.ready():
+            return info.SHOW_NONE
+        return info.SHOW.format(g=self.catalog.schema)
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    def check_creatable(self, name: str, *, or_replace: bool, if_not_exists: bool) -> bool:
+        """Whether CREATE MODEL has anything to do; ask before training.
+
+        Raises
+        ------
+        StoreError
+            The database is read-only, or its models are of a newer format.
+        BindError
+            There is such a model, and neither flag is given.
+        """
+        self.catalog.check_writable()
+        if or_replace or not self.exists(name):
+            return True
+        if if_not_exists:
+            return False
+        raise _exists(name)
+
+    def commit(
+        self, record: ModelRecord, *, or_replace: bool = False, if_not_exists: bool = False
+    ) -> int:
+        """Make a model visible, whole, in one transaction; returns its version.
+
+        With `or_replace` it becomes the newest version of an existing model; with `if_not_exists`
+        an existing model stays as it is and its version is returned.
+
+        Raises
+        ------
+        BindError
+            There is such a model, perhaps since a moment ago, and neither flag is given.
+        StoreError
+            Read-only, disk full, catalog damaged: nothing is visible then.
+        """
+        self.check_creatable(record.name, or_replace=or_replace, if_not_exists=if_not_exists)
+        with self._folder.lease() as lease:
+            put_params(self.blobs, record, lease)
+            with self.catalog.write() as handle:
+                model_id, newest = self._newest(handle, record.name)
+                if newest is not None and if_not_exists:
+                    return newest
+                if newest is not None and not or_replace:
+                    raise _exists(record.name)
+                if model_id is None:
+                    model_id = self.catalog.next_id(handle)
+                    row = (model_id, record.name, now())
+                    self.catalog.insert(handle, "models", [row])
+                version = (newest or 0) + 1
+                write_version(
+                    self.catalog, self.blobs, handle, record, model_id=model_id, version=version
+                )
+        self._after_commit()
+        log.info("model %s version %d: %d trials", record.name, version, len(record.trials))
+        return version
+
+    def drop(self, name: str, if_exists: bool = False) -> bool:
+        """Delete a model with all versions and free its blobs; whether there was one."""
+        self.catalog.check_writable()
+        if not self.exists(name):
+            return self._nothing_to_drop(name, if_exists=if_exists)
+        with self._folder.lock:
+            with self.catalog.write() as handle:
+                model_id, _ = self._newest(handle, name)
+                if model_id is None:
+                    return self._nothing_to_drop(name, if_exists=if_exists)
+                freed = self._delete(handle, model_id)
+                runs = self.runs.forget(handle, name)
+            self._sweep(freed)
+        self.runs.remove(runs)
+        log.info("model %s dropped", name)
+        return True
+
+    def gc(self, grace_s: float = gc.GRACE_S) -> gc.Swept:
+        """Delete blobs that nothing has named for `grace_s` seconds."""
+        self.catalog.check_writable()
+        return gc.collect(self.catalog, self.blobs, grace_s=grace_s)
+
+    def start_run(self, model: str, header: Mapping[str, Any]) -> Journal:
+        """Begin a search: a journal in ``<store>/runs/<id>/`` and a row of `gradbase.runs`."""
+        return self.runs.start(model, header)
+
+    def finish_run(
+        self, journal: Journal, status: str, version: int | None = None, error: str | None = None
+    ) -> None:
+        """End a search as ``DONE``, ``FAILED`` or ``INTERRUPTED``."""
+        self.runs.finish(journal, status, version, error)
+
+    def fsck(self, repair: bool = False) -> Report:
+        """Verify catalog, blobs and journals; with `repair` mend what can be mended."""
+        if repair:
+            self.catalog.check_writable()
+        return examine(self.catalog, self.blobs, self.runs, repair=repair)
+
+    def close(self) -> None:
+        """Give everything back; a temporary store is removed. Closing twice is allowed."""
+        if not self._closed:
+            self._closed = True
+            with self._folder.lock:
+                self._folder.leases.discard(self.blobs.lease)
+            self._folder.leave()
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    def _newest(self, handle: Handle, name: str) -> tuple[int | None, int | None]:
+        """(id, newest version) of a model inside a transaction."""
+        rows = self.catalog.select(
+            handle,
+            "SELECT m.model_id, max(v.version) FROM {g}.models m LEFT JOIN {g}.versions v "
+            "ON v.model_id = m.model_id WHERE m.name = ? GROUP BY m.model_id",
+            [name],
+        )
+        return (rows[0][0], rows[0][1]) if rows else (None, None)
+
+    def _delete(self, handle: Handle, model_id: int) -> list[str]:
+        """Delete all rows of a model; returns the hashes they named."""
+        g = self.catalog.schema
+        mine = f"SELECT version_id FROM {g}.versions WHERE model_id = ?"
+        query = f"SELECT DISTINCT hash FROM {{g}}.blobs WHERE version_id IN ({mine})"
+        freed = [row[0] for row in self.catalog.select(handle, query, [model_id])]
+        for table in OF_VERSION:
+            handle.execute(f"DELETE FROM {g}.{table} WHERE version_id IN ({mine})", [model_id])
+        handle.execute(f"DELETE FROM {g}.models WHERE model_id = ?", [model_id])
+        self.catalog.next_id(handle)
+        return freed
+
+    def _nothing_to_drop(self, name: str, *, if_exists: bool) -> bool:
+        if not if_exists:
+            reading.version_row(self.catalog, name, None)
+        return False
+
+    def _after_commit(self) -> None:
+        """What the catalog names needs no lease; leavings of a crash go with the first commit."""
+        with self._folder.lock:
+            named = gc.expanded(self.blobs, gc.named(self.catalog))
+            self.blobs.lease.hashes -= named
+        if not self._swept:
+            self._swept = True
+            self._sweep()
+
+    def _sweep(self, freed: Sequence[str] = ()) -> None:
+        # What was asked for is committed already: blobs that stay are for the next sweep.
+        try:
+            swept = gc.collect(self.catalog, self.blobs, freed)
+            log.debug("%d files of blobs deleted, %d bytes", swept.files, swept.size_bytes)
+        except StoreError as error:
+            log.warning("blobs that nothing names could not be deleted: %s", error)
+
+    def _users_of(self, blob_hash: str) -> Sequence[str]:
+        try:
+            rows = self.catalog.rows(
+                "SELECT m.name, v.version, min(b.trial) AS trial FROM {g}.blobs b "
+                "JOIN {g}.versions v ON v.version_id = b.version_id "
+                "JOIN {g}.models m ON m.model_id = v.model_id WHERE b.hash = ? "
+                "GROUP BY m.name, v.version ORDER BY m.name, v.version LIMIT 5",
+                [blob_hash],
+            )
+        except StoreError:
+            return []
+        return [f"model `{r['name']}@{r['version']}` trial {r['trial']}" for r in rows]
+
+
+def _exists(name: str) -> BindError:
+    return BindError(
+        f"model `{name}` exists already",
+        hint="CREATE OR REPLACE MODEL makes a new version of it, DROP MODEL deletes it",
+    )

@@ -1,0 +1,144 @@
+"""The catalog's tables as data: ordinary columns, the same in every engine.
+
+Times are UTC. `options` and `configuration` hold JSON, `program` plan text. Of `trial_metrics`,
+`epoch` is NULL for what the trial ended with, and `part` says on which rows (eval, test).
+"""
+
+from __future__ import annotations
+
+FORMAT = 1
+"""Version of tables and blobs. A change here needs a step in `upgrade.py` and a fixture."""
+
+TABLES: dict[str, tuple[str, ...]] = {
+    "format": (
+        "version INTEGER",
+        "next_id BIGINT",
+        "created TIMESTAMP",
+    ),
+    "models": (
+        "model_id BIGINT",
+        "name VARCHAR",
+        "created TIMESTAMP",
+    ),
+    "versions": (
+        "version_id BIGINT",
+        "model_id BIGINT",
+        "version BIGINT",
+        "model_type VARCHAR",
+        "task VARCHAR",
+        "label VARCHAR",
+        "metric VARCHAR",
+        "best_trial BIGINT",
+        "created TIMESTAMP",
+    ),
+    "aliases": (
+        "model_id BIGINT",
+        "alias VARCHAR",
+        "version_id BIGINT",
+    ),
+    "trials": (
+        "version_id BIGINT",
+        "trial BIGINT",
+        "status VARCHAR",
+        "configuration VARCHAR",
+        "objective DOUBLE",
+        "train_loss DOUBLE",
+        "eval_loss DOUBLE",
+        "error VARCHAR",
+        "program VARCHAR",
+    ),
+    "epochs": (
+        "version_id BIGINT",
+        "trial BIGINT",
+        "epoch BIGINT",
+        "train_loss DOUBLE",
+        "eval_loss DOUBLE",
+        "learn_rate DOUBLE",
+        "seconds DOUBLE",
+    ),
+    "trial_metrics": (
+        "version_id BIGINT",
+        "trial BIGINT",
+        "epoch BIGINT",
+        "part VARCHAR",
+        "metric VARCHAR",
+        "value DOUBLE",
+    ),
+    "lineage": (
+        "version_id BIGINT",
+        "relation_hash VARCHAR",
+        "query VARCHAR",
+        "statement VARCHAR",
+        "options VARCHAR",
+        "seed BIGINT",
+        "code_version VARCHAR",
+        "engine VARCHAR",
+        "torch VARCHAR",
+        "processor VARCHAR",
+    ),
+    "blobs": (
+        "version_id BIGINT",
+        "trial BIGINT",
+        "hash VARCHAR",
+    ),
+    "runs": (
+        "run_id VARCHAR",
+        "model VARCHAR",
+        "status VARCHAR",
+        "process VARCHAR",
+        "started TIMESTAMP",
+        "finished TIMESTAMP",
+        "version BIGINT",
+        "error VARCHAR",
+    ),
+    "units": (
+        "run_id VARCHAR",
+        "trial BIGINT",
+        "epoch BIGINT",
+        "shard BIGINT",
+        "attempt BIGINT",
+        "worker VARCHAR",
+        "seconds DOUBLE",
+    ),
+    "views": (
+        "key VARCHAR",
+        "relation_hash VARCHAR",
+        "query VARCHAR",
+        "hash VARCHAR",
+        "size_bytes BIGINT",
+        "used TIMESTAMP",
+    ),
+    "tiles": (
+        "param_hash VARCHAR",
+        "tile BIGINT",
+        "first_row BIGINT",
+        "last_row BIGINT",
+        "hash VARCHAR",
+    ),
+    "results": (
+        "key VARCHAR",
+        "hash VARCHAR",
+        "size_bytes BIGINT",
+        "used TIMESTAMP",
+    ),
+}
+
+OF_VERSION = ("aliases", "trials", "epochs", "trial_metrics", "lineage", "blobs", "versions")
+"""Tables with rows of one model version, to be deleted with it."""
+NAMING = ("blobs", "views", "tiles", "results")
+"""Tables whose column `hash` keeps a blob alive."""
+
+
+def columns(table: str) -> list[str]:
+    """Column names of a table, in order."""
+    return [column.split()[0] for column in TABLES[table]]
+
+
+def types(table: str) -> list[str]:
+    """Column types of a table, in order."""
+    return [column.split()[1] for column in TABLES[table]]
+
+
+def create(table: str, schema: str) -> str:
+    """The CREATE TABLE statement; `schema` is quoted already."""
+    return f"CREATE TABLE {schema}.{table} ({', '.join(TABLES[table])})"

@@ -1,0 +1,49 @@
+"""From an older format of the catalog to the current one, step by step in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from gradbase.errors import StoreError
+from gradbase.store.tables import FORMAT
+
+STEPS: Mapping[int, Sequence[str]] = {}
+"""Version -> statements that make the next one of it, over ``{g}.<table>``."""
+
+
+class Executes(Protocol):
+    """An open transaction."""
+
+    def execute(self, sql: str, params: Sequence[Any] = ()) -> Any: ...
+
+
+def check(version: int, *, read_only: bool, current: int = FORMAT) -> None:
+    """StoreError where a catalog of `version` cannot be used."""
+    if version > current:
+        raise StoreError(
+            f"the models were written by a newer gradbase: their format is {version}, this one "
+            f"reads up to {current}",
+            hint="pip install --upgrade gradbase",
+        )
+    if version < current and read_only:
+        raise StoreError(
+            f"the models have format {version} and must be upgraded to {current}, but the "
+            "database is open read-only",
+            hint="connect once without read_only=True",
+        )
+
+
+def run(
+    version: int,
+    handle: Executes,
+    schema: str,
+    steps: Mapping[int, Sequence[str]] = STEPS,
+    current: int = FORMAT,
+) -> None:
+    """Bring a catalog from `version` to `current` inside the transaction `handle`."""
+    check(version, read_only=False, current=current)
+    for number in range(version, current):
+        for statement in steps[number]:
+            handle.execute(statement.format(g=schema))
+    handle.execute(f"UPDATE {schema}.format SET version = ?", [current])

@@ -1,0 +1,138 @@
+"""The rows of a model version, and the blobs that must be durable before them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from gradbase.errors import InternalError, StoreError
+from gradbase.ir.learning import Model
+from gradbase.ir.node import walk
+from gradbase.ir.printer import print_plan
+from gradbase.ir.tensor import Opaque, Param
+from gradbase.store.blobs import Blobs, bytes_of
+from gradbase.store.catalog import Catalog, Handle
+from gradbase.store.folder import Lease
+from gradbase.store.lineage import Environment
+from gradbase.store.records import ModelRecord, TrialRecord
+
+EVAL, TEST = "eval", "test"
+
+
+def hashes_of(model: Model) -> list[str]:
+    """Distinct blobs that a program names."""
+    return list(dict.fromkeys(n.hash for n in walk(model) if isinstance(n, Param | Opaque)))
+
+
+def put_params(blobs: Blobs, record: ModelRecord, lease: Lease) -> None:
+    """Make all arrays of a record durable."""
+    arrays = {h: a for trial in record.trials for h, a in trial.params.items()}
+    if not arrays:
+        return
+    found = blobs.put_many((bytes_of(a) for a in arrays.values()), lease)
+    for expected, stored in zip(arrays, found, strict=True):
+        if expected != stored:
+            raise InternalError(
+                f"parameter {expected} of model `{record.name}` has bytes with hash {stored}"
+            )
+
+
+def write_version(
+    catalog: Catalog, blobs: Blobs, handle: Handle, record: ModelRecord, *, model_id: int,
+    version: int,
+) -> None:  # fmt: skip
+    """Insert all rows of a new version."""
+    version_id = catalog.next_id(handle)
+    programs: dict[int, Model] = {}
+    for trial in record.trials:
+        if trial.model is not None:
+            programs[trial.trial] = _named(trial.model, record.name, version, trial.trial)
+            _check_blobs(blobs, programs[trial.trial])
+    rows = {
+        "versions": [
+            (version_id, model_id, version, record.model_type, record.task, record.label,
+             record.metric, record.best_trial, utc(record.created))
+        ],
+        "lineage": [_lineage(version_id, record)],
+        "trials": [_trial(version_id, t, record.metric, programs) for t in record.trials],
+        "epochs": [r for t in record.trials for r in _epochs(version_id, t)],
+        "trial_metrics": [r for t in record.trials for r in _metrics(version_id, t)],
+        "blobs": [
+            (version_id, number, blob) for number, m in programs.items() for blob in hashes_of(m)
+        ],
+    }  # fmt: skip
+    for table, values in rows.items():
+        catalog.insert(handle, table, values)
+
+
+def _named(model: Model, name: str, version: int, trial: int) -> Model:
+    return model.replace(name=name, version=version, trial=trial)
+
+
+def _check_blobs(blobs: Blobs, model: Model) -> None:
+    for blob in hashes_of(model):
+        if not blobs.exists(blob):
+            raise StoreError(
+                f"model {model.address} names blob {blob}, which is not in {blobs.path}",
+                hint="the model was not stored; run the statement again",
+            )
+
+
+def _trial(
+    version_id: int, trial: TrialRecord, metric: str, programs: dict[int, Model]
+) -> tuple[Any, ...]:
+    objective = trial.eval_loss if metric == "loss" else trial.metrics.get(metric)
+    program = programs.get(trial.trial)
+    return (
+        version_id, trial.trial, trial.status, to_json(trial.configuration), objective,
+        trial.train_loss, trial.eval_loss, trial.error, program and print_plan(program),
+    )  # fmt: skip
+
+
+def _epochs(version_id: int, trial: TrialRecord) -> Iterator[tuple[Any, ...]]:
+    for e in trial.epochs:
+        yield (
+            version_id, trial.trial, e.epoch, e.train_loss, e.eval_loss, e.learn_rate, e.seconds
+        )  # fmt: skip
+
+
+def _metrics(version_id: int, trial: TrialRecord) -> Iterator[tuple[Any, ...]]:
+    for e in trial.epochs:
+        for name, value in e.metrics.items():
+            yield (version_id, trial.trial, e.epoch, EVAL, name, float(value))
+    for part, metrics in ((EVAL, trial.metrics), (TEST, trial.test_metrics)):
+        for name, value in metrics.items():
+            yield (version_id, trial.trial, None, part, name, float(value))
+
+
+def _lineage(version_id: int, record: ModelRecord) -> tuple[Any, ...]:
+    here = Environment.here()
+    return (
+        version_id, record.relation_hash, record.query, record.sql, to_json(record.options),
+        record.seed, record.code_version, record.engine, here.torch, here.processor,
+    )  # fmt: skip
+
+
+def to_json(value: object) -> str:
+    """JSON of options; tuples become lists, NumPy scalars plain numbers, the rest its text."""
+    return json.dumps(value, default=_plain, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case set() | frozenset():
+            return sorted(value)
+        case _ if hasattr(value, "item"):
+            return value.item()
+        case _ if hasattr(value, "items"):
+            return dict(value.items())
+    return str(value)
+
+
+def utc(moment: dt.datetime) -> dt.datetime:
+    """A time as the catalog keeps it."""
+    if moment.tzinfo is None:
+        return moment
+    return moment.astimezone(dt.UTC).replace(tzinfo=None)
