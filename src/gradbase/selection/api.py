@@ -1,0 +1,211 @@
+"""The public way to say what to train: `search` and `mlp`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from gradbase.errors import BindError, near
+from gradbase.frontend.cursor import Candidates, OptionValue, Range
+from gradbase.frontend.option_table import BY_NAME, PYTHON
+from gradbase.frontend.options import resolve
+from gradbase.frontend.space import Choice, Dimension, IntUniform, LogUniform, Uniform
+from gradbase.frontend.training import TrainingSpec
+from gradbase.ir.learning import METRICS
+from gradbase.selection.networks import register
+
+DNN = "dnn"
+"""Model type of a multilayer perceptron until the label says classifier or regressor."""
+
+_SQL_NAMES = {
+    "activation": "activation_fn",
+    "epochs": "max_epochs",
+    "eval_fraction": "data_split_eval_fraction",
+    "hidden": "hidden_units",
+    "lr": "learn_rate",
+    "metric": "hparam_tuning_objectives",
+    "procedure": "hparam_tuning_algorithm",
+    "split": "data_split_method",
+    "split_column": "data_split_col",
+    "test_fraction": "data_split_test_fraction",
+    "trials": "num_trials",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class MlpSpace:
+    """A multilayer perceptron, each part fixed or searched over; made by `mlp`."""
+
+    hidden: Any = None
+    activation: Any = "relu"
+    dropout: Any = 0.0
+
+
+def mlp(
+    hidden: Any = None, *, activation: str | Dimension = "relu", dropout: float | Dimension = 0.0
+) -> MlpSpace:
+    """Fully connected layers, as a network for `search`.
+
+    Parameters
+    ----------
+    hidden : int, list of int or Choice, optional
+        Sizes of the hidden layers; [] is a linear model; None: one layer by the number of rows.
+    activation : str or Choice
+        relu, relu6, elu, selu, gelu, silu, sigmoid or tanh.
+    dropout : float or dimension
+        Share of hidden values dropped in training.
+
+    Examples
+    --------
+    >>> import gradbase as gb
+    >>> gb.mlp(hidden=gb.choice([64, 32], [128])).hidden.values
+    ([64, 32], [128])
+    """
+    return MlpSpace(hidden, activation, dropout)
+
+
+Network = MlpSpace | Callable[[dict[str, Any]], Any]
+
+
+def search(
+    network: Network,
+    *,
+    trials: int | None = None,
+    procedure: str | None = None,
+    epochs: int | None = None,
+    metric: str | None = None,
+    seed: int | Dimension | None = None,
+    lr: float | Dimension | None = None,
+    batch_size: int | Dimension | None = None,
+    optimizer: str | Dimension | None = None,
+    l2_reg: float | Dimension | None = None,
+    dropout: float | Dimension | None = None,
+    **parameters: Any,
+) -> TrainingSpec:
+    """What `Table.fit` trains: a network, how it is trained, and what is searched over.
+
+    Any value may be a dimension: ``gb.choice``, ``gb.uniform``, ``gb.loguniform``, ``gb.randint``.
+    A grid takes the product in the order: network parts, lr, batch_size, optimizer, l2_reg,
+    dropout, then `parameters` as written, the last one changing fastest.
+
+    Parameters
+    ----------
+    network : mlp(…) or a function of the configuration
+        A function returns a ``torch.nn.Module`` from Tensor[B, n_inputs] float32 to
+        Tensor[B, n_outputs]; both sizes are in its configuration.
+    trials : int, optional
+        None: the whole grid.
+    procedure : str, optional
+        ``grid`` or ``random``; by default grid where only choices are searched without `trials`.
+    epochs : int
+        20 if left out.
+    metric : str, optional
+        Chooses the best trial; ``roc_auc`` for classes and ``r2_score`` for numbers if left out.
+    seed : int
+        Every random choice follows from it; 0 if left out.
+    lr, batch_size, optimizer, l2_reg, dropout : value or dimension
+        As the options of CREATE MODEL; `dropout` of a function goes into its configuration.
+    **parameters : value or dimension
+        Other options of CREATE MODEL (``early_stop=False``, ``split="random"``, ``row_key=[…]``,
+        …); what is none goes into the function's configuration.
+
+    Raises
+    ------
+    BindError
+        A value out of range or of the wrong type, or a parameter nobody knows.
+
+    Examples
+    --------
+    >>> import gradbase as gb
+    >>> found = gb.search(gb.mlp(hidden=[16]), lr=gb.loguniform(1e-4, 1e-1), trials=8, seed=7)
+    >>> found.procedure, found.num_trials, found.hidden_units
+    ('random', 8, (16,))
+    """
+    named = {
+        "lr": lr, "batch_size": batch_size, "optimizer": optimizer, "l2_reg": l2_reg,
+        "dropout": dropout, "seed": seed, "trials": trials, "procedure": procedure,
+        "epochs": epochs, "metric": metric,
+    }  # fmt: skip
+    given = {k: v for k, v in named.items() if v is not None} | parameters
+    if isinstance(network, MlpSpace):
+        parts = {"hidden": network.hidden, "activation": network.activation}
+        parts["dropout"] = network.dropout
+        return _mlp_spec({k: v for k, v in parts.items() if v is not None} | given)
+    return _function_spec(network, given)
+
+
+def _mlp_spec(given: dict[str, Any]) -> TrainingSpec:
+    unknown = [n for n in given if _sql_name(n) not in BY_NAME]
+    if unknown:
+        known = (*BY_NAME, *_SQL_NAMES)
+        raise BindError(
+            f"there is no parameter `{unknown[0]}` of a multilayer perceptron's search",
+            hint=near(unknown[0], known) or "a function of the configuration has its own",
+        )
+    regression = given.get("metric") in METRICS["regression"]
+    kind = "dnn_regressor" if regression else "dnn_classifier"
+    spec = _resolved(kind, given)
+    task = "regression" if regression else ""
+    metric = given.get("metric") or ""  # the label's type decides which is the default
+    return dataclasses.replace(spec, model_type=DNN, task=task, metric=metric)
+
+
+def _function_spec(function: Any, given: dict[str, Any]) -> TrainingSpec:
+    network = register(function)
+    options = {k: v for k, v in given.items() if _is_option_of_functions(k)}
+    own = {k: v for k, v in given.items() if k not in options}
+    space = {k: _plain(v) for k, v in own.items() if isinstance(v, Dimension)}
+    fixed = {k: v for k, v in own.items() if not isinstance(v, Dimension)}
+    spec = _resolved(f"python:given:{network.reference}", options, more=space)
+    model_type = f"python:{network.reference}"
+    return dataclasses.replace(spec, model_type=model_type, network=network, extra=fixed)
+
+
+def _is_option_of_functions(name: str) -> bool:
+    option = BY_NAME.get(_sql_name(name))
+    return option is not None and PYTHON in option.models
+
+
+def _resolved(
+    kind: str, given: dict[str, Any], more: dict[str, Dimension] | None = None
+) -> TrainingSpec:
+    """`given` checked as the options of CREATE MODEL are, its dimensions as they were given."""
+    options = {"model_type": OptionValue(kind)}
+    space: dict[str, Dimension] = {}
+    for name, value in given.items():
+        option = _sql_name(name)
+        options[option] = _option_value(value)
+        if isinstance(value, Dimension):
+            space[BY_NAME[option].field] = _plain(value)
+    if more and "procedure" not in given:
+        listed = all(isinstance(d, Choice) for d in more.values())
+        if not listed:
+            options["hparam_tuning_algorithm"] = OptionValue("random")
+    spec = resolve(options)
+    return dataclasses.replace(spec, space={**space, **(more or {})})
+
+
+def _sql_name(name: str) -> str:
+    return _SQL_NAMES.get(name, name)
+
+
+def _option_value(value: Any) -> OptionValue:
+    """A Python value as the parser of OPTIONS would have given it."""
+    match value:
+        case Choice(values):
+            return OptionValue(Candidates(tuple(_listed(v) for v in values)))
+        case Uniform(low, high) | LogUniform(low, high) | IntUniform(low, high):
+            return OptionValue(Range(low, high))
+    return OptionValue(_listed(value))
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _plain(dimension: Dimension) -> Dimension:
+    """Lists among the values of a choice as tuples, so that a spec can be compared."""
+    if not isinstance(dimension, Choice):
+        return dimension
+    return Choice(tuple(tuple(v) if isinstance(v, list) else v for v in dimension.values))

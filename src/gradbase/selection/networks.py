@@ -1,0 +1,182 @@
+"""Networks written in Python: functions of a configuration that return a ``torch.nn.Module``."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from blake3 import blake3
+
+from gradbase.errors import BindError, GradbaseError, TrainingError, near
+from gradbase.ir.learning import PythonNetwork
+
+if TYPE_CHECKING:
+    import torch
+
+Function = Callable[[dict[str, Any]], "torch.nn.Module"]
+
+_given: dict[str, Function] = {}
+_registering = threading.Lock()
+_building = threading.Lock()  # torch's generator belongs to the whole process
+_PROBE_ROWS = 4
+
+
+def register(function: Function) -> PythonNetwork:
+    """A function given from Python as a network of a plan; kept until the process ends.
+
+    Parameters
+    ----------
+    function : callable
+        Takes the configuration (a dict with the network's own parameters, ``n_inputs`` and
+        ``n_outputs``) and returns a module from Tensor[B, n_inputs] float32 to logits
+        Tensor[B, n_outputs].
+    """
+    if not callable(function):
+        raise BindError(
+            f"a network is a function of the configuration or gb.mlp(…), found {function!r}",
+            hint="def net(config): return torch.nn.Linear(config['n_inputs'], config['n_outputs'])",
+        )
+    code_hash = _code_hash(function)
+    name = getattr(function, "__qualname__", type(function).__name__)
+    with _registering:
+        key, copies = f"{name}@{code_hash[:12]}", 1
+        while _given.setdefault(key, function) is not function:
+            copies += 1  # same source, another function: it may close over other values
+            key = f"{name}@{code_hash[:12]}.{copies}"
+    return PythonNetwork(key, "{}", code_hash)
+
+
+def _code_hash(function: Function) -> str:
+    """BLAKE3 of the function's source, or of its bytecode where there is no source."""
+    try:
+        return blake3(inspect.getsource(function).encode()).hexdigest()
+    except (OSError, TypeError):
+        code = getattr(function, "__code__", None)
+        return blake3(code.co_code if code is not None else repr(function).encode()).hexdigest()
+
+
+class Networks:
+    """Finds and calls the functions that networks refer to.
+
+    Parameters
+    ----------
+    modules : sequence of str
+        Modules whose functions ``python:module:function`` may call.
+    """
+
+    def __init__(self, modules: Sequence[str] = ()) -> None:
+        self.modules = tuple(modules)
+
+    def resolve(self, network: PythonNetwork) -> PythonNetwork:
+        """`network` with its code hash; BindError where it may not or cannot be called."""
+        function = self._function(network.reference)
+        return network if network.code_hash else network.replace(code_hash=_code_hash(function))
+
+    def build(
+        self, network: PythonNetwork, *, n_inputs: int, n_outputs: int, seed: int
+    ) -> torch.nn.Module:
+        """The network's module with initial weights that follow from `seed`, in training mode.
+
+        Raises
+        ------
+        TrainingError
+            The function raises, or returns no module from Tensor[B, n_inputs] to
+            Tensor[B, n_outputs].
+        """
+        import torch
+
+        function = self._function(network.reference)
+        given = json.loads(network.configuration)
+        configuration = {**given, "n_inputs": n_inputs, "n_outputs": n_outputs}
+        key = blake3(f"{seed}|initial weights".encode()).digest(length=8)
+        with _building, torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int.from_bytes(key, "little") >> 1)
+            made = _called(function, network.reference, configuration)
+            _probe(made, network.reference, n_inputs, n_outputs)
+        return made.train()
+
+    def _function(self, reference: str) -> Function:
+        if reference in _given:
+            return _given[reference]
+        module, _, name = reference.partition(":")
+        if "@" in reference or not name:
+            raise BindError(
+                f"the function `{reference}` was given in another process",
+                hint="put it into a module and use model_type = 'python:module:function'",
+            )
+        if module not in self.modules:
+            raise BindError(
+                f"model_type 'python:{reference}' may not be called: module `{module}` was not "
+                "named when connecting",
+                hint=f'gb.connect(…, python_modules=["{module}"])',
+            )
+        return _imported(module, name)
+
+
+def _imported(module: str, name: str) -> Function:
+    try:
+        home = importlib.import_module(module)
+    except Exception as error:
+        raise BindError(
+            f"module `{module}` cannot be imported: {type(error).__name__}: {error}",
+            hint="it must be importable where Python runs (see PYTHONPATH)",
+        ) from error
+    found: Any = getattr(home, name, None)
+    if not callable(found):
+        functions = [n for n, v in vars(home).items() if callable(v) and not n.startswith("_")]
+        raise BindError(f"module `{module}` has no function `{name}`", hint=near(name, functions))
+    return found
+
+
+def _called(function: Function, reference: str, configuration: dict[str, Any]) -> torch.nn.Module:
+    import torch
+
+    try:
+        made = function(configuration)
+    except GradbaseError:
+        raise
+    except Exception as error:
+        raise TrainingError(
+            f"the function `{reference}` raised {type(error).__name__}: {error}",
+            at=f"configuration {configuration}",
+        ) from error
+    if not isinstance(made, torch.nn.Module):
+        raise TrainingError(
+            f"the function `{reference}` must return a torch.nn.Module, it returned "
+            f"{type(made).__name__}",
+            at=f"configuration {configuration}",
+        )
+    return made
+
+
+def _probe(made: torch.nn.Module, reference: str, n_inputs: int, n_outputs: int) -> None:
+    """Run a few rows: the shape must fit, and a row's result must be its own."""
+    import torch
+
+    rows = torch.rand(_PROBE_ROWS, n_inputs)
+    made.eval()
+    try:
+        with torch.no_grad():
+            whole, half = made(rows), made(rows[: _PROBE_ROWS // 2])
+    except Exception as error:
+        raise TrainingError(
+            f"the module of `{reference}` raised {type(error).__name__} on a "
+            f"Tensor[{_PROBE_ROWS}, {n_inputs}]: {error}",
+            hint=f"it is given every feature as one row of {n_inputs} numbers (n_inputs)",
+        ) from error
+    shape = list(whole.shape) if isinstance(whole, torch.Tensor) else type(whole).__name__
+    if shape != [_PROBE_ROWS, n_outputs]:
+        raise TrainingError(
+            f"the module of `{reference}` must return Tensor[{_PROBE_ROWS}, {n_outputs}] for "
+            f"{_PROBE_ROWS} rows, it returned {shape}",
+            hint=f"end it with torch.nn.Linear(…, config['n_outputs']), here {n_outputs}",
+        )
+    if not torch.allclose(whole[: len(half)], half, rtol=1e-3, atol=1e-4, equal_nan=True):
+        raise TrainingError(
+            f"the module of `{reference}` gives a row another result when other rows are beside it",
+            hint="in eval mode a row's result may depend on that row alone, and not on chance",
+        )

@@ -1,0 +1,126 @@
+"""What becomes of a trial while it trains, which trial is best, and the record of all of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gradbase.ir.learning import MINIMISED, Fit, Model, Search
+from gradbase.ir.tensor import ToTable
+from gradbase.store.records import FAILED, EpochRecord, TrialRecord
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from gradbase.runtime.train.data import TrainingData
+
+LOSS = "loss"
+"""The metric that stands for the loss itself."""
+
+
+@dataclass
+class Outcome:
+    """A trial's progress. `status` is '' while it runs.
+
+    `outputs` are None where the trial failed, and where its network cannot be stored; `error` says
+    why.
+    """
+
+    fit: Fit
+    status: str = ""
+    error: str | None = None
+    traceback: str | None = None
+    epochs: list[EpochRecord] = field(default_factory=list)
+    test_metrics: dict[str, float] = field(default_factory=dict)
+    outputs: tuple[ToTable, ...] | None = None
+    params: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def trial(self) -> int:
+        return self.fit.trial
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Of the last epoch."""
+        return dict(self.epochs[-1].metrics) if self.epochs else {}
+
+    @property
+    def train_loss(self) -> float | None:
+        return self.epochs[-1].train_loss if self.epochs else None
+
+    @property
+    def eval_loss(self) -> float | None:
+        return self.epochs[-1].eval_loss if self.epochs else None
+
+    def value(self, metric: str) -> float:
+        """The metric after the last epoch; NaN where there is none."""
+        return value_of(metric, self.metrics, self.train_loss, self.eval_loss)
+
+    def converged(self) -> bool:
+        """Whether the last epoch improved the loss by less than the trial's relative minimum.
+
+        The loss is that of the evaluation rows, of the training rows where nothing is held out.
+        """
+        if not self.fit.early_stop or len(self.epochs) < 2:
+            return False
+        before, now = (_stopping_loss(e) for e in self.epochs[-2:])
+        return before - now < self.fit.min_rel_progress * abs(before)
+
+
+def _stopping_loss(epoch: EpochRecord) -> float:
+    loss = epoch.train_loss if epoch.eval_loss is None else epoch.eval_loss
+    return math.nan if loss is None else loss
+
+
+def value_of(
+    metric: str, metrics: dict[str, float], train_loss: float | None, eval_loss: float | None
+) -> float:
+    """`metric` of what was measured; ``loss`` is the evaluation loss, else the training loss."""
+    if metric == LOSS:
+        loss = train_loss if eval_loss is None else eval_loss
+        return math.nan if loss is None else loss
+    return metrics.get(metric, math.nan)
+
+
+def best_of(outcomes: Sequence[Outcome], metric: str) -> Outcome:
+    """The best trial that did not fail: NaN never wins, ties go to the lowest trial number.
+
+    Where no trial has a value (one class among the evaluation rows), the loss decides.
+    """
+    sign = 1.0 if metric in MINIMISED else -1.0
+
+    def rank(outcome: Outcome) -> tuple[int, float, int]:
+        value = outcome.value(metric)
+        if not math.isnan(value):
+            return (0, sign * value, outcome.trial)
+        loss = outcome.value(LOSS)
+        return (1, math.inf if math.isnan(loss) else loss, outcome.trial)
+
+    return min((o for o in outcomes if o.status != FAILED), key=rank)
+
+
+def trial_record(
+    outcome: Outcome, search: Search, data: TrainingData, configuration: dict[str, Any]
+) -> TrialRecord:
+    """The trial as the store keeps it."""
+    model = None
+    if outcome.outputs is not None:
+        label, features = outcome.fit.data.label, data.inputs.features
+        model = Model(
+            search.name, 0, outcome.trial, data.task, label, features, outcome.outputs
+        )
+    return TrialRecord(
+        trial=outcome.trial,
+        status=outcome.status,
+        configuration=configuration,
+        metrics=outcome.metrics,
+        train_loss=outcome.train_loss,
+        eval_loss=outcome.eval_loss,
+        error=outcome.error,
+        epochs=tuple(outcome.epochs),
+        model=model,
+        params=outcome.params,
+        test_metrics=outcome.test_metrics,
+    )

@@ -1,0 +1,127 @@
+"""Who wants to know how a search goes: the listener protocol and a live line for people."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from gradbase.ir.learning import MINIMISED
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from gradbase.ir.facts import Settings
+    from gradbase.ir.learning import Search
+
+
+class Listener(Protocol):
+    """Told of a search's steps, by one thread at a time, in no fixed order of trials."""
+
+    def on_start(self, trials: int, epochs: int) -> None:
+        """`trials` will train for `epochs` epochs, all of them together."""
+        ...
+
+    def on_epoch(self, trial: int, epoch: int, metrics: Mapping[str, float]) -> None:
+        """A trial's epoch (from 1) is trained and validated; losses are among `metrics`."""
+        ...
+
+    def on_trial_end(self, trial: int, status: str, epochs_left: int) -> None:
+        """A trial has ended, `epochs_left` epochs before it had to."""
+        ...
+
+    def on_end(self, message: str) -> None:
+        """The search is over; `message` says how it ended."""
+        ...
+
+
+class Silent:
+    """Listens and says nothing."""
+
+    def on_start(self, trials: int, epochs: int) -> None:
+        """See `Listener`."""
+
+    def on_epoch(self, trial: int, epoch: int, metrics: Mapping[str, float]) -> None:
+        """See `Listener`."""
+
+    def on_trial_end(self, trial: int, status: str, epochs_left: int) -> None:
+        """See `Listener`."""
+
+    def on_end(self, message: str) -> None:
+        """See `Listener`."""
+
+
+class LiveBar:
+    """One live line: trials running and failed, epochs done, best so far, time left.
+
+    Drawn on standard error by rich, in a terminal or a notebook.
+    """
+
+    def __init__(self, model: str, metric: str) -> None:
+        self.model, self.metric = model, metric
+        self.running = self.failed = 0
+        self.best: tuple[float, int] | None = None
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def on_start(self, trials: int, epochs: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.running = trials
+        self._progress = Progress(
+            TextColumn("training {task.fields[model]}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} epochs"),
+            TextColumn("{task.fields[state]}", markup=False),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._progress.add_task("", total=epochs, model=self.model, state=self.state())
+        self._progress.start()
+
+    def on_epoch(
+        self,
+        trial: int,
+        epoch: int,
+        metrics: Mapping[str, float],  # noqa: ARG002
+    ) -> None:
+        value = metrics.get(self.metric, math.nan)
+        sign = -1.0 if self.metric in MINIMISED else 1.0
+        if not math.isnan(value) and (self.best is None or sign * value > sign * self.best[0]):
+            self.best = (value, trial)
+        self._advance(1)
+
+    def on_trial_end(self, trial: int, status: str, epochs_left: int) -> None:  # noqa: ARG002
+        self.running -= 1
+        self.failed += status == "FAILED"
+        self._advance(epochs_left)
+
+    def on_end(self, message: str) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress.console.print(message, markup=False, highlight=False)
+
+    def state(self) -> str:
+        """What is known now, as text."""
+        parts = [f"{self.running} trials running"]
+        if self.failed:
+            parts.append(f"{self.failed} failed")
+        if self.best is not None:
+            parts.append(f"best {self.metric} {self.best[0]:.4g} (trial {self.best[1]})")
+        return ", ".join(parts)
+
+    def _advance(self, epochs: int) -> None:
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, advance=epochs, state=self.state())
+
+
+def listener_for(search: Search, settings: Settings) -> Listener:
+    """A live bar where someone looks at a terminal or notebook and wants progress."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if settings.progress and (console.is_terminal or console.is_jupyter):
+        return LiveBar(search.name, search.metric)
+    return Silent()

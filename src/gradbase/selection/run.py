@@ -1,0 +1,304 @@
+"""Running a search: one reading of the data, every group trained, everything committed at once."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gradbase import __version__
+from gradbase.errors import CancelledError, ResourceError, TrainingError, UnsupportedError
+from gradbase.ir.learning import PythonNetwork, Search
+from gradbase.ir.printer import print_plan
+from gradbase.runtime.train.prepare import prepare
+from gradbase.selection import make_procedure
+from gradbase.selection.group import Group
+from gradbase.selection.networks import Networks
+from gradbase.selection.outcome import Outcome, best_of, trial_record
+from gradbase.selection.progress import Listener, listener_for
+from gradbase.selection.search import configuration_of
+from gradbase.selection.watch import Watch
+from gradbase.store.records import FAILED, ModelRecord
+
+if TYPE_CHECKING:
+    from gradbase.runtime.context import RunContext
+    from gradbase.runtime.train.data import TrainingData
+    from gradbase.store import Store
+
+log = logging.getLogger("gradbase.selection")
+
+_POLL_S = 0.1
+"""Seconds between two looks at whether somebody cancelled."""
+_SHOWN_REASONS = 5
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What the record of a search says about where it came from.
+
+    Parameters
+    ----------
+    query, sql : str
+        The training query, and the whole statement ('' from Python).
+    options : mapping
+        All options with their values (JSON).
+    model_type : str
+    seed : int
+    tuned : sequence of str
+        Names of the hyper-parameters searched over.
+    python_modules : sequence of str
+        Modules whose functions may be called.
+    """
+
+    query: str
+    sql: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    model_type: str = ""
+    seed: int = 0
+    tuned: Sequence[str] = ()
+    or_replace: bool = False
+    if_not_exists: bool = False
+    python_modules: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The version that a search made, its record, and how long it took."""
+
+    version: int
+    record: ModelRecord
+    seconds: float
+
+
+def run(
+    search: Search,
+    context: RunContext,
+    store: Store,
+    info: RunInfo,
+    listener: Listener | None = None,
+) -> RunResult:
+    """Train every trial of `search` and commit them as a new version of its model.
+
+    Results depend on each trial's own program, the relation's content and the seed: not on
+    `search.workers`, nor on the other trials.
+
+    Parameters
+    ----------
+    search : Search
+        Optimised: groups, workers and threads are chosen.
+
+    Raises
+    ------
+    BindError
+        The model exists already (`info` says neither replace nor if-not-exists).
+    TrainingError
+        Every trial failed; lists the reasons.
+    UnsupportedError
+        The best trial's network cannot be stored; names the operator.
+    CancelledError
+        Cancelled or interrupted: nothing is visible, the journal says so.
+    """
+    store.check_creatable(search.name, or_replace=info.or_replace, if_not_exists=info.if_not_exists)
+    return _Run(search, context, store, info, listener).run()
+
+
+class _Run:
+    def __init__(
+        self,
+        search: Search,
+        context: RunContext,
+        store: Store,
+        info: RunInfo,
+        listener: Listener | None,
+    ) -> None:
+        self.search, self.context, self.store, self.info = search, context, store, info
+        self.listener = listener or listener_for(search, context.settings)
+        self.networks = Networks(info.python_modules)
+        self.started = time.perf_counter()
+        self.outcomes: list[Outcome] = []
+        header = {"plan": print_plan(search), "options": dict(info.options), "sql": info.sql}
+        self.journal = store.start_run(search.name, header)
+        self.watch = Watch(self.journal, self.listener, search.metric, context.cancelled)
+
+    def run(self) -> RunResult:
+        """Train and commit; whatever happens, say in journal and progress how it ended."""
+        try:
+            record = self._train()
+            self.watch.check()
+            version = self.store.commit(
+                record, or_replace=self.info.or_replace, if_not_exists=self.info.if_not_exists
+            )
+        except (KeyboardInterrupt, CancelledError) as error:
+            message = self._lost("was interrupted")
+            self._end("INTERRUPTED", message)
+            raise CancelledError(message, hint="run the statement again") from error
+        except BaseException as error:
+            self._end("FAILED", self._lost("failed"), error=str(error))
+            raise
+        result = RunResult(version, record, time.perf_counter() - self.started)
+        self._end("DONE", _summary(result), version=version)
+        return result
+
+    def _end(
+        self, status: str, message: str, version: int | None = None, error: str | None = None
+    ) -> None:
+        log.info("%s", message)
+        self.listener.on_end(message)
+        reason = error if status == "FAILED" else (message if status == "INTERRUPTED" else None)
+        self.store.finish_run(self.journal, status, version, reason)
+
+    def _lost(self, what: str) -> str:
+        ended = sum(bool(o.status) for o in self.outcomes)
+        return (
+            f"training of `{self.search.name}` {what} after "
+            f"{time.perf_counter() - self.started:.1f} s: {ended} of {len(self.search.fits)} "
+            f"trials had ended, {self.watch.epochs} epochs are lost; no model was made"
+        )
+
+    def _train(self) -> ModelRecord:
+        fits = self.search.fits
+        stacked = not any(isinstance(f.network, PythonNetwork) for f in fits)
+        data = prepare(fits[0].data, self.context, embeddings=stacked)
+        try:
+            groups = self._groups(data)
+            self.outcomes = sorted((o for g in groups for o in g.outcomes), key=lambda o: o.trial)
+            self.listener.on_start(len(self.outcomes), sum(o.fit.epochs for o in self.outcomes))
+            self._train_groups(groups)
+            return self._record(data)
+        finally:
+            data.close()
+
+    def _groups(self, data: TrainingData) -> list[Group]:
+        # Configurations are fixed already: what remains of a procedure is its decisions.
+        decides = make_procedure(self.search.procedure, {}, None, self.info.seed)
+        return [
+            Group(item, data, self.networks, decides, self.search.metric)
+            for item in self.search.trials
+        ]
+
+    def _train_groups(self, groups: Sequence[Group]) -> None:
+        """Let `workers` threads take groups from a queue until it is empty."""
+        waiting: queue.SimpleQueue[Group] = queue.SimpleQueue()
+        for group in groups:
+            waiting.put(group)
+        workers = max(1, min(self.search.workers or 1, len(groups), self.context.broker.threads))
+        with ThreadPoolExecutor(workers, thread_name_prefix="gradbase-train") as pool:
+            work = (waiting, torch.get_num_threads())
+            futures = [pool.submit(self._work, number, *work) for number in range(workers)]
+            try:
+                self._wait(futures)
+            except BaseException:
+                self.watch.abandon()
+                raise
+
+    def _wait(self, futures: Sequence[Future[None]]) -> None:
+        """Until all are done; short waits let an interrupt through."""
+        left = set(futures)
+        while left:
+            done, left = wait(left, timeout=_POLL_S, return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+
+    def _work(self, number: int, waiting: queue.SimpleQueue[Group], usual_threads: int) -> None:
+        threads = max(1, min(self.search.threads or 1, self.context.broker.threads))
+        lease = self._lease(number, threads)
+        try:
+            torch.set_num_threads(threads)
+            while True:
+                try:
+                    group = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                group.train(self.watch, number)
+        finally:
+            torch.set_num_threads(usual_threads)  # the setting is inherited by new threads
+            self.context.broker.release(lease)
+
+    def _lease(self, number: int, threads: int) -> Any:
+        owner = f"search {self.search.name}"
+        while True:
+            self.watch.check()
+            try:
+                return self.context.broker.acquire(
+                    owner, f"worker {number}", threads=threads, timeout_s=1.0
+                )
+            except ResourceError:
+                if threads > self.context.broker.threads:
+                    raise
+
+    def _record(self, data: TrainingData) -> ModelRecord:
+        self._fail_if_nothing_is_left()
+        best = best_of(self.outcomes, self.search.metric)
+        if best.outputs is None:
+            raise UnsupportedError(
+                f"trial {best.trial} of `{self.search.name}` is the best, but its network cannot "
+                f"be stored: {best.error}",
+                hint="change that part of the network and train again",
+            )
+        first = self.search.fits[0]
+        return ModelRecord(
+            name=self.search.name,
+            model_type=self.info.model_type,
+            task=data.task,
+            label=first.data.label,
+            query=self.info.query,
+            options=self.info.options,
+            seed=self.info.seed,
+            relation_hash=data.relation_hash,
+            code_version=_code_version(first.network),
+            engine=self.context.engine.name,
+            trials=tuple(
+                trial_record(o, self.search, data, configuration_of(o.fit, self.info.tuned))
+                for o in self.outcomes
+            ),
+            metric=self.search.metric,
+            best_trial=best.trial,
+            sql=self.info.sql,
+        )
+
+    def _fail_if_nothing_is_left(self) -> None:
+        if any(o.status != FAILED for o in self.outcomes):
+            return
+        trials: dict[str, list[int]] = {}
+        for outcome in self.outcomes:
+            trials.setdefault(outcome.error or "", []).append(outcome.trial)
+        reasons = [f"trial {_numbers(t)}: {e}" for e, t in list(trials.items())[:_SHOWN_REASONS]]
+        if len(trials) > _SHOWN_REASONS:
+            reasons.append(f"and {len(trials) - _SHOWN_REASONS} other reasons")
+        raise TrainingError(
+            f"all {len(self.outcomes)} trials of `{self.search.name}` failed:\n  "
+            + "\n  ".join(reasons),
+            hint="a smaller learn_rate helps against losses that are not finite",
+        )
+
+
+def _numbers(trials: Sequence[int]) -> str:
+    shown = ", ".join(str(t) for t in trials[:3])
+    return shown if len(trials) <= 3 else f"{shown}, … ({len(trials)} trials)"
+
+
+def _code_version(network: object) -> str:
+    own = f"gradbase {__version__}"
+    if isinstance(network, PythonNetwork):
+        return f"{own}, {network.reference} {network.code_hash[:16]}"
+    return own
+
+
+def _summary(result: RunResult) -> str:
+    record = result.record
+    failed = sum(t.status == FAILED for t in record.trials)
+    best = record.trial(record.best_trial)
+    value = best.metrics.get(record.metric, best.eval_loss)
+    shown = "" if value is None else f" {value:.4g}"
+    return (
+        f"trained `{record.name}` version {result.version}: {len(record.trials)} trials"
+        + (f" ({failed} failed)" if failed else "")
+        + f" in {result.seconds:.1f} s, best is trial {record.best_trial} with "
+        + f"{record.metric}{shown}"
+    )

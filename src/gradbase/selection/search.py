@@ -1,0 +1,155 @@
+"""From what was asked for (a TrainingSpec and a relation) to the `Search` that is optimised."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gradbase.errors import BindError, near
+from gradbase.frontend.fits import build_dataset, build_fits, find_column
+from gradbase.frontend.training import (
+    CLASSIFICATION,
+    DEFAULT_METRIC,
+    REGRESSION,
+    TrainingSpec,
+    default_hidden_units,
+)
+from gradbase.ir.learning import METRICS, Dataset, Fit, Mlp, PythonNetwork, Search
+from gradbase.ir.relational import Aggregate, Relation
+from gradbase.ir.scalar import Column, SqlScalar
+from gradbase.ir.types import INT64
+from gradbase.selection import make_procedure
+from gradbase.selection.api import DNN
+from gradbase.selection.networks import Networks
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What the plan of a search needs to know of the rows: those with a label, and its classes."""
+
+    rows: int
+    classes: int
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A search before optimisation.
+
+    Parameters
+    ----------
+    search : Search
+        Every trial is a `Fit`; workers and threads are not chosen yet.
+    spec : TrainingSpec
+        With everything filled in that depends on the rows.
+    """
+
+    search: Search
+    spec: TrainingSpec
+
+    @property
+    def tuned(self) -> tuple[str, ...]:
+        """Names of the hyper-parameters that are searched over, in order."""
+        return tuple(self.spec.space)
+
+
+def build(
+    spec: TrainingSpec,
+    name: str,
+    relation: Relation,
+    counts: Counts,
+    python_modules: Sequence[str] = (),
+) -> Planned:
+    """The search for model `name` over `relation`.
+
+    Parameters
+    ----------
+    counts : Counts
+        Exact (see `counting`): the automatic split and the default layer follow from them.
+    python_modules : sequence of str
+        Modules whose functions ``python:`` models may call.
+
+    Raises
+    ------
+    BindError
+        A column, metric or function does not exist, or the space cannot be searched so.
+    """
+    draft = build_dataset(spec, relation, rows=counts.rows)
+    data = draft.replace(task=_task(draft.task, counts.classes))
+    spec = _filled(spec, data, counts, Networks(python_modules))
+    _check_space(spec)
+    found = make_procedure(spec.procedure, spec.space, spec.num_trials, spec.seed)
+    fits = build_fits(spec, data, found.configurations())
+    return Planned(Search(name, fits, spec.metric, spec.procedure), spec)
+
+
+def counting(spec: TrainingSpec, relation: Relation) -> Relation:
+    """The query whose single row (rows, classes) are the `Counts` of `relation`."""
+    schema = relation.schema
+    name = find_column(schema, spec.label, "label column", "set input_label_cols")
+    label = Column(name, schema.type_of(name))
+    rows = SqlScalar(("count(", ")"), (label,), INT64)
+    classes = SqlScalar(("count(DISTINCT ", ")"), (label,), INT64)
+    return Aggregate(relation, (), (), ("rows", "classes"), (rows, classes))
+
+
+def _task(task: str, classes: int) -> str:
+    if task == CLASSIFICATION:
+        return "multiclass" if classes > 2 else "binary"
+    return task
+
+
+def _filled(spec: TrainingSpec, data: Dataset, counts: Counts, networks: Networks) -> TrainingSpec:
+    kind = REGRESSION if data.task == REGRESSION else CLASSIFICATION
+    changes: dict[str, Any] = {"metric": spec.metric or DEFAULT_METRIC[kind], "task": kind}
+    if spec.model_type == DNN:
+        changes["model_type"] = "dnn_regressor" if kind == REGRESSION else "dnn_classifier"
+    if isinstance(spec.network, PythonNetwork):
+        changes["network"] = networks.resolve(spec.network)
+    elif spec.hidden_units is None and "hidden_units" not in spec.space:
+        outputs = counts.classes if data.task == "multiclass" else 1
+        inputs = sum(_inputs(data, name) for name in data.features)
+        changes["hidden_units"] = default_hidden_units(counts.rows, inputs, outputs)
+    allowed = METRICS[data.task]
+    if changes["metric"] not in allowed:
+        raise BindError(
+            f"`{changes['metric']}` is no metric of {data.task} models; there are {', '.join(allowed)}",
+            hint=near(changes["metric"], allowed),
+        )
+    return dataclasses.replace(spec, **changes)
+
+
+def _inputs(data: Dataset, name: str) -> int:
+    found = data.relation.schema.type_of(name)
+    return found.size[0] if found.is_vector else 1
+
+
+def _check_space(spec: TrainingSpec) -> None:
+    if not spec.space and (spec.num_trials or 1) > 1:
+        raise BindError(
+            f"{spec.num_trials} trials were asked for, but nothing is searched over: they would "
+            "all be equal",
+            hint="give a hyper-parameter several values (HPARAM_CANDIDATES, gb.choice, …)",
+        )
+
+
+def configuration_of(fit: Fit, tuned: Sequence[str]) -> dict[str, object]:
+    """The values of the hyper-parameters `tuned` in a trial, read from the trial itself."""
+    return {name: _value(fit, name) for name in tuned}
+
+
+def _value(fit: Fit, name: str) -> object:
+    match name:
+        case "optimizer":
+            return fit.optimizer.name
+        case "learn_rate" | "l2_reg" | "momentum":
+            return getattr(fit.optimizer, name)
+        case "batch_size" | "epochs" | "seed":
+            return getattr(fit, name)
+    if isinstance(fit.network, Mlp):
+        value = getattr(fit.network, name)
+        return list(value) if isinstance(value, tuple) else value
+    assert isinstance(fit.network, PythonNetwork)
+    return json.loads(fit.network.configuration)[name]

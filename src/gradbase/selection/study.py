@@ -1,0 +1,176 @@
+"""What a search found, read from the catalog: its trials, their history, the best model."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from gradbase.errors import UnsupportedError
+from gradbase.store import ModelRecord, Store, TrialRecord, reading
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+Row = dict[str, Any]
+Handle = TypeVar("Handle")
+
+
+class Study(Generic[Handle]):
+    """The search that made a version of a model.
+
+    Parameters
+    ----------
+    store : Store
+    name : str
+        The model's name.
+    model : callable
+        ``model(name, version, trial)`` gives the handle of one trial.
+    version : int, optional
+        None: the newest.
+
+    Raises
+    ------
+    BindError
+        There is no such model or version (near matches offered).
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        model: Callable[[str, int, int], Handle],
+        version: int | None = None,
+    ) -> None:
+        self.name, self._model = name, model
+        self.version: int = reading.version_row(store.catalog, name, version)["version"]
+        self.record: ModelRecord = store.record(name, self.version)
+
+    @property
+    def metric(self) -> str:
+        """What the trials were compared by."""
+        return self.record.metric
+
+    @property
+    def best_trial(self) -> int:
+        """Number of the best trial."""
+        return self.record.best_trial
+
+    @property
+    def best(self) -> Handle:
+        """The best trial's model: ``predict``, ``predict_proba``, ``score``."""
+        return self.trial(self.best_trial)
+
+    def trial(self, number: int) -> Handle:
+        """The model of any trial."""
+        return self._model(self.name, self.version, number)
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """One row per trial.
+
+        Columns: trial, every hyper-parameter searched over, every metric (on evaluation rows;
+        ``test_…`` on test rows where there are some), train_loss, eval_loss, epochs, status,
+        error, seconds, best.
+        """
+        return _pandas().DataFrame(self.rows)
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """One row per trial and epoch: trial, epoch (from 1), losses, metrics, seconds."""
+        return _pandas().DataFrame(self.epochs)
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """One dict per trial: see `trials`."""
+        return [self._row(t) for t in self.record.trials]
+
+    @cached_property
+    def epochs(self) -> list[Row]:
+        """One dict per trial and epoch: see `history`."""
+        return [
+            {"trial": t.trial, "epoch": e.epoch + 1}
+            | {"train_loss": e.train_loss, "eval_loss": e.eval_loss}
+            | {n: e.metrics.get(n) for n in self._metrics}
+            | {"learn_rate": e.learn_rate, "seconds": e.seconds}
+            for t in self.record.trials
+            for e in t.epochs
+        ]
+
+    def plot(self, path: str | Path | None = None) -> Figure:
+        """Learning curves of all trials: the metric and the losses by epoch.
+
+        Parameters
+        ----------
+        path : str or Path, optional
+            Also write the picture there; the ending says how (.png, .svg, .pdf).
+        """
+        from gradbase.selection.curves import learning_curves
+
+        return learning_curves(self, path)
+
+    @cached_property
+    def _metrics(self) -> list[str]:
+        """Names of all metrics, the search's own first."""
+        names = {n for t in self.record.trials for n in t.metrics}
+        return sorted(names, key=lambda n: (n != self.metric, n))
+
+    def _row(self, trial: TrialRecord) -> Row:
+        tested = any(t.test_metrics for t in self.record.trials)
+        return (
+            {"trial": trial.trial}
+            | dict(trial.configuration)
+            | {n: trial.metrics.get(n) for n in self._metrics}
+            | {f"test_{n}": trial.test_metrics.get(n) for n in self._metrics if tested}
+            | {"train_loss": trial.train_loss, "eval_loss": trial.eval_loss}
+            | {"epochs": len(trial.epochs), "status": trial.status, "error": trial.error}
+            | {"seconds": sum(e.seconds or 0.0 for e in trial.epochs)}
+            | {"best": trial.trial == self.best_trial}
+        )
+
+    def __repr__(self) -> str:
+        failed = sum(t.status == "FAILED" for t in self.record.trials)
+        best = self.record.trial(self.best_trial)
+        value = best.eval_loss if self.metric == "loss" else best.metrics.get(self.metric)
+        return (
+            f"Study of `{self.name}` version {self.version}: {len(self.record.trials)} trials, "
+            f"{failed} failed; best is trial {self.best_trial} with {self.metric} {_cell(value)}"
+        )
+
+    def _repr_html_(self) -> str:
+        columns = list(self.rows[0])
+        head = "".join(f"<th>{html.escape(c)}</th>" for c in columns)
+        body = "".join(
+            ('<tr style="font-weight: bold">' if row["best"] else "<tr>")
+            + "".join(f"<td>{html.escape(_cell(row[c]))}</td>" for c in columns)
+            + "</tr>"
+            for row in self.rows
+        )
+        title = html.escape(repr(self))
+        return f"<p>{title}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case float():
+            return f"{value:.6g}"
+        case str():
+            return value
+    return json.dumps(value)
+
+
+def _pandas() -> Any:
+    try:
+        import pandas as pd
+    except ImportError:
+        raise UnsupportedError(
+            "pandas is not installed",
+            hint="pip install 'gradbase[frames]', or use .rows and .epochs (lists of dicts)",
+        ) from None
+    return pd

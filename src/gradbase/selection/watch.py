@@ -1,0 +1,85 @@
+"""What all workers of a search share: the journal, the listener, and the switch that stops it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from gradbase.errors import CancelledError
+from gradbase.selection.outcome import Outcome
+from gradbase.selection.progress import Listener
+from gradbase.store.records import EpochRecord
+
+Unit = tuple[int, float]
+"""Shard and seconds of a unit of training."""
+
+
+class Journal(Protocol):
+    """Where events are written durably."""
+
+    def append(self, event: Mapping[str, Any]) -> None: ...
+
+
+class Watch:
+    """Journal and listener, one event at a time; asks whether to stop.
+
+    Parameters
+    ----------
+    cancelled : threading.Event
+        Set by the user's `cancel`.
+    """
+
+    def __init__(
+        self, journal: Journal, listener: Listener, metric: str, cancelled: threading.Event
+    ) -> None:
+        self._journal, self._listener, self._metric = journal, listener, metric
+        self._cancelled = cancelled
+        self._abandoned = threading.Event()
+        self._lock = threading.Lock()
+        self.epochs = 0
+
+    def check(self) -> None:
+        """CancelledError once somebody has cancelled, or another worker hit a fatal error."""
+        if self._cancelled.is_set() or self._abandoned.is_set():
+            raise CancelledError("the search was cancelled")
+
+    def abandon(self) -> None:
+        """Make every worker stop at its next check."""
+        self._abandoned.set()
+
+    def epoch(self, outcomes: Sequence[Outcome], units: Sequence[Unit], worker: int) -> None:
+        """A group has trained and validated one epoch; its records are the outcomes' last."""
+        trials = {o.trial: _plain(o.epochs[-1]) for o in outcomes}
+        number = outcomes[0].epochs[-1].epoch
+        event = {"event": "epoch", "epoch": number, "worker": worker, "trials": trials}
+        event["units"] = [{"shard": s, "seconds": round(t, 6)} for s, t in units]
+        with self._lock:
+            self._journal.append(event)
+            self.epochs += len(outcomes)
+            for outcome in outcomes:
+                shown = outcome.metrics | {
+                    "loss": outcome.value("loss"),
+                    self._metric: outcome.value(self._metric),
+                }
+                self._listener.on_epoch(outcome.trial, number + 1, shown)
+
+    def ended(self, outcome: Outcome, reason: str) -> None:
+        """A trial is over; `reason` is ``done``, ``converged``, ``stopped`` or ``failed``."""
+        event = {"event": reason, "trial": outcome.trial, "status": outcome.status}
+        event |= {"epochs": len(outcome.epochs)}
+        if outcome.error:
+            event |= {"error": outcome.error, "traceback": outcome.traceback}
+        with self._lock:
+            self._journal.append(event)
+            left = outcome.fit.epochs - len(outcome.epochs)
+            self._listener.on_trial_end(outcome.trial, outcome.status, left)
+
+
+def _plain(epoch: EpochRecord) -> dict[str, Any]:
+    return {
+        "train_loss": epoch.train_loss,
+        "eval_loss": epoch.eval_loss,
+        "metrics": dict(epoch.metrics),
+        "seconds": epoch.seconds,
+    }

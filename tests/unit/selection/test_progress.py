@@ -1,0 +1,52 @@
+"""What people see while a search runs."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from gradbase.selection import progress
+from gradbase.selection.progress import LiveBar, Silent, listener_for
+
+
+class Search:
+    name, metric = "churn", "roc_auc"
+
+
+@pytest.mark.parametrize(
+    ("terminal", "wanted", "kind"),
+    [(True, True, LiveBar), (True, False, Silent), (False, True, Silent)],
+)
+def test_progress_is_drawn_for_someone_who_looks(monkeypatch, terminal, wanted, kind):
+    from gradbase.ir.facts import Settings
+
+    monkeypatch.setattr(
+        "rich.console.Console", lambda **_: Console(file=io.StringIO(), force_terminal=terminal)
+    )
+    assert type(listener_for(Search(), Settings(progress=wanted))) is kind
+
+
+def test_the_line_says_what_is_running_failed_and_best(monkeypatch):
+    out = io.StringIO()
+    monkeypatch.setattr(
+        "rich.console.Console", lambda **_: Console(file=out, force_terminal=True, width=120)
+    )
+    bar = LiveBar("churn", "roc_auc")
+    bar.on_start(3, 30)
+    bar.on_epoch(1, 1, {"roc_auc": 0.7})
+    bar.on_epoch(2, 1, {"roc_auc": 0.8})
+    bar.on_epoch(3, 1, {"roc_auc": float("nan")})
+    bar.on_trial_end(3, "FAILED", 9)
+    assert bar.state() == "2 trials running, 1 failed, best roc_auc 0.8 (trial 2)"
+    bar.on_end("trained `churn`")
+    assert "trained `churn`" in out.getvalue()
+    assert "12/30 epochs" in out.getvalue()
+
+
+def test_less_is_better_where_the_metric_says_so():
+    bar = progress.LiveBar("m", "log_loss")
+    for trial, value in [(1, 0.5), (2, 0.4), (3, 0.6)]:
+        bar.on_epoch(trial, 1, {"log_loss": value})
+    assert bar.best == (0.4, 2)
