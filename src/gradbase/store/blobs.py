@@ -124,9 +124,9 @@ class Blobs:
 
     def damage(self, blob_hash: str) -> str | None:
         """What is wrong with a blob (``missing`` or ``damaged``, and where), None if nothing."""
-        if not self.exists(blob_hash):
-            return "missing"
         try:
+            if not self.exists(blob_hash):
+                return "missing"
             self._read(blob_hash)
         except StoreError as error:
             return error.message

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from gradbase.errors import EngineError, StoreError
-from gradbase.store import upgrade
+from gradbase.store import tables, upgrade
 from gradbase.store.folder import Folder
-from gradbase.store.tables import FORMAT, TABLES, columns, create, types
+from gradbase.store.tables import TABLES, columns, create, types
 
 Row = dict[str, Any]
 
@@ -77,7 +77,7 @@ class Catalog:
         version = self.format_version()
         if version is None:
             return False
-        if version != FORMAT:
+        if version != tables.FORMAT:
             upgrade.check(version, read_only=self.read_only)
             with self.write():
                 pass
@@ -136,8 +136,8 @@ class Catalog:
             handle.execute(f"CREATE SCHEMA IF NOT EXISTS {self.schema}")
             for table in TABLES:
                 handle.execute(create(table, self.schema))
-            self.insert(handle, "format", [(FORMAT, 0, now())])
-        elif version != FORMAT:
+            self.insert(handle, "format", [(tables.FORMAT, 0, now())])
+        elif version != tables.FORMAT:
             upgrade.run(version, handle, self.schema)
 
     def _read_format(self) -> int | None:

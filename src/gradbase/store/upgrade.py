@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from gradbase.errors import StoreError
-from gradbase.store.tables import FORMAT
+from gradbase.store import tables
 
 STEPS: Mapping[int, Sequence[str]] = {}
 """Version -> statements that make the next one of it, over ``{g}.<table>``."""
@@ -18,32 +18,26 @@ class Executes(Protocol):
     def execute(self, sql: str, params: Sequence[Any] = ()) -> Any: ...
 
 
-def check(version: int, *, read_only: bool, current: int = FORMAT) -> None:
+def check(version: int, *, read_only: bool) -> None:
     """StoreError where a catalog of `version` cannot be used."""
-    if version > current:
+    if version > tables.FORMAT:
         raise StoreError(
             f"the models were written by a newer gradbase: their format is {version}, this one "
-            f"reads up to {current}",
+            f"reads up to {tables.FORMAT}",
             hint="pip install --upgrade gradbase",
         )
-    if version < current and read_only:
+    if version < tables.FORMAT and read_only:
         raise StoreError(
-            f"the models have format {version} and must be upgraded to {current}, but the "
+            f"the models have format {version} and must be upgraded to {tables.FORMAT}, but the "
             "database is open read-only",
             hint="connect once without read_only=True",
         )
 
 
-def run(
-    version: int,
-    handle: Executes,
-    schema: str,
-    steps: Mapping[int, Sequence[str]] = STEPS,
-    current: int = FORMAT,
-) -> None:
-    """Bring a catalog from `version` to `current` inside the transaction `handle`."""
-    check(version, read_only=False, current=current)
-    for number in range(version, current):
-        for statement in steps[number]:
+def run(version: int, handle: Executes, schema: str) -> None:
+    """Bring a catalog from `version` to the current format inside the transaction `handle`."""
+    check(version, read_only=False)
+    for number in range(version, tables.FORMAT):
+        for statement in STEPS[number]:
             handle.execute(statement.format(g=schema))
-    handle.execute(f"UPDATE {schema}.format SET version = ?", [current])
+    handle.execute(f"UPDATE {schema}.format SET version = ?", [tables.FORMAT])

@@ -1,0 +1,78 @@
+"""Small models to store."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import numpy as np
+
+from gradbase.ir.learning import Feature, Model
+from gradbase.ir.scalar import Literal
+from gradbase.ir.tensor import Linear, Numeric, Param, ToTable, ToTensor
+from gradbase.ir.types import FLOAT64, TEXT
+from gradbase.store import EpochRecord, ModelRecord, TrialRecord, bytes_of, hash_of
+
+
+def weights(seed, rows=1, columns=32):
+    return np.random.default_rng(seed).standard_normal((rows, columns)).astype(np.float32)
+
+
+def program(arrays):
+    """A linear model over `x`; returns it with its parameters by hash."""
+    params = {hash_of(bytes_of(a)): a for a in arrays}
+    network = ToTensor("x", Numeric(0.5, 2.0, indicator=False))
+    for blob, array in params.items():
+        network = Linear(network, Param(blob, array.shape), None)
+    output = ToTable(network, "label", TEXT, (Literal("no", TEXT), Literal("yes", TEXT)))
+    return Model("?", 0, 0, "binary", "y", (Feature("x", FLOAT64),), (output,)), params
+
+
+def trial(number, seed=None, **changes):
+    seed = number if seed is None else seed
+    model, params = program([weights(seed, 32, 1), weights(1000 + seed, 1, 32)])
+    values = {
+        "trial": number,
+        "status": "SUCCEEDED",
+        "configuration": {"learn_rate": 0.1 * number, "hidden_units": [number, 2]},
+        "metrics": {"roc_auc": 0.5 + number / 100, "accuracy": 0.75},
+        "train_loss": 0.3,
+        "eval_loss": 0.4,
+        "epochs": [
+            EpochRecord(0, 0.7, 0.8, {"roc_auc": 0.5}, 0.1, 1.5),
+            EpochRecord(1, 0.3, 0.4, {"roc_auc": 0.6}, 0.1, 0.25),
+        ],
+        "model": model,
+        "params": params,
+    }
+    return TrialRecord(**values | changes)
+
+
+def failed(number, error="the loss is not finite"):
+    return TrialRecord(
+        number,
+        "FAILED",
+        {"learn_rate": 9.0, "hidden_units": [1]},
+        error=error,
+        epochs=[EpochRecord(0, float("nan"), None)],
+    )
+
+
+def record(name="churn", trials=None, **changes):
+    values = {
+        "name": name,
+        "model_type": "dnn_classifier",
+        "task": "binary",
+        "label": "y",
+        "query": "SELECT * FROM customers",
+        "sql": f"CREATE MODEL {name} …",
+        "options": {"epochs": 2, "hidden_units": ((64, 32), (128,)), "learn_rate": np.float32(0.5)},
+        "seed": 7,
+        "relation_hash": "ab" * 32,
+        "code_version": "0.1.0",
+        "engine": "duckdb",
+        "trials": [trial(1), trial(2)] if trials is None else trials,
+        "metric": "roc_auc",
+        "best_trial": 2,
+        "created": dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC),
+    }
+    return ModelRecord(**values | changes)
