@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from gradbase.frontend.tokens import Token, matching, significant
 
-_MAYBE = re.compile(r"predict|\bml\s*\.|model|gradbase", re.IGNORECASE)
+_MAYBE = re.compile(r"predict|\bml\b|model|gradbase", re.IGNORECASE)
 SCALARS = ("PREDICT", "PREDICT_PROBA")
 TABLE_FUNCTIONS = ("PREDICT", "EVALUATE", "TRIAL_INFO", "TRAINING_INFO")
 LATER_FUNCTIONS = (

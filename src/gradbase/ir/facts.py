@@ -108,6 +108,10 @@ class Models(Protocol):
         """All model names, sorted."""
         ...
 
+    def trial_count(self, name: str) -> int:
+        """Trials that the newest version of a model has."""
+        ...
+
     def info(self, function: str, name: str) -> str:
         """SQL of the query over the catalog that answers ``ML.<function>(MODEL name)``.
 

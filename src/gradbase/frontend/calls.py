@@ -1,0 +1,159 @@
+"""Calls of ours inside a query: ``PREDICT(m, …)`` and ``ML.<function>(MODEL m, …)``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gradbase.errors import BindError, ParseError, UnsupportedError, near
+from gradbase.frontend.cursor import Cursor, read_value
+from gradbase.frontend.structure import Span, Text
+from gradbase.frontend.words import LATER_FUNCTIONS, SCALARS, TABLE_FUNCTIONS, prediction_calls
+
+STRUCT_ARGUMENTS = ("threshold", "trial_id")
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a scalar prediction.
+
+    `kind` is ``star`` (``*``, ``t.*``), ``named`` (``e AS name``) or ``plain``; `value` spans the
+    expression; `name` is the name given, or of the table whose columns are meant.
+    """
+
+    kind: str
+    value: Span
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of ours: `whole` spans it; `data` spans ``TABLE t`` or ``(query)`` of a table function."""
+
+    function: str
+    is_table: bool
+    whole: Span
+    model: str
+    model_at: Span
+    arguments: tuple[Argument, ...] = ()
+    data: Span | None = None
+    threshold: float | None = None
+    trial: int | None = None
+
+
+def read_calls(text: Text) -> dict[int, Call]:
+    """Every call of ours in `text`, nested ones too, by the index of its first token."""
+    starts = prediction_calls(text.tokens)
+    return {first: _read_call(text, first, opening) for first, opening in starts}
+
+
+def _read_call(text: Text, first: int, opening: int) -> Call:
+    if opening not in text.pairs:
+        raise ParseError("this parenthesis is never closed", at=text.at((first, opening + 1)))
+    closing = text.pairs[opening]
+    whole = (first, closing + 1)
+    scalar = opening == first + 1
+    function = text.tokens[opening - 1].upper
+    _check_function(text, function, (first, opening), scalar=scalar)
+    pieces = text.split((opening + 1, closing))
+    if not pieces:
+        raise ParseError(
+            f"{text.slice((first, opening))} needs a model", at=text.at(whole), hint="PREDICT(model, *)"
+        )
+    model_at = _model_name(text, pieces[0], scalar=scalar)
+    model, rest = text.tokens[model_at[0]].name, pieces[1:]
+    options: dict[str, float] = {}
+    if rest and text.word(rest[-1][0]) == "STRUCT" and text.word(rest[-1][0] + 1) == "(":
+        options = _struct(text, rest.pop())
+    trial = int(options["trial_id"]) if "trial_id" in options else None
+    if scalar:
+        if "threshold" in options:
+            raise UnsupportedError(
+                "threshold belongs to ML.PREDICT", at=text.at(whole), hint="PREDICT_PROBA(…) > threshold"
+            )
+        arguments = tuple(_argument(text, span) for span in rest)
+        return Call(function, False, whole, model, model_at, arguments, trial=trial)
+    data = _data(text, rest, whole)
+    return Call(
+        function, True, whole, model, model_at, (), data, options.get("threshold"), trial
+    )
+
+
+def _check_function(text: Text, function: str, name: Span, *, scalar: bool) -> None:
+    if scalar or function in TABLE_FUNCTIONS:
+        return
+    if function in LATER_FUNCTIONS:
+        raise UnsupportedError(f"ML.{function} is not offered yet", at=text.at(name))
+    if function in SCALARS:
+        raise BindError(
+            f"ML.{function} is no table function", at=text.at(name), hint=f"write {function}(model, *)"
+        )
+    raise BindError(
+        f"there is no function ML.{function}",
+        at=text.at(name),
+        hint=near(function, (*TABLE_FUNCTIONS, *LATER_FUNCTIONS)),
+    )
+
+
+def _model_name(text: Text, span: Span, *, scalar: bool) -> Span:
+    first, last = span
+    if text.word(first) == "MODEL" and last - first > 1:
+        first += 1
+    elif not scalar:
+        raise ParseError("expected MODEL and a model's name", at=text.at(span))
+    if not text.tokens[first].is_name:
+        raise ParseError("expected a model's name", at=text.at(span))
+    if last - first > 1 and text.word(first + 1) == "@":
+        raise UnsupportedError(
+            "versions and aliases of models in SQL are not offered yet", at=text.at((first, last))
+        )
+    if last - first != 1:
+        raise ParseError("a model's name has one part", at=text.at((first, last)))
+    return first, last
+
+
+def _struct(text: Text, span: Span) -> dict[str, float]:
+    """``STRUCT(0.5 AS threshold, 3 AS trial_id)``."""
+    found: dict[str, float] = {}
+    for first, last in text.split((span[0] + 2, span[1] - 1)):
+        name = text.tokens[last - 1].name.lower()
+        if last - first < 3 or text.word(last - 2) != "AS" or name not in STRUCT_ARGUMENTS:
+            raise BindError(
+                f"STRUCT takes {' and '.join(f'value AS {n}' for n in STRUCT_ARGUMENTS)} here",
+                at=text.at((first, last)),
+                hint=near(name, STRUCT_ARGUMENTS),
+            )
+        value = read_value(Cursor(text.sql, text.tokens[first : last - 2]))
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise BindError(f"`{name}` is a number", at=text.at((first, last)))
+        if name == "threshold" and not 0 <= value <= 1:
+            raise BindError(f"threshold is in [0, 1], found {value:g}", at=text.at((first, last)))
+        if name == "trial_id" and value != int(value):
+            raise BindError(f"trial_id is a whole number, found {value:g}", at=text.at((first, last)))
+        found[name] = value
+    return found
+
+
+def _argument(text: Text, span: Span) -> Argument:
+    first, last = span
+    if text.word(last - 1) == "*" and (last - first == 1 or text.word(last - 2) == "."):
+        return Argument("star", span, text.tokens[last - 3].name if last - first > 1 else "")
+    if last - first > 2 and text.word(last - 2) == "AS" and text.tokens[last - 1].is_name:
+        return Argument("named", (first, last - 2), text.tokens[last - 1].name)
+    return Argument("plain", span)
+
+
+def _data(text: Text, rest: list[Span], whole: Span) -> Span | None:
+    if not rest:
+        return None
+    if len(rest) > 1:
+        raise ParseError(
+            "expected one relation behind the model", at=text.at(rest[1]), hint="TABLE t or (SELECT …)"
+        )
+    first, last = rest[0]
+    if text.word(first) == "TABLE" or (text.is_subquery(first) and text.after(first) == last):
+        return rest[0]
+    raise ParseError(
+        f"expected TABLE name or (query), found `{text.slice(rest[0])}`",
+        at=text.at(rest[0]),
+        hint=f"TABLE {text.slice(rest[0])}" if last - first == 1 else None,
+    )
