@@ -1,0 +1,336 @@
+"""A model's outputs compiled into a callable on Arrow batches.
+
+`Program` holds what threads share (weights, order of steps); a `Runner` belongs to one thread and
+owns its buffers. A batch is cut into tiles whose activations stay in the second-level cache.
+
+Where all columns are plain numbers the first layer takes them as they are, standardisation folded
+into its weights (`tolerance`; never under ``exactness = 'bitwise'``, nor where a mean is far from 0
+in units of its deviation). One row of that layer's result tells whether any value was missing or
+infinite: NaN and ±Inf reach every output of a matrix product. Only such tiles are encoded again by
+the exact definition.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from gradbase.ir.learning import Model
+from gradbase.ir.tensor import Category, Const, Linear, Param, Tensor, ToTensor, Unary
+from gradbase.runtime.context import Metrics, RunContext
+from gradbase.runtime.encode import Blobs, constant, encode, null_rows
+from gradbase.runtime.inputs import Assembly, is_assembled
+from gradbase.runtime.operators import Buffer, Operator, affine, operator
+from gradbase.runtime.outputs import Output
+
+FOLDED_SHIFT = 16.0
+"""Standardisation is folded where every |mean * scale| is at most this: beyond, float32 cancels."""
+TILE_ROWS = (256, 8192)
+_CACHED_PROGRAMS = 16
+_CACHED_BYTES = 64 << 20
+
+
+class Program:
+    """The outputs `methods` of `model`.
+
+    Parameters
+    ----------
+    model : Model
+    methods : sequence of str
+        Which outputs, see `ToTable`.
+    blobs : Blobs
+        Where weights come from.
+    bitwise : bool
+        Whether the exact definition of encodings must hold for every row.
+
+    Raises
+    ------
+    UnsupportedError
+        An operator cannot be run, by name.
+    """
+
+    def __init__(
+        self, model: Model, methods: Sequence[str], blobs: Blobs | None, *, bitwise: bool = False
+    ) -> None:
+        self.model, self.blobs, self.bitwise = model, blobs, bitwise
+        self.imported = model.task == "raw"
+        self.positions = {f.name: i for i, f in enumerate(model.features)}
+        self.outputs = [Output(model.output(m)) for m in methods]
+        self.roots = list(dict.fromkeys(o.node.x for o in self.outputs))
+        self.steps = _order(self.roots)
+        self.weights = self._constants()
+        self._folded: dict[tuple[Tensor, tuple[int, ...]], tuple[torch.Tensor, torch.Tensor]] = {}
+        for step in self.steps:
+            if not (is_leaf(step) or step in self.weights):
+                operator(step)  # refuse now what cannot run
+
+    @property
+    def types(self) -> list[pa.DataType]:
+        """Arrow types of the outputs."""
+        return [o.type for o in self.outputs]
+
+    def runner(
+        self, types: Sequence[pa.DataType], tile_rows: int = 0, metrics: Metrics | None = None
+    ) -> Runner:
+        """What runs the program in one thread, for columns of `types` in feature order."""
+        return Runner(self, types, tile_rows or TILE_ROWS[1], metrics)
+
+    def folded(self, layer: Linear, assembly: Assembly) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight and bias of `layer` for columns that are not standardised, shared by threads."""
+        key = (layer, tuple(assembly.columns))
+        if key not in self._folded:
+            weight = self.weights[layer.weight].double()[:, assembly.value_rows]
+            weight = weight * assembly.scale.T
+            bias = -(weight @ assembly.mean)[:, 0]
+            if layer.bias is not None:
+                bias += self.weights[layer.bias].double()
+            self._folded[key] = (weight.float(), bias.float())
+        return self._folded[key]
+
+    def _constants(self) -> dict[Tensor, torch.Tensor]:
+        """Values of parameters and of whatever follows from parameters alone."""
+        found: dict[Tensor, torch.Tensor] = {}
+        for step in self.steps:
+            if isinstance(step, (Param, Const)):
+                found[step] = torch.from_numpy(np.array(constant(step, self.blobs)))
+            elif not is_leaf(step) and _is_constant(step, found):
+                found[step] = operator(step)([found[c] for c in inputs_of(step)], 0)
+        return found
+
+
+def _is_constant(step: Tensor, known: dict[Tensor, torch.Tensor]) -> bool:
+    inputs = inputs_of(step)
+    return bool(inputs) and all(c in known for c in inputs) and all(n >= 0 for n in step.shape)
+
+
+def is_leaf(node: Tensor) -> bool:
+    """Whether a node is made from columns in one step."""
+    return isinstance(node, ToTensor) or is_entry(node) or is_assembled(node)
+
+
+def is_entry(node: Tensor) -> bool:
+    """Whether a node is a first layer over encoded columns."""
+    return (
+        isinstance(node, Linear)
+        and is_assembled(node.x)
+        and isinstance(node.weight, (Param, Const))
+        and (node.bias is None or isinstance(node.bias, (Param, Const)))
+    )
+
+
+def inputs_of(node: Tensor) -> list[Tensor]:
+    """The values that must be there before `node`."""
+    if is_entry(node):
+        return [c for c in node.children[1:] if isinstance(c, Tensor)]
+    if is_assembled(node):
+        parts = [p for p in node.children if isinstance(p, Tensor)] or [node]
+        below = [c for p in parts for c in p.children if isinstance(c, (Param, Const))]
+        return list(below)
+    return [c for c in node.children if isinstance(c, Tensor)]
+
+
+def _order(roots: Sequence[Tensor]) -> list[Tensor]:
+    """Steps of a program, inputs first."""
+    done: dict[Tensor, None] = {}
+    stack = [(r, False) for r in reversed(roots)]
+    while stack:
+        current, expanded = stack.pop()
+        if current in done:
+            continue
+        if expanded:
+            done[current] = None
+            continue
+        below = inputs_of(current)
+        if is_entry(current):
+            below += inputs_of(current.children[0])  # type: ignore[arg-type]
+        stack.append((current, True))
+        stack.extend((c, False) for c in reversed(below) if c not in done)
+    return list(done)
+
+
+class Runner:
+    """Runs a program in one thread."""
+
+    def __init__(
+        self,
+        program: Program,
+        types: Sequence[pa.DataType],
+        tile_rows: int,
+        metrics: Metrics | None,
+    ) -> None:
+        self.program, self.tile_rows, self.metrics = program, tile_rows, metrics or Metrics()
+        self._slots = {n: i for i, n in enumerate(program.steps)}
+        self._values: list[torch.Tensor] = [program.weights.get(n, _NOTHING) for n in self._slots]
+        self._steps = [(self._slots[n], *self._step(n, types))
+                       for n in program.steps if n not in program.weights]  # fmt: skip
+        self._roots = [self._slots[r] for r in program.roots]
+
+    def __call__(self, features: pa.RecordBatch, first_row: int = 0) -> list[pa.Array]:
+        """One column per output for a batch whose columns are the features, in order."""
+        with torch.inference_mode():
+            values = dict(zip(self.program.roots, self.run(features, first_row), strict=True))
+            nulls = null_rows(features.columns) if self.program.imported else None
+            return [o(values[o.node.x], nulls) for o in self.program.outputs]
+
+    def run(self, features: pa.RecordBatch, first_row: int = 0) -> list[torch.Tensor]:
+        """Tensor[rows, …] per distinct network output, overwritten by the next call."""
+        rows = features.num_rows
+        if rows <= self.tile_rows:
+            self._tile(features, first_row)
+            return [self._values[r] for r in self._roots]
+        whole: list[torch.Tensor] = []
+        for start in range(0, rows, self.tile_rows):
+            tile = features.slice(start, self.tile_rows)
+            self._tile(tile, first_row + start)
+            for i, root in enumerate(self._roots):
+                value = self._values[root]
+                if start == 0:
+                    whole.append(_like_columns(value, rows))
+                whole[i][start : start + tile.num_rows] = value
+        return whole
+
+    def _tile(self, batch: pa.RecordBatch, first_row: int) -> None:
+        values, rows = self._values, batch.num_rows
+        for slot, leaf, run, inputs in self._steps:
+            if leaf is not None:
+                values[slot] = leaf(batch, first_row)
+            else:
+                assert run is not None
+                values[slot] = run([values[i] for i in inputs], rows)
+
+    def _step(
+        self, node: Tensor, types: Sequence[pa.DataType]
+    ) -> tuple[Leaf | None, Operator | None, list[int]]:
+        program = self.program
+        if is_leaf(node):
+            return leaf_of(program, node, types, self.metrics), None, []
+        inputs = [self._slots[c] for c in inputs_of(node)]
+        return None, operator(node, in_place=_may_overwrite(node, program)), inputs
+
+
+_NOTHING = torch.empty(0)
+
+
+def _like_columns(value: torch.Tensor, rows: int) -> torch.Tensor:
+    """Memory for `rows` rows like `value`; matrices are kept [width, rows]."""
+    if value.dim() == 2:
+        return torch.empty((value.shape[1], rows), dtype=value.dtype).T
+    return torch.empty((rows, *value.shape[1:]), dtype=value.dtype)
+
+
+def _may_overwrite(node: Tensor, program: Program) -> bool:
+    """Whether a function may write over its input: a layer's own result that nothing else reads."""
+    if not isinstance(node, Unary) or not isinstance(node.x, (Linear, Unary)):
+        return False
+    readers = Counter(c for s in program.steps for c in inputs_of(s))
+    return readers[node.x] == 1 and node.x not in program.roots and node.x not in program.weights
+
+
+# -- leaves ------------------------------------------------------------------------------------
+
+
+class Leaf:
+    """A step that reads the batch."""
+
+    def __call__(self, batch: pa.RecordBatch, first_row: int) -> torch.Tensor:
+        """Tensor[rows, width]."""
+        raise NotImplementedError
+
+
+def leaf_of(program: Program, node: Tensor, types: Sequence[pa.DataType], metrics: Metrics) -> Leaf:
+    """The step that makes `node` from columns of `types`."""
+    if isinstance(node, ToTensor) and isinstance(node.encoding, Category):
+        return _Codes(node, program.positions[node.column])
+    source = node.x if isinstance(node, Linear) else node
+    assembly = Assembly(source, program.positions, types, program.weights, program.blobs,
+                        imported=program.imported)  # fmt: skip
+    if isinstance(node, Linear):
+        return _FirstLayer(program, node, assembly, metrics)
+    return _Matrix(assembly)
+
+
+class _Codes(Leaf):
+    def __init__(self, node: ToTensor, position: int) -> None:
+        self._node, self._position = node, position
+
+    def __call__(self, batch: pa.RecordBatch, first_row: int) -> torch.Tensor:
+        return encode(batch.column(self._position), self._node.encoding, name=self._node.column,
+                      first_row=first_row)  # fmt: skip
+
+
+class _Matrix(Leaf):
+    def __init__(self, assembly: Assembly) -> None:
+        self._assembly = assembly
+
+    def __call__(self, batch: pa.RecordBatch, first_row: int) -> torch.Tensor:
+        return self._assembly.complete(batch, first_row).T
+
+
+class _FirstLayer(Leaf):
+    def __init__(
+        self, program: Program, node: Linear, assembly: Assembly, metrics: Metrics
+    ) -> None:
+        self._assembly, self._imported, self._metrics = assembly, program.imported, metrics
+        self._weight = program.weights[node.weight]
+        self._bias = None if node.bias is None else program.weights[node.bias]
+        self._out = Buffer()
+        self._fast = assembly.only_numbers and (assembly.in_order or not program.bitwise)
+        self._fold = self._fast and not program.bitwise and assembly.largest_shift <= FOLDED_SHIFT
+        if self._fold:
+            self._near_weight, self._near_bias = program.folded(node, assembly)
+        else:
+            self._near_weight, self._near_bias = self._weight[:, assembly.value_rows], self._bias
+
+    def __call__(self, batch: pa.RecordBatch, first_row: int) -> torch.Tensor:
+        out = self._out.take(len(self._weight), batch.num_rows)
+        if self._fast:
+            gathered = self._assembly.gather(batch)
+            if not self._fold:
+                gathered = self._assembly.standardise(gathered)
+            affine(self._near_weight, self._assembly.narrow(gathered), self._near_bias, out)
+            # A sum is finite only where every term is.
+            if self._imported or bool(out[0].sum().isfinite()):
+                return out.T
+            self._metrics.add("slow_tiles")
+        matrix = self._assembly.complete(batch, first_row)
+        return affine(self._weight, matrix, self._bias, out).T
+
+
+# -- programs used before ----------------------------------------------------------------------
+
+_programs: OrderedDict[tuple[Model, tuple[str, ...], bool], Program] = OrderedDict()
+_programs_lock = threading.Lock()
+
+
+def compile_program(model: Model, methods: tuple[str, ...], context: RunContext) -> Program:
+    """The program of a model's outputs; the last few small ones are kept.
+
+    Weights are named by their content, so a kept program never goes stale.
+    """
+    key = (model, methods, context.settings.exactness == "bitwise")
+    with _programs_lock:
+        found = _programs.get(key)
+        if found is not None:
+            _programs.move_to_end(key)
+    context.metrics.add("program_cache_misses" if found is None else "program_cache_hits")
+    if found is not None:
+        return found
+    made = Program(model, methods, context.blobs, bitwise=key[2])
+    if model.param_bytes <= _CACHED_BYTES:
+        with _programs_lock:
+            _programs[key] = made
+            while len(_programs) > _CACHED_PROGRAMS:
+                _programs.popitem(last=False)
+    return made
+
+
+def tile_rows(model: Model, cache_bytes: int) -> int:
+    """Rows whose widest activation fits the second-level cache, a multiple of 256."""
+    low, high = TILE_ROWS
+    fitting = cache_bytes // (4 * max(model.widest, 1))
+    return max(low, min(high, fitting // low * low))
