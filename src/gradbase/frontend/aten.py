@@ -39,7 +39,7 @@ DROPPED = frozenset(
 """Checks that tracing leaves behind, without a result."""
 
 # `view` needs a memory layout that a plan does not promise: kept, it becomes `reshape`.
-_VIEWS = ("view.default", "_unsafe_view.default")
+_VIEWS = ("view.default", "_unsafe_view.default", "reshape.default")
 _RESHAPES = frozenset(
     ("_unsafe_view.default", "flatten.using_ints", "reshape.default", "squeeze.default",
      "squeeze.dim", "squeeze.dims", "unflatten.int", "unsqueeze.default", "view.default")
@@ -173,14 +173,18 @@ _CASES: dict[str, Callable[[Call], Tensor | None]] = {
 
 
 def _kept(call: Call) -> TorchOp:
-    target = "reshape.default" if call.name in _VIEWS else call.name
+    args, target = call.args, call.name
+    if target in _VIEWS:
+        # With explicit sizes: -1 would be ambiguous for a batch without rows.
+        args = [call.args[0], [{"B": -n} if n < 0 else n for n in call.shape]]
+        target = "reshape.default"
     if target not in ALLOWED:
         raise UnsupportedError(
             f"the operator `{call.name}` has no place in a stored network",
             hint=near(call.name, ALLOWED) or "compute that part before or outside the module",
         )
     inputs: list[Tensor] = []
-    coded = [_coded(a, inputs) for a in call.args]
+    coded = [_coded(a, inputs) for a in args]
     named = {k: _coded(v, inputs) for k, v in call.kwargs.items() if k not in _PLACEMENT}
     if named:
         coded.append({"**": dict(sorted(named.items()))})

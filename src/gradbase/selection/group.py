@@ -5,12 +5,24 @@ from __future__ import annotations
 import math
 import time
 import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gradbase.errors import CancelledError, EngineError, InternalError, StoreError, UnsupportedError
+from gradbase.errors import (
+    CancelledError,
+    EngineError,
+    GradbaseError,
+    InternalError,
+    ShapeError,
+    StoreError,
+    UnsupportedError,
+)
+from gradbase.frontend.torch_export import Exporter
 from gradbase.ir.learning import MINIMISED, Fit, FusedFit
-from gradbase.runtime.train.trainer import make_trainer
-from gradbase.selection.outcome import LOSS, Outcome
+from gradbase.runtime.train.trainer import make_trainer, shard_order
+from gradbase.selection.networks import Networks
+from gradbase.selection.outcome import Outcome
 from gradbase.selection.procedure import EpochResult, Procedure
 from gradbase.selection.watch import Unit, Watch
 from gradbase.store.records import FAILED, STOPPED, SUCCEEDED, EpochRecord
@@ -18,66 +30,132 @@ from gradbase.store.records import FAILED, STOPPED, SUCCEEDED, EpochRecord
 if TYPE_CHECKING:
     from gradbase.runtime.train.data import TrainingData
     from gradbase.runtime.train.trainer import Trainer
-    from gradbase.selection.networks import Networks
 
 FATAL = (CancelledError, StoreError, EngineError, InternalError)
 """Errors that end a search: no other trial would fare better."""
+_FRAMES = 20
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all groups of a search have in common."""
+
+    data: TrainingData
+    networks: Networks
+    exporter: Exporter
+    procedure: Procedure
+    metric: str
+    threads: int
 
 
 class Group:
     """The trials of one `Fit` or `FusedFit`.
 
-    A trial that raises, or whose loss is no longer finite, fails alone; the others go on and are
-    not changed by it.
+    A trial that raises, or whose loss is no longer finite, fails alone: the others go on with the
+    numbers they would have had without it.
     """
 
-    def __init__(
-        self,
-        item: Fit | FusedFit,
-        data: TrainingData,
-        networks: Networks,
-        procedure: Procedure,
-        metric: str,
-    ) -> None:
-        self.item, self.data, self.networks = item, data, networks
-        self.procedure, self.metric = procedure, metric
+    def __init__(self, item: Fit | FusedFit, shared: Shared) -> None:
+        self.item, self.shared = item, shared
         fits = item.fits if isinstance(item, FusedFit) else (item,)
         self.outcomes = [Outcome(fit) for fit in fits]
-
-    @property
-    def running(self) -> list[Outcome]:
-        return [o for o in self.outcomes if not o.status]
 
     def train(self, watch: Watch, worker: int) -> None:
         """Run every epoch; afterwards each outcome has a status."""
         try:
             watch.check()
-            trainer = make_trainer(self.item, self.data, self.networks)
+            trainer = make_trainer(
+                self.item, self.shared.data, self.shared.networks,
+                threads=self.shared.threads, exporter=self.shared.exporter,
+            )  # fmt: skip
             epoch = 0
-            while self.running:
+            while self._running:
                 self._epoch(trainer, epoch, watch, worker)
                 epoch += 1
         except FATAL:
             raise
-        except Exception as error:
-            for outcome in self.running:
-                self._fail(outcome, error, watch)
+        except Exception as error:  # noqa: BLE001 (a trial's error is recorded, the others go on)
+            for outcome in self._running.values():
+                _fail(outcome, error, watch)
+
+    @property
+    def _running(self) -> dict[int, Outcome]:
+        """By place in the group."""
+        return {place: o for place, o in enumerate(self.outcomes) if not o.status}
 
     def _epoch(self, trainer: Trainer, epoch: int, watch: Watch, worker: int) -> None:
-        started = time.perf_counter()
+        data, started = self.shared.data, time.perf_counter()
+        rows = [len(shard) for shard in data.shards]
+        losses = [0.0] * len(self.outcomes)
         units: list[Unit] = []
-        for turn in range(self.data.shards):
+        for shard in shard_order(epoch, len(rows)):
             watch.check()
-            shard, unit_started = (turn + epoch) % self.data.shards, time.perf_counter()
-            trainer.run_unit(epoch, shard)
+            unit_started = time.perf_counter()
+            for place, loss in enumerate(trainer.run_unit(epoch, shard)):
+                losses[place] += loss * rows[shard] / sum(rows) if rows[shard] else 0.0
             units.append((shard, time.perf_counter() - unit_started))
-        running = self.running
-        for outcome, measured in zip(running, trainer.evaluate(), strict=True):
-            outcome.epochs.append(measured)
-        seconds = (time.perf_counter() - started) / len(running)
-        watch.epoch(running, units, worker)
-        self._end_some(trainer, watch)
-        del seconds
+        measured = trainer.evaluate("eval" if data.has("eval") else "train")
+        going = {p: o for p, o in self._running.items() if p not in trainer.failed}
+        seconds = (time.perf_counter() - started) / max(len(going), 1)
+        for place, outcome in going.items():
+            loss, metrics = measured[place]
+            held_out = loss if data.has("eval") else None
+            rate = outcome.fit.optimizer.learn_rate
+            outcome.epochs.append(
+                EpochRecord(epoch, losses[place], held_out, metrics, rate, seconds)
+            )
+        if going:
+            watch.epoch(list(going.values()), units, worker)
+        for place, error in trainer.failed.items():
+            if not self.outcomes[place].status:
+                _fail(self.outcomes[place], error, watch)
+        self._end_some(trainer, going, watch)
 
-    def _end_some(self, trainer: Trainer, watch: Watch) -> None:
-        """Give their status to trials that failed, are done, converged or are stopped."""
+    def _end_some(self, trainer: Trainer, going: Mapping[int, Outcome], watch: Watch) -> None:
+        """Give a status to trials that are done, have converged or are stopped."""
+        go_on = self._decide(list(going.values()))
+        reasons: dict[int, str] = {}
+        for place, outcome in going.items():
+            if len(outcome.epochs) >= outcome.fit.epochs:
+                reasons[place] = "done"
+            elif outcome.converged():
+                reasons[place] = "converged"
+            elif outcome.trial not in go_on:
+                reasons[place] = "stopped"
+        tested = trainer.evaluate("test") if reasons and self.shared.data.has("test") else []
+        for place, reason in reasons.items():
+            outcome = self.outcomes[place]
+            outcome.test_metrics = dict(tested[place][1]) if tested else {}
+            _keep_model(trainer, place, outcome)
+            outcome.status = STOPPED if reason == "stopped" else SUCCEEDED
+            watch.ended(outcome, reason)
+        if self._running:
+            for place in reasons:
+                trainer.drop(place)
+
+    def _decide(self, outcomes: Sequence[Outcome]) -> frozenset[int]:
+        metric = self.shared.metric
+        results = [
+            EpochResult(
+                o.trial, len(o.epochs), o.train_loss if o.train_loss is not None else math.nan,
+                o.eval_loss, o.value(metric), metric in MINIMISED,
+            )
+            for o in outcomes
+        ]  # fmt: skip
+        return self.shared.procedure.decide(results)
+
+
+def _keep_model(trainer: Trainer, place: int, outcome: Outcome) -> None:
+    """The trial's program; a network that cannot be stored leaves its reason instead."""
+    try:
+        outcome.outputs, outcome.params = trainer.finish(place)
+    except (UnsupportedError, ShapeError) as error:
+        outcome.error = f"the trained network cannot be stored: {error}"
+
+
+def _fail(outcome: Outcome, error: Exception, watch: Watch) -> None:
+    known = isinstance(error, GradbaseError)
+    outcome.status = FAILED
+    outcome.error = str(error) if known else f"{type(error).__name__}: {error}"
+    outcome.traceback = "".join(traceback.format_exception(error, limit=-_FRAMES))
+    watch.ended(outcome, "failed")

@@ -7,7 +7,7 @@ import inspect
 import json
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from blake3 import blake3
 
@@ -129,7 +129,7 @@ def _imported(module: str, name: str) -> Function:
     if not callable(found):
         functions = [n for n, v in vars(home).items() if callable(v) and not n.startswith("_")]
         raise BindError(f"module `{module}` has no function `{name}`", hint=near(name, functions))
-    return found
+    return cast("Function", found)
 
 
 def _called(function: Function, reference: str, configuration: dict[str, Any]) -> torch.nn.Module:

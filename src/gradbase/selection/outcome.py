@@ -108,9 +108,7 @@ def trial_record(
     model = None
     if outcome.outputs is not None:
         label, features = outcome.fit.data.label, data.inputs.features
-        model = Model(
-            search.name, 0, outcome.trial, data.task, label, features, outcome.outputs
-        )
+        model = Model(search.name, 0, outcome.trial, data.task, label, features, outcome.outputs)
     return TrialRecord(
         trial=outcome.trial,
         status=outcome.status,

@@ -84,8 +84,8 @@ class LiveBar:
     def on_epoch(
         self,
         trial: int,
-        epoch: int,
-        metrics: Mapping[str, float],  # noqa: ARG002
+        epoch: int,  # noqa: ARG002
+        metrics: Mapping[str, float],
     ) -> None:
         value = metrics.get(self.metric, math.nan)
         sign = -1.0 if self.metric in MINIMISED else 1.0

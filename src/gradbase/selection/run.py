@@ -10,15 +10,14 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from gradbase import __version__
 from gradbase.errors import CancelledError, ResourceError, TrainingError, UnsupportedError
+from gradbase.frontend.torch_export import Exporter
 from gradbase.ir.learning import PythonNetwork, Search
 from gradbase.ir.printer import print_plan
 from gradbase.runtime.train.prepare import prepare
 from gradbase.selection import make_procedure
-from gradbase.selection.group import Group
+from gradbase.selection.group import Group, Shared
 from gradbase.selection.networks import Networks
 from gradbase.selection.outcome import Outcome, best_of, trial_record
 from gradbase.selection.progress import Listener, listener_for
@@ -119,7 +118,6 @@ class _Run:
     ) -> None:
         self.search, self.context, self.store, self.info = search, context, store, info
         self.listener = listener or listener_for(search, context.settings)
-        self.networks = Networks(info.python_modules)
         self.started = time.perf_counter()
         self.outcomes: list[Outcome] = []
         header = {"plan": print_plan(search), "options": dict(info.options), "sql": info.sql}
@@ -175,12 +173,20 @@ class _Run:
             data.close()
 
     def _groups(self, data: TrainingData) -> list[Group]:
-        # Configurations are fixed already: what remains of a procedure is its decisions.
-        decides = make_procedure(self.search.procedure, {}, None, self.info.seed)
-        return [
-            Group(item, data, self.networks, decides, self.search.metric)
-            for item in self.search.trials
-        ]
+        shared = Shared(
+            data=data,
+            networks=Networks(self.info.python_modules),
+            exporter=Exporter(),
+            # The trials are there already: what remains of a procedure is its decisions.
+            procedure=make_procedure(self.search.procedure, {}, None, self.info.seed),
+            metric=self.search.metric,
+            threads=self._threads,
+        )
+        return [Group(item, shared) for item in self.search.trials]
+
+    @property
+    def _threads(self) -> int:
+        return max(1, min(self.search.threads or 1, self.context.broker.threads))
 
     def _train_groups(self, groups: Sequence[Group]) -> None:
         """Let `workers` threads take groups from a queue until it is empty."""
@@ -189,8 +195,7 @@ class _Run:
             waiting.put(group)
         workers = max(1, min(self.search.workers or 1, len(groups), self.context.broker.threads))
         with ThreadPoolExecutor(workers, thread_name_prefix="gradbase-train") as pool:
-            work = (waiting, torch.get_num_threads())
-            futures = [pool.submit(self._work, number, *work) for number in range(workers)]
+            futures = [pool.submit(self._work, number, waiting) for number in range(workers)]
             try:
                 self._wait(futures)
             except BaseException:
@@ -205,11 +210,9 @@ class _Run:
             for future in done:
                 future.result()
 
-    def _work(self, number: int, waiting: queue.SimpleQueue[Group], usual_threads: int) -> None:
-        threads = max(1, min(self.search.threads or 1, self.context.broker.threads))
-        lease = self._lease(number, threads)
+    def _work(self, number: int, waiting: queue.SimpleQueue[Group]) -> None:
+        lease = self._lease(number, self._threads)
         try:
-            torch.set_num_threads(threads)
             while True:
                 try:
                     group = waiting.get_nowait()
@@ -217,7 +220,6 @@ class _Run:
                     return
                 group.train(self.watch, number)
         finally:
-            torch.set_num_threads(usual_threads)  # the setting is inherited by new threads
             self.context.broker.release(lease)
 
     def _lease(self, number: int, threads: int) -> Any:
@@ -267,7 +269,8 @@ class _Run:
             return
         trials: dict[str, list[int]] = {}
         for outcome in self.outcomes:
-            trials.setdefault(outcome.error or "", []).append(outcome.trial)
+            reason = (outcome.error or "").partition("\n")[0]
+            trials.setdefault(reason, []).append(outcome.trial)
         reasons = [f"trial {_numbers(t)}: {e}" for e, t in list(trials.items())[:_SHOWN_REASONS]]
         if len(trials) > _SHOWN_REASONS:
             reasons.append(f"and {len(trials) - _SHOWN_REASONS} other reasons")

@@ -115,7 +115,8 @@ def _filled(spec: TrainingSpec, data: Dataset, counts: Counts, networks: Network
     allowed = METRICS[data.task]
     if changes["metric"] not in allowed:
         raise BindError(
-            f"`{changes['metric']}` is no metric of {data.task} models; there are {', '.join(allowed)}",
+            f"`{changes['metric']}` is no metric of {data.task} models; there are "
+            f"{', '.join(allowed)}",
             hint=near(changes["metric"], allowed),
         )
     return dataclasses.replace(spec, **changes)

@@ -52,8 +52,13 @@ class Watch:
         """A group has trained and validated one epoch; its records are the outcomes' last."""
         trials = {o.trial: _plain(o.epochs[-1]) for o in outcomes}
         number = outcomes[0].epochs[-1].epoch
-        event = {"event": "epoch", "epoch": number, "worker": worker, "trials": trials}
-        event["units"] = [{"shard": s, "seconds": round(t, 6)} for s, t in units]
+        event: dict[str, Any] = {
+            "event": "epoch",
+            "epoch": number,
+            "worker": worker,
+            "trials": trials,
+            "units": [{"shard": s, "seconds": round(t, 6)} for s, t in units],
+        }
         with self._lock:
             self._journal.append(event)
             self.epochs += len(outcomes)
