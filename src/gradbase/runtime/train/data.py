@@ -1,0 +1,175 @@
+"""Rows ready for training: encoded once, dealt out the same way to every trial."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from gradbase.errors import CancelledError
+from gradbase.runtime.train.features import Inputs
+from gradbase.runtime.train.identity import Words
+from gradbase.runtime.train.labels import Target
+from gradbase.runtime.train.split import Parts, Rows, epoch_order
+
+EVAL_ROWS = 512
+"""Rows evaluated at a time. Fixed, so that no result depends on who is evaluated together."""
+_KEPT_SHARDS = 3
+
+
+class Batch(NamedTuple):
+    """Rows as tensors: x [B, dense] (last column 1), codes [B, embeddings] int64 or None, y [B]."""
+
+    x: torch.Tensor
+    codes: torch.Tensor | None
+    y: torch.Tensor
+
+    def split(self, size: int) -> list[Batch]:
+        """Consecutive batches of `size` rows, the last one shorter; they share memory."""
+        xs, ys = self.x.split(size), self.y.split(size)
+        codes = [None] * len(ys) if self.codes is None else self.codes.split(size)
+        return [Batch(*parts) for parts in zip(xs, codes, ys, strict=True)]
+
+
+@dataclass
+class TrainingData:
+    """Everything that trainers need to know of a `Dataset`. Close it to free memory and files.
+
+    Parameters
+    ----------
+    inputs : Inputs
+    target : Target
+    x : float32[rows, inputs.width + 1]
+        Last column 1. A memory map where it was too large.
+    codes : int64[rows, embeddings] or None
+    ids : uint64[rows, 2]
+        Row identities.
+    parts : Parts
+    shards : list of int64[n]
+        Training rows by shard, in the order of their identities.
+    seed : int
+    without_label : int
+        Rows left out because their label is NULL.
+    relation_hash : str
+        BLAKE3 of the rows' identities and the columns' names and types: the relation's content.
+    """
+
+    inputs: Inputs
+    target: Target
+    x: npt.NDArray[np.float32]
+    codes: npt.NDArray[np.int64] | None
+    ids: Words
+    parts: Parts
+    shards: list[Rows]
+    seed: int
+    without_label: int
+    relation_hash: str
+    cache_bytes: int = 1 << 30
+    resources: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    _ready: OrderedDict[Any, Batch] = field(default_factory=OrderedDict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def task(self) -> str:
+        """``binary``, ``multiclass`` or ``regression``."""
+        return self.target.task
+
+    @property
+    def outputs(self) -> int:
+        """Outputs that a network must have: 1, or one per class."""
+        return self.target.outputs
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know about the data."""
+        return self.inputs.warnings
+
+    def has(self, part: str) -> bool:
+        """Whether there are rows in ``eval`` or ``test``."""
+        return len(getattr(self.parts, part)) > 0
+
+    def batches(
+        self, epoch: int, shard: int, size: int, dtype: torch.dtype = torch.float32
+    ) -> Iterator[Batch]:
+        """The batches of a unit, of `size` rows; the last may be shorter.
+
+        They are the same for every trial, and shared: do not write to them.
+        """
+        rows = len(self.shards[shard])
+        if not rows:
+            return
+        whole = self._shard(epoch, shard, dtype)
+        if whole is not None:
+            for batch in whole.split(size):
+                self._check_cancelled()
+                yield batch
+            return
+        order = epoch_order(self.ids, self.shards[shard], self.seed, epoch)
+        for start in range(0, rows, size):
+            self._check_cancelled()
+            yield self._gather(order[start : start + size], dtype)
+
+    def evaluation(self, part: str, dtype: torch.dtype = torch.float32) -> Iterator[Batch]:
+        """The rows of ``eval`` or ``test`` in the order of their identities, `EVAL_ROWS` each."""
+        rows: Rows = getattr(self.parts, part)
+        if self._row_bytes * len(rows) > self.cache_bytes:
+            for start in range(0, len(rows), EVAL_ROWS):
+                yield self._gather(rows[start : start + EVAL_ROWS], dtype)
+            return
+        whole = self._cached((part, dtype), rows, dtype)
+        yield from whole.split(EVAL_ROWS)
+
+    def labels(self, part: str) -> npt.NDArray[Any]:
+        """`target.y` of the rows of ``eval`` or ``test``, in the order of `evaluation`."""
+        return self.target.y[getattr(self.parts, part)]
+
+    def close(self) -> None:
+        """Free memory, files and leases."""
+        with self._lock:
+            self._ready.clear()
+        self.resources.close()
+
+    def _check_cancelled(self) -> None:
+        if self.cancelled.is_set():
+            raise CancelledError("training was cancelled")
+
+    @property
+    def _row_bytes(self) -> int:
+        return self.x.shape[1] * 4 + (0 if self.codes is None else self.codes.shape[1] * 8) + 8
+
+    def _shard(self, epoch: int, shard: int, dtype: torch.dtype) -> Batch | None:
+        """A shard in the order of an epoch; None where that would not fit."""
+        rows = self.shards[shard]
+        if self._row_bytes * len(rows) * _KEPT_SHARDS > self.cache_bytes:
+            return None
+        key = (epoch, shard, dtype)
+        with self._lock:
+            if key in self._ready:
+                return self._ready[key]
+        return self._cached(key, epoch_order(self.ids, rows, self.seed, epoch), dtype)
+
+    def _cached(self, key: Any, rows: Rows, dtype: torch.dtype) -> Batch:
+        with self._lock:
+            found = self._ready.get(key)
+            if found is None:
+                found = self._ready[key] = self._gather(rows, dtype)
+                passing = [k for k in self._ready if len(k) == 3]
+                if len(passing) > _KEPT_SHARDS:
+                    del self._ready[passing[0]]
+            return found
+
+    def _gather(self, rows: Rows, dtype: torch.dtype) -> Batch:
+        x = torch.from_numpy(np.take(self.x, rows, 0))
+        codes = None if self.codes is None else torch.from_numpy(self.codes[rows])
+        y = torch.from_numpy(self.target.y[rows])
+        if y.dtype != torch.int64:
+            y = y.to(dtype)
+        return Batch(x.to(dtype), codes, y)

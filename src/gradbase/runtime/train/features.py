@@ -1,0 +1,247 @@
+"""How the columns of a training query become numbers: chosen by type and by training rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import blake3
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from gradbase.errors import DataError, UnsupportedError
+from gradbase.ir.learning import Feature
+from gradbase.ir.tensor import Category, Const, Encoding, Numeric, Param, Tensor, ToTensor, Vector
+from gradbase.ir.types import SqlType
+from gradbase.runtime.columns import numbers
+from gradbase.runtime.encode import encode
+from gradbase.runtime.train.rows import Block
+from gradbase.runtime.train.statistics import Floats, Values, count_texts, moments, vocabulary
+
+ONE_HOT_CODES = 65
+"""Categories of up to so many codes (the unknown one included) become one column each."""
+ONE_HOT_ONLY_CODES = 257
+"""The same where embeddings are not possible; rarer values are then unknown."""
+VOCABULARY = 10_000
+DATE_PARTS = ("epoch_s", "month", "day", "weekday")
+TIME_PARTS = (*DATE_PARTS, "hour")
+
+Blocks = Callable[[], Iterator[tuple[Block, npt.NDArray[np.bool_]]]]
+"""All rows and which of them train, again and again."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What networks read.
+
+    Parameters
+    ----------
+    features : tuple of Feature
+        Columns read, in the order of the query.
+    dense : tuple of ToTensor
+        Parts of the input matrix, in order; a `Category` is one column per known value.
+    embedded : tuple of ToTensor
+        Categories of many values.
+    params : dict
+        Constants of the encodings by hash.
+    warnings : tuple of str
+    """
+
+    features: tuple[Feature, ...]
+    dense: tuple[ToTensor, ...]
+    embedded: tuple[ToTensor, ...]
+    params: dict[str, npt.NDArray[np.float64]]
+    warnings: tuple[str, ...]
+
+    @property
+    def width(self) -> int:
+        """Columns of the input matrix (without the constant one)."""
+        return sum(columns_of(t.encoding) for t in self.dense)
+
+    @property
+    def embeddings(self) -> tuple[tuple[int, int], ...]:
+        """(codes, width) of each embedded category."""
+        sizes = [t.encoding.codes for t in self.embedded if isinstance(t.encoding, Category)]
+        return tuple((n, embedding_width(n)) for n in sizes)
+
+    def array(self, param: Param) -> npt.NDArray[np.float64]:
+        """Content of a constant, for the encoder."""
+        return self.params[param.hash].reshape(param.dims)
+
+
+def columns_of(encoding: Encoding) -> int:
+    """Columns of the input matrix that a dense encoding fills."""
+    return encoding.codes - 1 if isinstance(encoding, Category) else encoding.width
+
+
+def embedding_width(codes: int) -> int:
+    """Numbers per category.
+
+    Examples
+    --------
+    >>> [embedding_width(n) for n in (66, 1_000, 10_001)]
+    [17, 32, 32]
+    """
+    return min(32, math.ceil(1.6 * codes**0.56))
+
+
+class Chooser:
+    """Collects the encodings of one column after the other."""
+
+    def __init__(self, blocks: Blocks, *, embeddings: bool) -> None:
+        self._blocks, self._embeddings = blocks, embeddings
+        self._features: list[Feature] = []
+        self._dense: list[ToTensor] = []
+        self._embedded: list[ToTensor] = []
+        self._params: dict[str, npt.NDArray[np.float64]] = {}
+        self._warnings: list[str] = []
+
+    def inputs(self) -> Inputs:
+        """What was chosen; DataError where no column is left."""
+        if not self._features:
+            raise DataError(
+                "no column is left to learn from", at="; ".join(self._warnings) or None,
+                hint="the query must return at least one column beside the label",
+            )  # fmt: skip
+        return Inputs(
+            tuple(self._features), tuple(self._dense), tuple(self._embedded), self._params,
+            tuple(self._warnings),
+        )  # fmt: skip
+
+    def add(self, name: str, of: SqlType) -> None:
+        """Choose how column `name` is encoded.
+
+        Raises
+        ------
+        DataError
+            A training row holds ±Inf.
+        UnsupportedError
+            Values of this type cannot be encoded.
+        """
+        if of.is_numeric or of.kind == "bool":
+            found = self._numeric(name, "value")
+        elif of.is_text:
+            found = self._category(name)
+        elif of.is_temporal:
+            parts = DATE_PARTS if of.kind == "date" else TIME_PARTS
+            found = [t for p in parts for t in self._numeric(name, p)]
+        elif of.is_vector:
+            found = self._vector(name, of.size[0])
+        elif of.kind == "null":
+            found = []
+        else:
+            raise UnsupportedError(
+                f"column `{name}` of type {of} cannot be a feature",
+                hint=f"leave it out (SELECT * EXCLUDE ({name})) or cast it to a number or VARCHAR",
+            )
+        if found:
+            self._features.append(Feature(name, of))
+        else:
+            self._warnings.append(
+                f"column `{name}` is NULL in all training rows and was left out"
+            )
+
+    def _numeric(self, name: str, part: str) -> list[ToTensor]:
+        found = moments(self._numbers(name, part))
+        if not found or found[0].count == 0:
+            return []
+        first, mean, deviation = found[0], found[0].mean, found[0].deviation
+        if part not in ("value", "epoch_s") and deviation == 0:
+            return []
+        indicator = first.missing > 0 and part in ("value", "epoch_s")
+        chosen = ToTensor(name, Numeric(mean, _scale(deviation), indicator, part))
+        self._dense.append(chosen)
+        return [chosen]
+
+    def _category(self, name: str) -> list[ToTensor]:
+        counted = count_texts(
+            block.rows.column(name).filter(pa.array(train)) for block, train in self._blocks()
+        )
+        distinct = len(counted) - (None in counted)
+        if not distinct:
+            return []
+        limit = VOCABULARY if self._embeddings else ONE_HOT_ONLY_CODES - 2
+        values = vocabulary(counted, limit)
+        if distinct > limit:
+            rest = 1 - sum(counted[v] for v in values) / (sum(counted.values()) - counted[None])
+            self._warnings.append(
+                f"column `{name}` has {distinct:,} distinct values; the {limit:,} most frequent "
+                f"are known to the model, {rest:.1%} of the training rows have others"
+            )
+        encoding = Category(values, len(values) + 1 if counted[None] else 0)
+        chosen = ToTensor(name, encoding)
+        is_dense = encoding.codes <= ONE_HOT_CODES or not self._embeddings
+        (self._dense if is_dense else self._embedded).append(chosen)
+        return [chosen]
+
+    def _vector(self, name: str, size: int) -> list[ToTensor]:
+        found = moments(self._vectors(name, size))
+        if not any(m.count for m in found):
+            return []
+        mean, scale = (
+            self._constant(values)
+            for values in ([m.mean for m in found], [_scale(m.deviation) for m in found])
+        )
+        chosen = ToTensor(name, Vector(size, mean, scale))
+        self._dense.append(chosen)
+        return [chosen]
+
+    def _numbers(self, name: str, part: str) -> Values:
+        def found(column: pa.Array, first: int) -> Floats:
+            values = _with_nan(column, numbers(column, part, name, first))
+            if np.isinf(values).any():
+                encode(column, Numeric(0.0, 1.0, indicator=False), name=name, first_row=first)
+            return values
+
+        def chunks() -> Iterator[Floats]:
+            for block, train in self._blocks():
+                yield block.located(name, found)[train, None]
+
+        return chunks
+
+    def _vectors(self, name: str, size: int) -> Values:
+        def found(column: pa.Array, first: int) -> Floats:
+            values = np.full((len(column), size), np.nan)
+            flat = column.flatten()  # without the NULL rows
+            present = column.is_valid().to_numpy(zero_copy_only=False)
+            inner = _with_nan(flat, numbers(flat, "value", name, first))
+            values[present] = inner.reshape(-1, size)
+            if np.isinf(inner).any():
+                encode(column, Vector(size), name=name, first_row=first)
+            return values
+
+        def chunks() -> Iterator[Floats]:
+            for block, train in self._blocks():
+                yield block.located(name, found)[train]
+
+        return chunks
+
+    def _constant(self, values: list[float]) -> Tensor:
+        return constant(np.array(values, np.float64), self._params)
+
+
+def constant(values: npt.NDArray[np.generic], params: dict[str, npt.NDArray[np.generic]]) -> Tensor:
+    """`values` as a node: a `Const` where small, else a `Param` whose content goes to `params`."""
+    kind = str(values.dtype)
+    if values.size <= 16:
+        return Const(tuple(float(v) for v in values.ravel()), values.shape, kind)
+    content = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
+    digest = blake3.blake3(content.tobytes()).hexdigest()
+    params[digest] = content
+    return Param(digest, values.shape, kind)
+
+
+def _scale(deviation: float) -> float:
+    return 1.0 / deviation if deviation > 0 and math.isfinite(1.0 / deviation) else 1.0
+
+
+def _with_nan(column: pa.Array, values: npt.NDArray[Any]) -> Floats:
+    """float64 with NaN where missing; may share memory with `values`."""
+    if not column.null_count:
+        return values.astype(np.float64, copy=False)
+    found = values.astype(np.float64)
+    found[column.is_null().to_numpy(zero_copy_only=False)] = np.nan
+    return found

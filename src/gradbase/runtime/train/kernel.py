@@ -1,0 +1,179 @@
+"""Forward and backward of perceptrons of equal shape, written out.
+
+Every product is one batched call over the members; a member's slice of a batched product does not
+depend on how many members there are, so neither do its results. (The one exception of the library,
+outputs of width 1 in a batch of one, is the reason why stacks have at least two places.)
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradbase.runtime.train.networks import MlpShape
+
+aten: Any = torch.ops.aten
+
+_SELU = (1.6732632423543772848170429916717, 1.0507009873554804934193349852946)
+# name -> forward(z, out), backward(gradient, z, a), whether backward needs z after a is computed.
+Forward = Callable[[Tensor, Tensor], Any]
+Backward = Callable[[Tensor, Tensor, Tensor], Any]
+
+
+def _relu(g: Tensor, _z: Tensor, a: Tensor) -> None:
+    aten.threshold_backward.grad_input(g, a, 0, grad_input=g)
+
+
+def _relu6(g: Tensor, _z: Tensor, a: Tensor) -> None:
+    aten.hardtanh_backward.grad_input(g, a, 0.0, 6.0, grad_input=g)
+
+
+def _elu(g: Tensor, _z: Tensor, a: Tensor, alpha: float = 1.0, scale: float = 1.0) -> None:
+    aten.elu_backward.grad_input(g, alpha, scale, 1.0, True, a, grad_input=g)
+
+
+def _selu(g: Tensor, z: Tensor, a: Tensor) -> None:
+    _elu(g, z, a, *_SELU)
+
+
+def _sigmoid(g: Tensor, _z: Tensor, a: Tensor) -> None:
+    aten.sigmoid_backward.grad_input(g, a, grad_input=g)
+
+
+def _tanh(g: Tensor, _z: Tensor, a: Tensor) -> None:
+    aten.tanh_backward.grad_input(g, a, grad_input=g)
+
+
+def _gelu(g: Tensor, z: Tensor, _a: Tensor) -> None:
+    g.copy_(aten.gelu_backward(g, z))
+
+
+def _silu(g: Tensor, z: Tensor, _a: Tensor) -> None:
+    g.copy_(aten.silu_backward(g, z))
+
+
+ACTIVATIONS: dict[str, tuple[Forward, Backward, bool]] = {
+    "relu": (lambda z, out: torch.clamp_min(z, 0, out=out), _relu, False),
+    "relu6": (lambda z, out: torch.clamp(z, 0, 6, out=out), _relu6, False),
+    "elu": (lambda z, out: aten.elu.out(z, out=out), _elu, False),
+    "selu": (lambda z, out: aten.elu.out(z, *_SELU, out=out), _selu, False),
+    "sigmoid": (lambda z, out: torch.sigmoid(z, out=out), _sigmoid, False),
+    "tanh": (lambda z, out: torch.tanh(z, out=out), _tanh, False),
+    "gelu": (lambda z, out: aten.gelu.out(z, out=out), _gelu, True),
+    "silu": (lambda z, out: aten.silu.out(z, out=out), _silu, True),
+}
+
+
+class Kernel:
+    """`count` perceptrons over one shared batch.
+
+    Parameters
+    ----------
+    shape : MlpShape
+    count : int
+    weights, gradients : list of Tensor[count, *block]
+        Views in the order of `shape.blocks`; `backward` overwrites the gradients.
+    """
+
+    def __init__(
+        self, shape: MlpShape, count: int, weights: list[Tensor], gradients: list[Tensor]
+    ) -> None:
+        self.shape, self.count = shape, count
+        self.weights, self.gradients = weights, gradients
+        # Views cost as much as small products, so they are made once.
+        start = shape.first_dense_layer
+        self._turned = [w.transpose(1, 2) for w in weights[start::2]]
+        self._biases = [b.unsqueeze(1) for b in weights[start + 1 :: 2]]
+        self._act, self._act_back, self._keeps_z = ACTIVATIONS[shape.activation]
+        self._memory: dict[str, Tensor] = {}
+        self._inputs: list[Tensor] = []  # of the layers after the first
+        self._before: list[tuple[Tensor, Tensor, Tensor | None]] = []  # z, a, mask
+        self._buffer = functools.lru_cache(maxsize=256)(self._carve)
+
+    def forward(
+        self, x: Tensor, codes: Tensor | None, masks: list[Tensor] | None = None
+    ) -> Tensor:
+        """Outputs Tensor[count, B, outputs].
+
+        Parameters
+        ----------
+        x : Tensor[B, dense]
+        codes : Tensor[B, embeddings] int64, or None
+        masks : list of Tensor[count, B, hidden], optional
+            Dropout: what each hidden activation is multiplied by.
+        """
+        self._x, self._codes = x, codes
+        rows = x.shape[0]
+        self._inputs.clear()
+        self._before.clear()
+        z = self._first(x, codes, rows)
+        widths = (*self.shape.hidden[1:], self.shape.outputs)
+        for layer, bias in enumerate(self._biases):
+            a = self._activate(z, layer, None if masks is None else masks[layer])
+            self._inputs.append(a)
+            weight = self.weights[self.shape.first_dense_layer + 2 * layer]
+            z = self._buffer(f"z{layer + 1}", rows, widths[layer])
+            torch.baddbmm(bias, a, weight, out=z)
+        return z
+
+    def backward(self, dz: Tensor) -> None:
+        """Fill the gradients; `dz` Tensor[count, B, outputs] is the loss' gradient, overwritten."""
+        rows = dz.shape[1]
+        start = self.shape.first_dense_layer
+        for layer in range(len(self._inputs) - 1, -1, -1):
+            block = start + 2 * layer
+            a = self._inputs[layer]
+            torch.bmm(a.transpose(1, 2), dz, out=self.gradients[block])
+            torch.sum(dz, 1, out=self.gradients[block + 1])
+            da = self._buffer(f"d{layer}", rows, self.shape.hidden[layer])
+            torch.bmm(dz, self._turned[layer], out=da)
+            z, a, mask = self._before[layer]
+            if mask is not None:
+                da.mul_(mask)
+            self._act_back(da, z, a)
+            dz = da
+        self._first_back(dz, rows)
+
+    def _first(self, x: Tensor, codes: Tensor | None, rows: int) -> Tensor:
+        dense = self.weights[0]
+        z = self._buffer("z0", rows, dense.shape[2])
+        torch.bmm(x.expand(self.count, *x.shape), dense, out=z)
+        if codes is not None:
+            tables = self.weights[2 : 2 + len(self.shape.embeddings)]
+            found = [t.index_select(1, codes[:, j]) for j, t in enumerate(tables)]
+            self._wide = torch.cat(found, 2)
+            z.baddbmm_(self._wide, self.weights[1])
+        return z
+
+    def _first_back(self, dz: Tensor, rows: int) -> None:
+        x = self._x
+        torch.bmm(x.t().expand(self.count, x.shape[1], rows), dz, out=self.gradients[0])
+        if self._codes is None:
+            return
+        torch.bmm(self._wide.transpose(1, 2), dz, out=self.gradients[1])
+        wide = torch.bmm(dz, self.weights[1].transpose(1, 2))
+        parts = torch.split(wide, [w for _, w in self.shape.embeddings], 2)
+        for j, part in enumerate(parts):
+            self.gradients[2 + j].zero_().index_add_(1, self._codes[:, j], part)
+
+    def _activate(self, z: Tensor, layer: int, mask: Tensor | None) -> Tensor:
+        rows, width = z.shape[1:]
+        a = self._buffer(f"a{layer}", rows, width) if self._keeps_z else z
+        self._act(z, a)
+        self._before.append((z, a, mask))
+        if mask is None:
+            return a
+        dropped = self._buffer(f"m{layer}", rows, width)
+        return torch.mul(a, mask, out=dropped)
+
+    def _carve(self, name: str, rows: int, width: int) -> Tensor:
+        """Tensor[count, rows, width] out of memory that is kept between batches."""
+        size = self.count * rows * width
+        memory = self._memory.get(name)
+        if memory is None or memory.numel() < size:
+            memory = self._memory[name] = torch.empty(size, dtype=self.weights[0].dtype)
+        return memory[:size].view(self.count, rows, width)

@@ -1,0 +1,144 @@
+"""The label: classes and their numbers, or a standardised target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gradbase.errors import DataError
+from gradbase.ir.scalar import Literal
+from gradbase.ir.types import FLOAT64, TEXT, SqlType
+from gradbase.runtime.columns import numbers
+from gradbase.runtime.train.statistics import moments
+
+MAX_CLASSES = 1000
+_SHOWN = 40
+
+
+@dataclass(frozen=True)
+class Target:
+    """What networks are trained towards.
+
+    Parameters
+    ----------
+    y : Array[rows]
+        binary: float64 0 or 1; multiclass: int64 class numbers; regression: standardised float64.
+    outputs : int
+    classes : tuple of Literal, ascending; () for regression
+    mean, scale : float
+        Regression: label = y * scale + mean.
+    class_weights : tuple of float
+        Inversely proportional to the classes' training rows, 1 on average over these rows.
+    """
+
+    y: npt.NDArray[Any]
+    task: str
+    outputs: int
+    classes: tuple[Literal, ...] = ()
+    mean: float = 0.0
+    scale: float = 1.0
+    class_weights: tuple[float, ...] = ()
+
+
+def missing(column: pa.Array) -> npt.NDArray[np.bool_] | None:
+    """Where a label is NULL or NaN; None where nowhere."""
+    found = column.is_null(nan_is_null=True)
+    return found.to_numpy(zero_copy_only=False) if pc.any(found).as_py() else None
+
+
+def regression(label: str, column: pa.ChunkedArray, train: npt.NDArray[np.int64]) -> Target:
+    """Standardise by the training rows; DataError for infinite or constant labels."""
+    values = np.concatenate(
+        [numbers(c, "value", label).astype(np.float64) for c in column.chunks]
+    )
+    infinite = np.flatnonzero(np.isinf(values))
+    if len(infinite):
+        raise DataError(
+            f"label `{label}` is infinite in row {infinite[0] + 1} of those with a label",
+            at=f"column {label}",
+            hint=f"leave such rows out: WHERE isfinite({label})",
+        )
+    seen = values[train][:, None]
+
+    def chunks() -> Iterator[npt.NDArray[np.float64]]:
+        yield seen
+
+    found = moments(chunks)[0]
+    if found.deviation == 0:
+        raise _constant(label, f"{found.mean:g}", len(train))
+    y = (values - found.mean) / found.deviation
+    return Target(y, "regression", 1, mean=found.mean, scale=found.deviation)
+
+
+def classification(
+    label: str, of: SqlType, task: str, column: pa.ChunkedArray, train: npt.NDArray[np.int64]
+) -> Target:
+    """Number the classes in ascending order (text by its UTF-8 bytes).
+
+    Raises
+    ------
+    DataError
+        Fewer than two or more than `MAX_CLASSES` classes, more than two for a binary task, or
+        values that cannot be classes.
+    """
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    encoded = column.combine_chunks().dictionary_encode()
+    values: list[Any] = [_plain(label, v) for v in encoded.dictionary.to_pylist()]
+    if len(values) > MAX_CLASSES:
+        raise DataError(
+            f"label `{label}` has {len(values):,} distinct values, at most {MAX_CLASSES:,} classes "
+            "can be learnt",
+            at=f"column {label}",
+            hint="use a regression model for numbers, or group rare values",
+        )
+    order = sorted(range(len(values)), key=lambda i: _rank(values[i]))
+    number = np.empty(len(values), np.int64)
+    number[order] = np.arange(len(values))
+    y = number[encoded.indices.to_numpy(zero_copy_only=False)]
+    kind = TEXT if of.is_text else FLOAT64 if of.kind == "decimal" else of
+    classes = tuple(Literal(values[i], kind) for i in order)
+    counts = np.bincount(y[train], minlength=len(classes))
+    present = np.flatnonzero(counts)
+    if len(present) < 2:
+        which = str(classes[present[0]].value) if len(present) else ""
+        raise _constant(label, repr(which), len(train))
+    if len(classes) > 2 and task == "binary":
+        shown = ", ".join(repr(c.value) for c in classes[:5])
+        raise DataError(f"label `{label}` has {len(classes)} classes ({shown}, …), not two")
+    weights = tuple(float(len(train) / (len(present) * c)) if c else 0.0 for c in counts)
+    if len(classes) == 2:
+        return Target(y.astype(np.float64), "binary", 1, classes, class_weights=weights)
+    return Target(y, "multiclass", len(classes), classes, class_weights=weights)
+
+
+def _plain(label: str, value: Any) -> Any:
+    """A label's value as a literal can hold it."""
+    if isinstance(value, bool | int | float | str):
+        # -0.0 and 0.0 are one class.
+        return value + 0.0 if isinstance(value, float) else value
+    if hasattr(value, "as_tuple"):  # decimal.Decimal
+        return float(value)
+    raise DataError(
+        f"label `{label}` holds {type(value).__name__} values, which cannot be classes",
+        at=f"column {label}",
+        hint=f"cast it in the query: CAST({label} AS VARCHAR) AS {label}",
+    )
+
+
+def _rank(value: Any) -> Any:
+    return value.encode() if isinstance(value, str) else value
+
+
+def _constant(label: str, value: str, rows: int) -> DataError:
+    return DataError(
+        f"label `{label}` is constant: it is {value[:_SHOWN]} in all {rows:,} training rows",
+        at=f"column {label}",
+        hint="there is nothing to learn; check the query and input_label_cols",
+    )

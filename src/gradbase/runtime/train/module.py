@@ -1,0 +1,164 @@
+"""Any ``torch.nn.Module`` of a user: trained by autograd and torch.optim, one by itself."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gradbase.errors import GradbaseError, ShapeError, TrainingError
+from gradbase.ir.learning import Fit, Optimizer, PythonNetwork
+from gradbase.runtime.train.data import Batch, TrainingData
+from gradbase.runtime.train.keys import derive
+from gradbase.runtime.train.losses import Loss
+
+_generator_lock = threading.Lock()  # torch's own generator belongs to the whole process
+_FRAMES = 6
+
+
+def make_optimizer(spec: Optimizer, parameters: list[Tensor]) -> torch.optim.Optimizer:
+    """torch's optimiser of that name, with torch's defaults for what `spec` does not say."""
+    rate: dict[str, Any] = {"lr": spec.learn_rate, "weight_decay": spec.l2_reg}
+    match spec.name:
+        case "sgd":
+            return torch.optim.SGD(parameters, momentum=spec.momentum, **rate)
+        case "adam":
+            return torch.optim.Adam(parameters, **rate)
+        case "adamw":
+            return torch.optim.AdamW(parameters, **rate)
+        case "rmsprop":
+            return torch.optim.RMSprop(parameters, momentum=spec.momentum, **rate)
+    return torch.optim.Adagrad(parameters, **rate)
+
+
+class ModuleFit:
+    """One fit of a user's module, called with Tensor[B, inputs] float32 -> Tensor[B, outputs].
+
+    What the module draws from torch's generator (dropout, …) comes from the stream (seed, 'module',
+    epoch, shard), whatever else runs in the process.
+
+    Parameters
+    ----------
+    fit : Fit
+    data : TrainingData
+    module : torch.nn.Module
+        With its initial weights.
+    """
+
+    def __init__(self, fit: Fit, data: TrainingData, module: torch.nn.Module) -> None:
+        assert isinstance(fit.network, PythonNetwork), fit.network
+        self.fit, self.data, self.module = fit, data, module
+        self.name = fit.network.reference
+        parameters = [p for p in module.parameters() if p.requires_grad]
+        if not parameters:
+            raise TrainingError(f"the module of `{self.name}` has no parameter to train")
+        self.optimizer = make_optimizer(fit.optimizer, parameters)
+        self._random = torch.Generator().get_state()
+        weights = data.target.class_weights if fit.auto_class_weights else ()
+        self._class_weights = torch.tensor(weights) if weights else None
+
+    def run_unit(self, epoch: int, shard: int) -> list[float]:
+        """Train one pass over a shard; the mean loss over its rows."""
+        self.module.train()
+        made = torch.Generator().manual_seed(derive(self.fit.seed, "module", epoch, shard))
+        self._random = made.get_state()
+        total, rows = torch.zeros((), dtype=torch.float64), 0
+        for batch in self.data.batches(epoch, shard, self.fit.batch_size):
+            self.optimizer.zero_grad(set_to_none=True)
+            with torch.enable_grad():
+                loss = self._loss(self._call(batch.x), batch.y)
+                self._guarded(loss.backward)
+            self.optimizer.step()
+            total += loss.detach().double() * len(batch.y)
+            rows += len(batch.y)
+        return [float(total) / max(rows, 1)]
+
+    def outputs(self, part: str) -> tuple[Tensor, list[float]]:
+        """(outputs [1, rows, outputs], mean loss) over a part of the rows, in eval mode."""
+        self.module.eval()
+        loss = Loss(self.data.task)
+        with torch.no_grad():
+            batches: list[Batch] = list(self.data.evaluation(part))
+            z = torch.cat([self._call(b.x) for b in batches])[None]
+            losses = loss.rows(z, torch.cat([b.y for b in batches]), weighted=False)
+        return z, [float(losses.double().mean())]
+
+    def state(self, place: int) -> dict[str, Tensor]:
+        """Everything: parameters, buffers, optimiser slots. Units begin with their own stream."""
+        assert place == 0
+        found = {f"module.{n}": t.detach().clone() for n, t in self.module.state_dict().items()}
+        for index, slots in self.optimizer.state_dict()["state"].items():
+            for name, value in slots.items():
+                if value is not None:
+                    found[f"slot.{index}.{name}"] = torch.as_tensor(value).clone()
+        return found
+
+    def load_state(self, place: int, state: dict[str, Tensor]) -> None:
+        """Inverse of `state`."""
+        assert place == 0
+        module = {n[len("module.") :]: t for n, t in state.items() if n.startswith("module.")}
+        self.module.load_state_dict(module)
+        slots: dict[int, dict[str, Tensor]] = {}
+        for key, value in state.items():
+            if key.startswith("slot."):
+                _, index, name = key.split(".", 2)
+                slots.setdefault(int(index), {})[name] = value.clone()
+        whole = self.optimizer.state_dict()
+        self.optimizer.load_state_dict({**whole, "state": slots})
+
+    def keep(self, places: list[int]) -> None:
+        """A fit by itself is kept as it is."""
+        assert places in ([0], [])
+
+    def _loss(self, z: Tensor, y: Tensor) -> Tensor:
+        weights = None if self._class_weights is None else self._class_weights[y.long()]
+        if self.data.task == "multiclass":
+            each = F.cross_entropy(z, y, reduction="none")
+        elif self.data.task == "binary":
+            each = F.binary_cross_entropy_with_logits(z[:, 0], y, reduction="none")
+        else:
+            each = (z[:, 0] - y).square()
+        return (each if weights is None else each * weights).mean()
+
+    def _call(self, x: Tensor) -> Tensor:
+        with self._own_randomness():
+            z = self._guarded(self.module, x[:, :-1].contiguous())
+        expected = [len(x), self.data.outputs]
+        found = list(z.shape) if isinstance(z, Tensor) else type(z).__name__
+        if found != expected:
+            raise ShapeError(
+                f"the module of `{self.name}` must return Tensor{expected}, it returned {found}",
+                at=f"trial {self.fit.trial}",
+                hint="end it with torch.nn.Linear(…, config['n_outputs'])",
+            )
+        return z
+
+    def _guarded(self, function: Any, *args: Any) -> Any:
+        """Call the user's code; what it raises becomes an error of this trial."""
+        try:
+            return function(*args)
+        except GradbaseError:
+            raise
+        except Exception as error:
+            frames = "".join(traceback.format_exception(error, limit=-_FRAMES))
+            raise TrainingError(
+                f"the module of `{self.name}` raised {type(error).__name__}: {error}",
+                at=f"trial {self.fit.trial}\n{frames.rstrip()}",
+            ) from error
+
+    @contextmanager
+    def _own_randomness(self) -> Generator[None]:
+        with _generator_lock:
+            others = torch.get_rng_state()
+            torch.set_rng_state(self._random)
+            try:
+                yield
+            finally:
+                self._random = torch.get_rng_state()
+                torch.set_rng_state(others)

@@ -1,0 +1,128 @@
+"""Multilayer perceptrons: the shape of their parameters, and where these start."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from gradbase.runtime.train.keys import generator
+
+
+@dataclass(frozen=True)
+class MlpShape:
+    """Everything that two perceptrons must have in common to train as one stack.
+
+    Parameters
+    ----------
+    dense : int
+        Columns of the input matrix; the last one is constantly 1, so that the first layer's bias
+        is a row of its weight.
+    embeddings : tuple of (codes, width)
+    hidden : tuple of int
+    outputs : int
+    activation : str
+    """
+
+    dense: int
+    embeddings: tuple[tuple[int, int], ...]
+    hidden: tuple[int, ...]
+    outputs: int
+    activation: str = "relu"
+
+    @property
+    def wide(self) -> int:
+        """Columns that embeddings add to the first layer's input."""
+        return sum(width for _, width in self.embeddings)
+
+    @property
+    def blocks(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the parameters, weights as (in, out).
+
+        First layer over the matrix; first layer over the embeddings; the embeddings; then weight
+        and bias of each further layer.
+        """
+        widths = (*self.hidden, self.outputs)
+        found: list[tuple[int, ...]] = [(self.dense, widths[0])]
+        if self.embeddings:
+            found += [(self.wide, widths[0]), *self.embeddings]
+        for before, after in zip(widths, widths[1:], strict=False):
+            found += [(before, after), (after,)]
+        return tuple(found)
+
+    @functools.cached_property
+    def first_dense_layer(self) -> int:
+        """Index in `blocks` of the second layer's weight."""
+        return 1 + (1 + len(self.embeddings) if self.embeddings else 0)
+
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+        return sum(math.prod(b) for b in self.blocks)
+
+
+def initial(shape: MlpShape, seed: int, dtype: torch.dtype) -> list[torch.Tensor]:
+    """Starting parameters in the order of `shape.blocks`, distributed as in ``torch.nn``.
+
+    Linear layers: uniform in +-1/sqrt(inputs), bias too; embeddings: standard normal. They depend
+    on `shape` and `seed` alone, so trials of equal shape start at the same point.
+    """
+    draw = generator(seed, "weights")
+    widths = (*shape.hidden, shape.outputs)
+    weight, bias = _linear(shape.dense - 1 + shape.wide, widths[0], draw, dtype)
+    dense = shape.dense - 1
+    found = [torch.cat([weight[:dense], bias[None]])]
+    if shape.embeddings:
+        found.append(weight[dense:].clone())
+        found += [torch.randn(*e, generator=draw, dtype=dtype) for e in shape.embeddings]
+    for before, after in zip(widths, widths[1:], strict=False):
+        found += _linear(before, after, draw, dtype)
+    return found
+
+
+def _linear(
+    inputs: int, outputs: int, draw: torch.Generator, dtype: torch.dtype
+) -> list[torch.Tensor]:
+    """[weight (inputs, outputs), bias (outputs,)]."""
+    bound = 1 / math.sqrt(max(inputs, 1))
+    both = torch.rand(inputs + 1, outputs, generator=draw, dtype=dtype)
+    both = both.mul_(2 * bound).sub_(bound)
+    return [both[:inputs].clone(), both[inputs].clone()]
+
+
+class Blocks:
+    """One flat vector that holds `count` members' parameters, parameter by parameter.
+
+    `flat` is [all members' first block | all members' second block | …], so a block of all members
+    is one contiguous Tensor[count, *block]: what batched products need.
+    """
+
+    def __init__(self, shape: MlpShape, count: int) -> None:
+        self.shape, self.count = shape, count
+        self.sizes = [count * math.prod(b) for b in shape.blocks]
+        self.total = sum(self.sizes)
+
+    def views(self, flat: torch.Tensor) -> list[torch.Tensor]:
+        """The blocks of `flat` as Tensor[count, *block] each, sharing its memory."""
+        parts = torch.split(flat, self.sizes)
+        return [
+            p.view(self.count, *b) for p, b in zip(parts, self.shape.blocks, strict=True)
+        ]
+
+    def gather(self, flat: torch.Tensor, member: int) -> torch.Tensor:
+        """One member's parameters as a vector of its own."""
+        return torch.cat([v[member].reshape(-1) for v in self.views(flat)])
+
+    def scatter(self, flat: torch.Tensor, member: int, values: torch.Tensor) -> None:
+        """Inverse of `gather`, in place."""
+        sizes = [size // self.count for size in self.sizes]
+        for view, part in zip(self.views(flat), torch.split(values, sizes), strict=True):
+            view[member] = part.view(view.shape[1:])
+
+    def column(self, values: Sequence[float], dtype: torch.dtype) -> torch.Tensor:
+        """A flat vector with `values[k]` at every parameter of member k."""
+        each = torch.tensor(list(values), dtype=dtype)
+        return torch.cat([each.repeat_interleave(size // self.count) for size in self.sizes])

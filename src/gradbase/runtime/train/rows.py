@@ -1,0 +1,118 @@
+"""The rows of a training query, read once: in memory, or in a file beside the database."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from gradbase.errors import DataError, StoreError
+
+T = TypeVar("T")
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive kept rows. `numbers[i]` is the place of row i in the query's result, from 0."""
+
+    rows: pa.RecordBatch
+    start: int
+    numbers: npt.NDArray[np.int64] | None
+    first: int
+
+    def located(self, name: str, call: Callable[[pa.Array, int], T]) -> T:
+        """``call(column, place of its first row)``; its DataErrors name the right row."""
+        column = self.rows.column(name)
+        try:
+            return call(column, self.first)
+        except DataError:
+            if self.numbers is not None:
+                for i, place in enumerate(self.numbers):
+                    call(column.slice(i, 1), int(place))
+            raise
+
+
+class RowStore:
+    """Record batches that move to a file once they exceed `budget_bytes`.
+
+    Parameters
+    ----------
+    budget_bytes : int, bytes
+    folder : function returning Path
+        Called at the first spill; where the file is made.
+    """
+
+    def __init__(self, budget_bytes: int, folder: Callable[[], Path]) -> None:
+        self.budget_bytes, self._folder = budget_bytes, folder
+        self.size_bytes = self.rows = 0
+        self._batches: list[pa.RecordBatch] = []
+        self._places: list[tuple[int, int, npt.NDArray[np.int64] | None]] = []
+        self._writer: pa.RecordBatchStreamWriter | None = None
+        self.path: Path | None = None
+
+    @property
+    def spilled(self) -> bool:
+        return self.path is not None
+
+    def append(self, batch: pa.RecordBatch, first: int, keep: Bools | None) -> None:
+        """Add the rows of `batch` where `keep`; `first` is the place of its first row."""
+        numbers = None
+        if keep is not None:
+            numbers = first + np.flatnonzero(keep)
+            batch = batch.filter(pa.array(keep))
+        self._places.append((self.rows, first, numbers))
+        self.rows += batch.num_rows
+        self.size_bytes += batch.nbytes
+        if self._writer is None and self.size_bytes <= self.budget_bytes:
+            self._batches.append(batch)
+        else:
+            self._spill(batch)
+
+    def _spill(self, batch: pa.RecordBatch) -> None:
+        try:
+            if self._writer is None:
+                handle = tempfile.NamedTemporaryFile(
+                    dir=self._folder(), suffix=".arrows", delete=False
+                )
+                handle.close()
+                self.path = Path(handle.name)
+                self._writer = pa.ipc.new_stream(str(self.path), batch.schema)
+                for held in self._batches:
+                    self._writer.write_batch(held)
+                self._batches = []
+            self._writer.write_batch(batch)
+        except OSError as error:
+            raise StoreError(
+                f"rows for training could not be spilled to {self.path}: {error}",
+                hint="free space there, or SET gradbase.memory_limit higher",
+            ) from error
+
+    def finish(self) -> None:
+        """No more rows come."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def blocks(self) -> Iterator[Block]:
+        """All rows, from the first."""
+        with contextlib.ExitStack() as stack:
+            batches: Iterator[pa.RecordBatch] = iter(self._batches)
+            if self.path is not None:
+                source = stack.enter_context(pa.memory_map(str(self.path)))
+                batches = iter(stack.enter_context(pa.ipc.open_stream(source)))
+            for batch, (start, first, numbers) in zip(batches, self._places, strict=True):
+                yield Block(batch, start, numbers, first)
+
+    def close(self) -> None:
+        """Forget the rows and remove the file."""
+        self.finish()
+        self._batches = []
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)

@@ -1,0 +1,191 @@
+"""Perceptrons of equal shape trained together: one batch, a handful of torch calls for all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradbase.ir.learning import Fit, Mlp
+from gradbase.runtime.train.data import Batch, TrainingData
+from gradbase.runtime.train.kernel import Kernel
+from gradbase.runtime.train.keys import generator
+from gradbase.runtime.train.losses import Loss
+from gradbase.runtime.train.networks import Blocks, MlpShape, initial
+from gradbase.runtime.train.updates import FlatUpdate, LoneUpdate
+
+LEAST_PLACES = 2
+"""Outputs of width 1 are computed differently in a batch of one, so a stack has two places."""
+
+_LOSS_ROWS = 4_096
+
+
+def shape_of(network: Mlp, data: TrainingData) -> MlpShape:
+    """The perceptron's parameters over `data`."""
+    return MlpShape(
+        data.inputs.width + 1, data.inputs.embeddings, network.hidden_units, data.outputs,
+        network.activation,
+    )  # fmt: skip
+
+
+class Stack:
+    """`fits` as one stack of networks.
+
+    A place may be vacated (`keep`); the others' numbers do not change by that, nor by how many
+    there are. With ``alone`` there is one fit, updated by torch's fused kernels.
+
+    Parameters
+    ----------
+    fits : sequence of Fit
+        Of equal network shape, optimiser and batch size.
+    data : TrainingData
+    dtype : torch.dtype
+    alone : bool
+    """
+
+    def __init__(
+        self, fits: Sequence[Fit], data: TrainingData, dtype: torch.dtype, *, alone: bool
+    ) -> None:
+        self.fits, self.data, self.dtype, self.alone = list(fits), data, dtype, alone
+        network = fits[0].network
+        assert isinstance(network, Mlp), network
+        self.shape = shape_of(network, data)
+        self._build()
+        start = {s: initial(self.shape, s, dtype) for s in {f.seed for f in self._places}}
+        for place, fit in enumerate(self._places):
+            flat = torch.cat([b.reshape(-1) for b in start[fit.seed]])
+            self.blocks.scatter(self.weights, place, flat)
+
+    def _build(self) -> None:
+        """Empty weights and slots for the present fits."""
+        missing = 0 if self.alone else max(0, LEAST_PLACES - len(self.fits))
+        self._places = [*self.fits, *self.fits[:1] * missing]
+        count, fits = len(self._places), self._places
+        self.blocks = Blocks(self.shape, count)
+        self.weights = torch.zeros(self.blocks.total, dtype=self.dtype)
+        self.gradients = torch.zeros_like(self.weights)
+        views = self.blocks.views(self.weights), self.blocks.views(self.gradients)
+        self.kernel = Kernel(self.shape, count, *views)
+        self.update: FlatUpdate | LoneUpdate
+        if self.alone:
+            self.update = LoneUpdate(fits[0].optimizer, self.weights, self.gradients)
+        else:
+            optimizers = [f.optimizer for f in fits]
+            self.update = FlatUpdate(self.blocks, optimizers, self.weights, self.gradients)
+        self.loss = Loss(self.data.task, self._class_weights())
+        self._drop_rates = [_dropout(f) for f in fits]
+
+    def _class_weights(self) -> Tensor | None:
+        if not any(f.auto_class_weights for f in self._places):
+            return None
+        balanced = self.data.target.class_weights
+        rows = [balanced if f.auto_class_weights else (1.0,) * len(balanced) for f in self._places]
+        return torch.tensor(rows, dtype=self.dtype)
+
+    # -- a unit ------------------------------------------------------------------------------------
+
+    def run_unit(self, epoch: int, shard: int) -> list[float]:
+        """Train one pass over a shard; each fit's mean loss over its rows."""
+        masks = self._masks(epoch, shard)
+        total = torch.zeros(len(self._places), dtype=torch.float64)
+        waiting: list[tuple[Tensor, Tensor]] = []
+        rows = held = 0
+        for batch in self.batches(epoch, shard):
+            z = self.kernel.forward(batch.x, batch.codes, masks(len(batch.y)))
+            waiting.append((z.clone(), batch.y))
+            self.kernel.backward(self.loss.gradient(z, batch.y))
+            self.update.step()
+            rows, held = rows + len(batch.y), held + len(batch.y)
+            if held >= _LOSS_ROWS:
+                total += self._loss_sum(waiting)
+                held = 0
+        total += self._loss_sum(waiting)
+        return (total / max(rows, 1)).tolist()[: len(self.fits)]
+
+    def _loss_sum(self, waiting: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """Summed loss of outputs that were put aside: fewer, larger calls than one per batch."""
+        if not waiting:
+            return torch.zeros(len(self._places), dtype=torch.float64)
+        z, y = torch.cat([z for z, _ in waiting], 1), torch.cat([y for _, y in waiting])
+        waiting.clear()
+        return self.loss.rows(z, y, weighted=True).sum(1, dtype=torch.float64)
+
+    def batches(self, epoch: int, shard: int) -> Iterator[Batch]:
+        """The unit's batches."""
+        return self.data.batches(epoch, shard, self.fits[0].batch_size, self.dtype)
+
+    def _masks(self, epoch: int, shard: int) -> Any:
+        """A function rows -> dropout masks of each hidden layer (None without dropout).
+
+        The draws are one for all members of equal seed: what differs is which of them are dropped.
+        """
+        if not any(self._drop_rates):
+            return lambda _rows: None
+        seeds = list(dict.fromkeys(f.seed for f in self._places))
+        draws = [generator(s, "dropout", epoch, shard) for s in seeds]
+        which = torch.tensor([seeds.index(f.seed) for f in self._places])
+        rates = torch.tensor(self._drop_rates, dtype=self.dtype).view(-1, 1, 1)
+        kept = 1 / (1 - rates)
+
+        def masks(rows: int) -> list[Tensor]:
+            found: list[Tensor] = []
+            for width in self.shape.hidden:
+                drawn = [torch.rand(rows, width, generator=d, dtype=self.dtype) for d in draws]
+                each = torch.stack(drawn)
+                each = each[which] if len(seeds) > 1 else each
+                found.append((each >= rates).to(self.dtype).mul_(kept))
+            return found
+
+        return masks
+
+    # -- results -----------------------------------------------------------------------------------
+
+    def outputs(self, part: str) -> tuple[Tensor, list[float]]:
+        """(outputs [fits, rows, outputs], mean loss of each fit) over a part of the rows."""
+        found: list[Tensor] = []
+        losses: list[Tensor] = []
+        for batch in self.data.evaluation(part, self.dtype):
+            z = self.kernel.forward(batch.x, batch.codes)
+            found.append(z.clone())
+            losses.append(self.loss.rows(z, batch.y, weighted=False).sum(1, dtype=torch.float64))
+        z = torch.cat(found, 1)
+        mean = torch.stack(losses, 1).sum(1) / z.shape[1]
+        return z[: len(self.fits)], mean.tolist()[: len(self.fits)]
+
+    # -- members -----------------------------------------------------------------------------------
+
+    def state(self, place: int) -> dict[str, Tensor]:
+        """Everything of one fit: weights, optimiser slots, steps taken."""
+        found = {"weights": self.blocks.gather(self.weights, place)}
+        for name, slot in self.update.slots.items():
+            found[f"slot.{name}"] = self.blocks.gather(slot, place)
+        found["steps"] = torch.tensor(self.update.steps)
+        return found
+
+    def load_state(self, place: int, state: dict[str, Tensor]) -> None:
+        """Inverse of `state`; all fits of a stack have taken the same number of steps."""
+        self.blocks.scatter(self.weights, place, state["weights"])
+        for name, slot in self.update.slots.items():
+            self.blocks.scatter(slot, place, state[f"slot.{name}"])
+        self.update.steps = int(state["steps"])
+        if place == 0 and len(self._places) > len(self.fits):
+            self.load_state(1, state)
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Vacate all places but these."""
+        states = [self.state(p) for p in places]
+        self.fits = [self.fits[p] for p in places]
+        self._build()
+        for place, state in enumerate(states):
+            self.load_state(place, state)
+
+    def layers(self, place: int) -> list[Tensor]:
+        """The parameters of one fit in the order of `shape.blocks`."""
+        return [v[place] for v in self.blocks.views(self.weights)]
+
+
+def _dropout(fit: Fit) -> float:
+    assert isinstance(fit.network, Mlp), fit.network
+    return fit.network.dropout

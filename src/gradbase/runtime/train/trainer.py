@@ -1,0 +1,261 @@
+"""Trainers: what a search drives, unit by unit, whatever is being trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradbase.errors import CancelledError, GradbaseError, TrainingError
+from gradbase.frontend.torch_export import Exporter
+from gradbase.ir.learning import Fit, FusedFit, Mlp, PythonNetwork
+from gradbase.ir.tensor import ToTable
+from gradbase.runtime.metrics import batched
+from gradbase.runtime.train.data import TrainingData
+from gradbase.runtime.train.finish import (
+    Params,
+    joined,
+    matrix,
+    perceptron,
+    tables,
+    vector_constants,
+)
+from gradbase.runtime.train.module import ModuleFit
+from gradbase.runtime.train.stacked import Stack
+from gradbase.runtime.train.threads import torch_threads
+
+Evaluation = tuple[float, dict[str, float]]
+_NOTHING: Evaluation = (math.nan, {})
+
+
+class Networks(Protocol):
+    """Makes users' modules."""
+
+    def build(
+        self, network: PythonNetwork, *, n_inputs: int, n_outputs: int, seed: int
+    ) -> torch.nn.Module:
+        """The module with initial weights that follow from `seed`."""
+        ...
+
+
+class Trainer:
+    """Trains the fits of one member of a `Search`; a fit is named by its place in `fits`.
+
+    A fit that fails (its loss is not finite, its module raises) stops by itself: it is listed in
+    `failed`, and the others go on with the same numbers as without it.
+
+    Parameters
+    ----------
+    fits : sequence of Fit
+    data : TrainingData
+    networks : Networks, optional
+        Needed for `PythonNetwork`.
+    dtype : torch.dtype
+        float64 serves to compare with a reference.
+    threads : int
+        Of torch, for this trainer's work.
+    exporter : Exporter, optional
+        Shared by trainers, so that networks of equal code are traced once.
+    """
+
+    def __init__(
+        self,
+        fits: Sequence[Fit],
+        data: TrainingData,
+        networks: Networks | None,
+        *,
+        fused: bool,
+        dtype: torch.dtype = torch.float32,
+        threads: int = 1,
+        exporter: Exporter | None = None,
+    ) -> None:
+        self.fits, self.data, self.threads = tuple(fits), data, threads
+        self.failed: dict[int, GradbaseError] = {}
+        self._members = list(range(len(self.fits)))
+        self._exporter = exporter or Exporter()
+        self._engine: Stack | ModuleFit
+        with torch.no_grad(), torch_threads(threads):
+            if isinstance(self.fits[0].network, Mlp):
+                self._engine = Stack(self.fits, data, dtype, alone=not fused)
+            else:
+                self._engine = ModuleFit(self.fits[0], data, _build(self.fits[0], data, networks))
+
+    @property
+    def active(self) -> tuple[int, ...]:
+        """Fits still in training, by their place."""
+        return tuple(self._members)
+
+    def run_unit(self, epoch: int, shard: int) -> list[float]:
+        """Train all active fits over one shard.
+
+        Returns
+        -------
+        list of float
+            Mean training loss of each fit over the shard's rows (regression: in squared units of
+            the label); NaN for fits that are no longer active.
+
+        Raises
+        ------
+        CancelledError
+        """
+        found = self._run(lambda: self._engine.run_unit(epoch, shard), f"epoch {epoch + 1}")
+        losses = [math.nan] * len(self.fits)
+        for member, loss in found.items():
+            losses[member] = loss * self._unit
+        return losses
+
+    def evaluate(self, part: str = "eval") -> list[Evaluation]:
+        """(loss, metrics) of each fit on the rows of ``eval`` or ``test``.
+
+        (NaN, {}) for fits that are no longer active, and where the part has no rows.
+        """
+        results = [_NOTHING] * len(self.fits)
+        if not self._members or not self.data.has(part):
+            return results
+        outputs: list[Tensor] = []
+
+        def losses() -> list[float]:
+            z, found = self._engine.outputs(part)
+            outputs.append(z)
+            return found
+
+        members = list(self._members)
+        found = self._run(losses, f"evaluation on the {part} rows")
+        if found:
+            kept = outputs[0][[members.index(m) for m in found]]
+            with torch.no_grad(), torch_threads(self.threads):
+                metrics = self._metrics(part, kept)
+            for (member, loss), values in zip(found.items(), metrics, strict=True):
+                results[member] = (loss * self._unit, values)
+        return results
+
+    def state(self, member: int) -> dict[str, Tensor]:
+        """Everything that the rest of a fit's training depends on."""
+        return self._engine.state(self._place(member))
+
+    def load_state(self, member: int, state: dict[str, Tensor]) -> None:
+        """Continue from a state; all fits of a fused trainer must have come equally far."""
+        self._engine.load_state(self._place(member), state)
+
+    def drop(self, member: int) -> None:
+        """Stop training a fit; the others' numbers do not change. Its state is gone."""
+        if member in self._members:
+            self._keep([m for m in self._members if m != member])
+
+    def finish(self, member: int) -> tuple[tuple[ToTable, ...], Params]:
+        """A fit's model as it is now: its outputs, and the constants they name by hash.
+
+        Raises
+        ------
+        UnsupportedError
+            A user's module cannot be exported.
+        """
+        place, inputs = self._place(member), self.data.inputs
+        params = vector_constants(inputs)
+        if isinstance(self._engine, Stack):
+            x = perceptron(self._engine.shape, self._engine.layers(place), inputs, params)
+        else:
+            fit = self.fits[member]
+            key = (fit.network, self.data.inputs.width, self.data.outputs)
+            x, found = self._exporter.export(self._engine.module, joined(matrix(inputs)), key)
+            params.update(found)
+        return tables(x, self.data.target), params
+
+    # -- failing -----------------------------------------------------------------------------------
+
+    def _run(self, work: Callable[[], list[float]], when: str) -> dict[int, float]:
+        """Loss of each member that is still fine afterwards."""
+        if self.data.cancelled.is_set():
+            raise CancelledError("training was cancelled")
+        if not self._members:
+            return {}
+        try:
+            with torch.no_grad(), torch_threads(self.threads):
+                losses = work()
+        except CancelledError:
+            raise
+        except GradbaseError as error:
+            if isinstance(self._engine, Stack):
+                raise
+            self._fail({self._members[0]: error})
+            return {}
+        found = dict(zip(self._members, losses, strict=True))
+        self._fail({m: _not_finite(self.fits[m], v, when) for m, v in found.items()
+                    if not math.isfinite(v)})  # fmt: skip
+        return {m: v for m, v in found.items() if m in self._members}
+
+    def _fail(self, errors: dict[int, GradbaseError]) -> None:
+        if errors:
+            self.failed.update(errors)
+            self._keep([m for m in self._members if m not in errors])
+
+    def _keep(self, members: list[int]) -> None:
+        if members:
+            self._engine.keep([self._place(m) for m in members])
+        self._members = members
+
+    def _place(self, member: int) -> int:
+        return self._members.index(member)
+
+    # -- units -------------------------------------------------------------------------------------
+
+    @property
+    def _unit(self) -> float:
+        """What turns a loss of standardised labels into one of labels."""
+        return self.data.target.scale**2 if self.data.task == "regression" else 1.0
+
+    def _metrics(self, part: str, outputs: Tensor) -> list[dict[str, float]]:
+        y: Any = self.data.labels(part)
+        target = self.data.target
+        if self.data.task == "regression":
+            outputs = outputs.double() * target.scale + target.mean
+            y = np.asarray(y) * target.scale + target.mean
+        return batched(self.data.task, outputs, y)
+
+
+def make_trainer(
+    trial: Fit | FusedFit,
+    data: TrainingData,
+    networks: Networks | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    threads: int = 1,
+    exporter: Exporter | None = None,
+) -> Trainer:
+    """The trainer of a fit, or of fits that train as one stack."""
+    fused = isinstance(trial, FusedFit)
+    fits = trial.fits if isinstance(trial, FusedFit) else (trial,)
+    return Trainer(
+        fits, data, networks, fused=fused, dtype=dtype, threads=threads, exporter=exporter
+    )
+
+
+def shard_order(epoch: int, shards: int) -> list[int]:
+    """Shards in the order in which every trial visits them in `epoch`.
+
+    Examples
+    --------
+    >>> shard_order(1, 3)
+    [1, 2, 0]
+    """
+    return [(i + epoch) % shards for i in range(shards)]
+
+
+def _build(fit: Fit, data: TrainingData, networks: Networks | None) -> torch.nn.Module:
+    assert networks is not None, "a PythonNetwork needs networks"
+    assert isinstance(fit.network, PythonNetwork), fit.network
+    return networks.build(
+        fit.network, n_inputs=data.inputs.width, n_outputs=data.outputs, seed=fit.seed
+    )
+
+
+def _not_finite(fit: Fit, loss: float, when: str) -> TrainingError:
+    return TrainingError(
+        f"the loss of trial {fit.trial} became {loss:g} in {when}",
+        at=f"learn_rate {fit.optimizer.learn_rate:g}, optimizer {fit.optimizer.name}",
+        hint="lower learn_rate",
+    )

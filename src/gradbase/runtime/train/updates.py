@@ -1,0 +1,173 @@
+"""Optimisers over one flat vector of parameters, with torch.optim's formulas and defaults.
+
+`FlatUpdate` serves a stack: hyper-parameters that differ between members are vectors as long as the
+parameters, so that a step is a handful of calls however many members there are. `LoneUpdate` serves
+one network, with torch's fused kernels where it has them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradbase.ir.learning import Optimizer
+from gradbase.runtime.train.networks import Blocks
+
+BETA1, BETA2, ADAM_EPS = 0.9, 0.999, 1e-8
+RMS_ALPHA, RMS_EPS = 0.99, 1e-8
+ADAGRAD_EPS = 1e-10
+SLOTS = {
+    "sgd": ("momentum",),
+    "adam": ("mean", "square"),
+    "adamw": ("mean", "square"),
+    "rmsprop": ("square", "momentum"),
+    "adagrad": ("square",),
+}
+
+
+class FlatUpdate:
+    """One step of `optimizers[k]` for each member k of a stack.
+
+    Parameters
+    ----------
+    blocks : Blocks
+    optimizers : sequence of Optimizer
+        Of one kind; learning rate, l2_reg and momentum may differ.
+    weights, gradients : Tensor[blocks.total]
+    """
+
+    def __init__(
+        self, blocks: Blocks, optimizers: Sequence[Optimizer], weights: Tensor, gradients: Tensor
+    ) -> None:
+        self.kind = optimizers[0].name
+        self.weights, self.gradients = weights, gradients
+        self.steps = 0
+        dtype = weights.dtype
+        self._scratch = torch.empty_like(weights)
+        self._eps = torch.tensor(ADAM_EPS, dtype=dtype)
+        self._rate = blocks.column([o.learn_rate for o in optimizers], dtype)
+        momentum = [o.momentum for o in optimizers]
+        self._momentum = blocks.column(momentum, dtype) if any(momentum) else None
+        self._decay: Tensor | None = None
+        if any(o.l2_reg for o in optimizers):
+            decoupled = self.kind == "adamw"
+            decay = [1 - o.learn_rate * o.l2_reg if decoupled else o.l2_reg for o in optimizers]
+            self._decay = blocks.column(decay, dtype)
+        names = [n for n in SLOTS[self.kind] if n != "momentum" or self._momentum is not None]
+        self.slots = {n: torch.zeros_like(weights) for n in names}
+
+    def step(self) -> None:
+        """Change the weights by their gradients (which may be overwritten)."""
+        self.steps += 1
+        if self._decay is not None:
+            if self.kind == "adamw":
+                self.weights.mul_(self._decay)
+            else:
+                self.gradients.addcmul_(self.weights, self._decay)
+        match self.kind:
+            case "adam" | "adamw":
+                self._adam()
+            case "sgd":
+                self.weights.addcmul_(self._moving(self.gradients), self._rate, value=-1)
+            case "rmsprop":
+                square = self.slots["square"]
+                square.mul_(RMS_ALPHA).addcmul_(self.gradients, self.gradients, value=1 - RMS_ALPHA)
+                self._descend(square, RMS_EPS)
+            case "adagrad":
+                square = self.slots["square"]
+                square.addcmul_(self.gradients, self.gradients)
+                self._descend(square, ADAGRAD_EPS)
+
+    def _adam(self) -> None:
+        mean, square, scratch = self.slots["mean"], self.slots["square"], self._scratch
+        mean.lerp_(self.gradients, 1 - BETA1)
+        square.mul_(BETA2).addcmul_(self.gradients, self.gradients, value=1 - BETA2)
+        torch.sqrt(square, out=scratch)
+        corrected = 1 / math.sqrt(1 - BETA2**self.steps)
+        torch.add(self._eps, scratch, alpha=corrected, out=scratch)
+        torch.div(mean, scratch, out=scratch)
+        self.weights.addcmul_(scratch, self._rate, value=-1 / (1 - BETA1**self.steps))
+
+    def _descend(self, square: Tensor, eps: float) -> None:
+        """weights -= rate * moving(gradients / (sqrt(square) + eps))."""
+        torch.sqrt(square, out=self._scratch).add_(eps)
+        torch.div(self.gradients, self._scratch, out=self._scratch)
+        moved = self._moving(self._scratch) if self.kind == "rmsprop" else self._scratch
+        self.weights.addcmul_(moved, self._rate, value=-1)
+
+    def _moving(self, change: Tensor) -> Tensor:
+        """`change` with momentum. (A zero buffer makes torch's special first step the same.)"""
+        if self._momentum is None:
+            return change
+        return self.slots["momentum"].mul_(self._momentum).add_(change)
+
+
+class LoneUpdate:
+    """One step of `optimizer` for a network that trains by itself."""
+
+    def __init__(self, optimizer: Optimizer, weights: Tensor, gradients: Tensor) -> None:
+        self.optimizer = optimizer
+        self.weights, self.gradients = weights, gradients
+        self._step = torch.zeros((), dtype=torch.float32)
+        names = [n for n in SLOTS[optimizer.name] if n != "momentum" or optimizer.momentum]
+        self.slots = {n: torch.zeros_like(weights) for n in names}
+
+    @property
+    def steps(self) -> int:
+        return int(self._step)
+
+    @steps.setter
+    def steps(self, value: int) -> None:
+        self._step.fill_(value)
+
+    def step(self) -> None:
+        """Change the weights by their gradients (which may be overwritten)."""
+        self._step += 1
+        match self.optimizer.name:
+            case "adam" | "adamw":
+                self._adam()
+            case "sgd":
+                self._sgd()
+            case "rmsprop":
+                self._rmsprop()
+            case "adagrad":
+                torch._fused_adagrad_(  # noqa: SLF001
+                    [self.weights], [self.gradients], [self.slots["square"]], [self._step],
+                    lr=self.optimizer.learn_rate, lr_decay=0.0,
+                    weight_decay=self.optimizer.l2_reg, eps=ADAGRAD_EPS, maximize=False,
+                )  # fmt: skip
+
+    def _adam(self) -> None:
+        kernel: Any = (
+            torch._fused_adamw_ if self.optimizer.name == "adamw" else torch._fused_adam_  # noqa: SLF001
+        )
+        kernel(
+            [self.weights], [self.gradients], [self.slots["mean"]], [self.slots["square"]], [],
+            [self._step], lr=self.optimizer.learn_rate, beta1=BETA1, beta2=BETA2,
+            weight_decay=self.optimizer.l2_reg, eps=ADAM_EPS, amsgrad=False, maximize=False,
+        )  # fmt: skip
+
+    def _sgd(self) -> None:
+        if self.optimizer.l2_reg:
+            self.gradients.add_(self.weights, alpha=self.optimizer.l2_reg)
+        change = self.gradients
+        if self.optimizer.momentum:
+            change = self.slots["momentum"].mul_(self.optimizer.momentum).add_(change)
+        self.weights.add_(change, alpha=-self.optimizer.learn_rate)
+
+    def _rmsprop(self) -> None:
+        gradients, square = self.gradients, self.slots["square"]
+        if self.optimizer.l2_reg:
+            gradients.add_(self.weights, alpha=self.optimizer.l2_reg)
+        square.mul_(RMS_ALPHA).addcmul_(gradients, gradients, value=1 - RMS_ALPHA)
+        root = square.sqrt().add_(RMS_EPS)
+        rate = -self.optimizer.learn_rate
+        if self.optimizer.momentum:
+            buffer = self.slots["momentum"].mul_(self.optimizer.momentum)
+            self.weights.add_(buffer.addcdiv_(gradients, root), alpha=rate)
+        else:
+            self.weights.addcdiv_(gradients, root, value=rate)
