@@ -1,0 +1,230 @@
+"""What a data system must offer: few methods, SQL as text, rows as Arrow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import pyarrow as pa
+
+from gradbase.ir.facts import Capabilities, Statistics
+from gradbase.ir.node import Node
+from gradbase.ir.relational import Relation
+from gradbase.ir.types import Schema, SqlType
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+Parameters: TypeAlias = Mapping[str, Any] | Sequence[Any] | None
+"""Values of ``$name`` (a mapping) or of ``?`` and ``$1`` (a sequence)."""
+
+View: TypeAlias = pa.Table | pa.RecordBatchReader
+
+
+@dataclass(frozen=True)
+class Function:
+    """A Python function that a statement may call.
+
+    Parameters
+    ----------
+    name : str
+        Its SQL name; not in use by another statement at the same time.
+    argument_types : list of SqlType
+        One per argument; exactly as many arrays reach `call`.
+    return_type : SqlType
+    call : callable
+        Arrow arrays of n values to one array of n values. NULLs arrive as nulls.
+    volatile : bool
+        The engine must call it once per row and place in the text. Otherwise it may call it once
+        for equal arguments, or again where it copies an expression (a filter on its result).
+    """
+
+    name: str
+    argument_types: Sequence[SqlType]
+    return_type: SqlType
+    call: Callable[[list[pa.Array]], pa.Array]
+    volatile: bool = False
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Order-free statistics of one column, equal bit for bit whatever the order of its rows.
+
+    `count`, `nulls`, `nan` and `inf` add up to the rows. The rest is of the `count` finite values,
+    0.0 where there are none; `variance` is that of the population, `largest` the largest magnitude.
+    """
+
+    count: int
+    nulls: int
+    nan: int
+    inf: int
+    minimum: float
+    maximum: float
+    mean: float
+    variance: float
+    largest: float
+
+
+class NativeResult(Protocol):
+    """What a statement of the engine's own returned; a query runs when its rows are asked for."""
+
+    @property
+    def columns(self) -> list[str]:
+        """Column names."""
+        ...
+
+    def stream(self, batch_rows: int = 0) -> AbstractContextManager[pa.RecordBatchReader]:
+        """The rows batch by batch (as many per batch as the engine likes where 0)."""
+        ...
+
+    def arrow(self) -> pa.Table:
+        """All rows as an Arrow table."""
+        ...
+
+    def df(self) -> pd.DataFrame:
+        """All rows as a pandas DataFrame."""
+        ...
+
+    def pl(self) -> pl.DataFrame:
+        """All rows as a Polars DataFrame."""
+        ...
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """All rows as tuples of Python values."""
+        ...
+
+
+class Transaction(Protocol):
+    """Statements that happen together or not at all."""
+
+    def execute(self, sql: str, parameters: Parameters = None) -> Transaction:
+        """Run a statement; its rows wait for `fetchall`."""
+        ...
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """Rows of the last statement."""
+        ...
+
+
+class Engine(Protocol):
+    """A data system: it holds the rows, we hand it SQL."""
+
+    name: str
+    path: Path | None
+    read_only: bool
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can run."""
+        ...
+
+    @property
+    def statistics(self) -> Statistics:
+        """What it knows about its tables."""
+        ...
+
+    def types(self, sql: str, parameters: Parameters = None) -> list[tuple[str, SqlType]]:
+        """Column names (not necessarily distinct) and types of a query; nothing is executed."""
+        ...
+
+    def schema(self, sql: str, parameters: Parameters = None) -> Schema:
+        """Schema of a query; nothing is executed."""
+        ...
+
+    def compile(
+        self,
+        relation: Relation,
+        names: Mapping[Relation, str] | None = None,
+        functions: Mapping[Node, str] | None = None,
+    ) -> str:
+        """SQL of a relation; `names`: views holding sub-relations, `functions`: of predictions."""
+        ...
+
+    def run(self, sql: str, parameters: Parameters = None) -> NativeResult:
+        """A statement of the engine's own: queries are lazy, everything else runs now."""
+        ...
+
+    def fetch(self, sql: str, parameters: Parameters = None) -> pa.Table:
+        """All rows of a query."""
+        ...
+
+    def stream(
+        self,
+        sql: str,
+        parameters: Parameters = None,
+        *,
+        batch_rows: int = 0,
+        views: Mapping[str, View] | None = None,
+        functions: Sequence[Function] = (),
+    ) -> AbstractContextManager[pa.RecordBatchReader]:
+        """Rows of a query as they come; `views` and `functions` exist for this statement only."""
+        ...
+
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        """A transaction of its own, committed at the end of the block, rolled back by an error."""
+        ...
+
+    def exact_moments(
+        self,
+        sql: str,
+        columns: Sequence[str],
+        parameters: Parameters = None,
+        *,
+        views: Mapping[str, pa.Table] | None = None,
+    ) -> dict[str, Moments]:
+        """Order-free statistics of columns of a query."""
+        ...
+
+    def vocabulary(
+        self,
+        sql: str,
+        columns: Sequence[str],
+        limit: int,
+        parameters: Parameters = None,
+        *,
+        views: Mapping[str, pa.Table] | None = None,
+    ) -> dict[str, list[tuple[str, int]]]:
+        """Most frequent values as text with their counts; ties in order of their UTF-8 bytes."""
+        ...
+
+    def distinct_counts(
+        self,
+        sql: str,
+        columns: Sequence[str],
+        parameters: Parameters = None,
+        *,
+        views: Mapping[str, pa.Table] | None = None,
+    ) -> dict[str, int]:
+        """Distinct values (NULL not counted) of columns of a query, exactly."""
+        ...
+
+    def register(self, name: str, rows: Any) -> None:
+        """Make an Arrow table or data frame a view of this session."""
+        ...
+
+    def unregister(self, name: str) -> None:
+        """Forget such a view."""
+        ...
+
+    def interrupt(self) -> None:
+        """Stop everything that runs, from any thread; it ends with CancelledError."""
+        ...
+
+    def close(self) -> None:
+        """Stop everything and give the database back."""
+        ...
+
+
+def quote_identifier(name: str) -> str:
+    """`name` as an SQL identifier, whatever it holds.
+
+    Examples
+    --------
+    >>> print(quote_identifier('my "big" table'))
+    "my ""big"" table"
+    """
+    return '"' + name.replace('"', '""') + '"'

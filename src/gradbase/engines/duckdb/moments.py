@@ -1,0 +1,251 @@
+"""Statistics that enter a training: equal bit for bit whatever the order of rows and threads.
+
+DuckDB's own sums of floats differ from run to run. Here every value is scaled by a power of two
+taken from the column's largest magnitude, truncated to an integer and added as HUGEINT, so the sum
+is exact and order-free; the same again for the squared distances from the mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from gradbase.engines.base import Moments, quote_identifier
+from gradbase.errors import UnsupportedError
+from gradbase.ir.types import Schema, SqlType
+
+Ask = Callable[[str], list[tuple[Any, ...]]]
+"""Runs a query over one snapshot and gives its rows."""
+
+BITS = 62
+"""Integers of at most this many bits are added: BIGINT holds them, HUGEINT 2^64 of them."""
+
+_FAR = 500
+"""Exponents beyond which a column is scaled before anything else, so that no square overflows."""
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A column, or an element of a vector column.
+
+    `raw` is its SQL as stored, `value` as double. Both NaN and infinity are possible where
+    `floating`, infinity alone where `temporal`.
+    """
+
+    key: str
+    raw: str
+    value: str
+    floating: bool = False
+    temporal: bool = False
+
+    @property
+    def finite(self) -> str:
+        """The value, NULL where it is NaN or infinite."""
+        if not (self.floating or self.temporal):
+            return self.value
+        return f"CASE WHEN isfinite({self.raw}) THEN {self.value} END"
+
+
+@dataclass(frozen=True)
+class _Extent:
+    count: int
+    nulls: int
+    nan: int
+    inf: int
+    minimum: float
+    maximum: float
+
+    @property
+    def largest(self) -> float:
+        return max(abs(self.minimum), abs(self.maximum))
+
+
+def exact_moments(ask: Ask, sql: str, schema: Schema, columns: Sequence[str]) -> dict[str, Moments]:
+    """Moments of numeric, boolean and temporal columns (epoch seconds) of the query `sql`.
+
+    A vector column ``v`` of n elements gives the keys ``v[1]`` … ``v[n]``. Three passes over `sql`,
+    whatever the number of columns.
+
+    Raises
+    ------
+    UnsupportedError
+        A column of another type.
+    """
+    items = [item for name in columns for item in _items(name, schema.type_of(name))]
+    extents = _extents(ask, sql, items)
+    scales = {i.key: _scale(extents[i.key].largest) for i in items if extents[i.key].largest > 0}
+    means = _means(ask, sql, items, extents, scales)
+    variances = _variances(ask, sql, items, extents, means)
+    return {
+        i.key: Moments(
+            **vars(extents[i.key]),
+            mean=means[i.key],
+            variance=variances.get(i.key, 0.0),
+            largest=extents[i.key].largest,
+        )
+        for i in items
+    }
+
+
+def _items(name: str, kind: SqlType) -> list[_Item]:
+    column = quote_identifier(name)
+    if kind.is_vector and kind.element is not None:
+        parts = ((f"{name}[{i}]", f"{column}[{i}]") for i in range(1, kind.size[0] + 1))
+        return [_item(key, text, kind.element) for key, text in parts]
+    return [_item(name, column, kind)]
+
+
+def _item(key: str, column: str, kind: SqlType) -> _Item:
+    if kind.is_temporal:
+        return _Item(key, column, f"epoch({column})", temporal=True)
+    if not (kind.is_numeric or kind.kind in ("bool", "null")):
+        raise UnsupportedError(f"column `{key}` is {kind}: it has no mean", hint="CAST it")
+    value = f"CAST({column} AS DOUBLE)"
+    return _Item(key, value, value, floating=kind.is_float)
+
+
+def _extents(ask: Ask, sql: str, items: Sequence[_Item]) -> dict[str, _Extent]:
+    parts: list[str] = ["count(*)"]
+    for i in items:
+        nan = f"count_if(isnan({i.raw}))" if i.floating else "0"
+        inf = f"count_if(isinf({i.raw}))" if i.floating or i.temporal else "0"
+        parts += [f"count({i.raw})", nan, inf, f"min({i.finite})", f"max({i.finite})"]
+    (row,) = _select(ask, sql, parts)
+    found: dict[str, _Extent] = {}
+    for k, i in enumerate(items):
+        known, nan, inf, low, high = row[1 + 5 * k : 6 + 5 * k]
+        finite = known - nan - inf
+        low, high = (0.0, 0.0) if finite == 0 else (low + 0.0, high + 0.0)
+        found[i.key] = _Extent(finite, row[0] - known, nan, inf, low, high)
+    return found
+
+
+def _scale(largest: float) -> int:
+    """The k for which ``largest * 2**k`` just fits `BITS` bits."""
+    return BITS - math.frexp(largest)[1]
+
+
+def _means(
+    ask: Ask,
+    sql: str,
+    items: Sequence[_Item],
+    extents: dict[str, _Extent],
+    scales: dict[str, int],
+) -> dict[str, float]:
+    scaled = [i for i in items if i.key in scales]
+    sums = _sums(ask, sql, (_times(_clean(i, extents), scales[i.key]) for i in scaled))
+    means = dict.fromkeys((i.key for i in items), 0.0)
+    for i, total in zip(scaled, sums, strict=True):
+        exact = Fraction(total, extents[i.key].count) / Fraction(2) ** scales[i.key]
+        means[i.key] = float(exact)
+    return means
+
+
+def _variances(
+    ask: Ask,
+    sql: str,
+    items: Sequence[_Item],
+    extents: dict[str, _Extent],
+    means: dict[str, float],
+) -> dict[str, float]:
+    spread: list[_Item] = []
+    powers: list[int] = []
+    squares: list[str] = []
+    for i in items:
+        extent = extents[i.key]
+        first = _first_scale(extent.largest)
+        centre = math.ldexp(means[i.key], first)
+        ends = (math.ldexp(extent.minimum, first), math.ldexp(extent.maximum, first))
+        distance = max(abs(e - centre) for e in ends)
+        if distance == 0:
+            continue
+        second = BITS // 2 - math.frexp(distance)[1]
+        centred = f"({_times(_clean(i, extents), first)} - {_double(centre)})"
+        scaled = _times(centred, second)
+        spread.append(i)
+        squares.append(f"{scaled} * {scaled}")
+        powers.append(2 * (first + second))
+    sums = _sums(ask, sql, squares)
+    return {
+        i.key: _as_float(Fraction(total, extents[i.key].count) / Fraction(2) ** power)
+        for i, total, power in zip(spread, sums, powers, strict=True)
+    }
+
+
+def _first_scale(largest: float) -> int:
+    exponent = math.frexp(largest)[1]
+    return -exponent - 1 if abs(exponent) > _FAR else 0
+
+
+def _as_float(value: Fraction) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def _clean(item: _Item, extents: dict[str, _Extent]) -> str:
+    """The finite values, without a test for NaN and infinity where there are none."""
+    extent = extents[item.key]
+    return item.finite if extent.nan or extent.inf else item.value
+
+
+def _sums(ask: Ask, sql: str, values: Iterable[str]) -> list[int]:
+    parts = [f"sum(CAST(trunc({v}) AS BIGINT))" for v in values]
+    if not parts:
+        return []
+    (row,) = _select(ask, sql, parts)
+    return [int(total) for total in row]
+
+
+def _select(ask: Ask, sql: str, parts: Sequence[str]) -> list[tuple[Any, ...]]:
+    return ask(f"SELECT {', '.join(parts)} FROM ({sql}\n)")
+
+
+def _times(value: str, power: int) -> str:
+    """``value * 2**power``, in two steps where one factor would leave the doubles."""
+    if power == 0:
+        return value
+    half = power // 2 if abs(power) > 1000 else 0
+    factors = [p for p in (half, power - half) if p]
+    return f"({' * '.join([value, *(_double(math.ldexp(1.0, p)) for p in factors)])})"
+
+
+def _double(value: float) -> str:
+    return f"CAST('{value!r}' AS DOUBLE)"
+
+
+# -- categories --------------------------------------------------------------------------------
+
+
+def vocabulary(
+    ask: Ask, sql: str, columns: Sequence[str], limit: int
+) -> dict[str, list[tuple[str, int]]]:
+    """The `limit` most frequent values of each column as text, with counts; NULL is left out.
+
+    Grouped and ordered as bytes, so that no collation of the database plays a part.
+    """
+    found: dict[str, list[tuple[str, int]]] = {}
+    for name in columns:
+        value = f"encode(CAST({quote_identifier(name)} AS VARCHAR))"
+        counted = f"SELECT {value} AS v, count(*) AS n FROM ({sql}\n) GROUP BY 1"
+        rows = ask(
+            f"SELECT v, n FROM ({counted}) WHERE v IS NOT NULL ORDER BY n DESC, v LIMIT {limit:d}"
+        )
+        found[name] = [(bytes(v).decode(), n) for v, n in rows]
+    return found
+
+
+def distinct_counts(ask: Ask, sql: str, schema: Schema, columns: Sequence[str]) -> dict[str, int]:
+    """Distinct values of each column, NULL not counted; texts are told apart by their bytes."""
+    parts: list[str] = []
+    for name in columns:
+        value = quote_identifier(name)
+        if schema.type_of(name).is_text:
+            value = f"encode(CAST({value} AS VARCHAR))"
+        parts.append(f"count(DISTINCT {value})")
+    (row,) = _select(ask, sql, parts) if parts else ((),)
+    return dict(zip(columns, row, strict=True))
