@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 import io
+import shutil
+import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
@@ -175,15 +177,21 @@ def render(table: pa.Table, limit: int = SHOWN_ROWS, width: int | None = None) -
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for field in table.schema:
         number = pa.types.is_floating(field.type) or pa.types.is_integer(field.type)
-        grid.add_column(Text(field.name), justify="right" if number else "left")
+        justify = "right" if number else "left"
+        grid.add_column(Text(field.name), justify=justify, overflow="fold")
     for row in rows_of(table.slice(0, limit)):
         grid.add_row(*(Text(cell(v)) for v in row))
     out = io.StringIO()
-    console = Console(file=out, width=width, highlight=False)
+    console = Console(file=out, width=width or _width(), highlight=False)
     console.print(grid)
     rows = f"{table.num_rows:,} row" + ("s" if table.num_rows != 1 else "")
     shown = f", {limit} shown" if table.num_rows > limit else ""
     return out.getvalue().rstrip("\n") + f"\n({rows}{shown})"
+
+
+def _width() -> int:
+    """Columns of the terminal; where there is none, lines are as long as the rows."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
 
 
 def as_html(table: pa.Table, limit: int = SHOWN_ROWS) -> str:

@@ -15,7 +15,7 @@ from gradbase.engines import connect as connect_engine
 from gradbase.errors import ParseError, StoreError
 from gradbase.frontend.tokens import split_statements
 from gradbase.ir.facts import Settings
-from gradbase.resources.broker import Broker
+from gradbase.resources.broker import Broker, Lease
 from gradbase.session.results import Result
 from gradbase.store import Store
 
@@ -32,6 +32,8 @@ log = logging.getLogger("gradbase.session")
 
 MEMORY_SHARE = 0.8
 """Part of the machine's memory that the broker hands out where no limit is set."""
+ENGINE_SHARE = 0.5
+"""Part of the broker's bytes that the engine holds for its buffer pool."""
 
 
 def connect(
@@ -90,6 +92,7 @@ class Session:
         self.store = Store.open(engine, read_only=engine.read_only)
         self.settings = settings
         self.broker = Broker(*limits(settings))
+        self._engine_lease = self._lend_to_engine()
         self.metrics = Metrics()
         self.python_modules = tuple(python_modules)
         self.last_plan: Plan | None = None
@@ -135,6 +138,12 @@ class Session:
         from gradbase.session.statements import explain
 
         return explain(self, text, params, verbose=verbose, analyze=analyze)
+
+    def run_relation(self, relation: Relation, params: Mapping[str, Any] | None = None) -> Result:
+        """The rows of a relation of the IR, planned now and computed when asked for."""
+        from gradbase.session.statements import run_relation
+
+        return run_relation(self, relation, dict(params or {}))
 
     def _run(self, statement: str, params: Any) -> Result:
         from gradbase.session.statements import run
@@ -199,13 +208,22 @@ class Session:
     def change_settings(self, **changes: Any) -> None:
         """Change settings by name; see `Settings`."""
         self.settings = dataclasses.replace(self.settings, **changes)
+        self.broker.release(self._engine_lease)
         self.broker.resize(*limits(self.settings))
+        self._engine_lease = self._lend_to_engine()
 
     def cancel(self) -> None:
         """Stop everything this session is running, from any thread."""
         for event in list(self._running):
             event.set()
         self.engine.interrupt()
+
+    def _lend_to_engine(self) -> Lease:
+        """Give the engine its part of the memory for as long as the session lasts."""
+        size_bytes = int(self.broker.memory_bytes * ENGINE_SHARE)
+        lease = self.broker.acquire(self.engine.name, "buffer pool", size_bytes=size_bytes)
+        self.engine.limit(threads=self.broker.threads, memory_bytes=size_bytes)
+        return lease
 
     def running(self, event: threading.Event) -> Callable[[], None]:
         """Let `cancel` reach a statement; returns what to call at its end."""
@@ -234,10 +252,6 @@ class Session:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-    def schema_of(self, relation: Relation) -> list[str]:
-        """Column names of a relation."""
-        return list(relation.schema.names)
 
 
 def limits(settings: Settings) -> tuple[int, int]:

@@ -1,0 +1,212 @@
+"""What Python code holds: a `Table` to learn from, a `ModelHandle` to predict with."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from gradbase.engines import quote_identifier
+from gradbase.errors import BindError, EngineError
+from gradbase.frontend.features import METHOD, Given, predict_call
+from gradbase.frontend.tokens import significant
+from gradbase.ir.learning import Evaluate, Model
+from gradbase.ir.relational import Project, Relation, SqlFragment
+from gradbase.ir.scalar import Column
+from gradbase.session.results import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gradbase.frontend.training import TrainingSpec
+    from gradbase.selection.study import Study
+    from gradbase.session.session import Session
+
+QUERY_WORDS = ("SELECT", "WITH", "FROM", "VALUES", "(")
+_frames = itertools.count()
+
+
+class Table:
+    """A relation of the database: a table, a view or a query.
+
+    Parameters
+    ----------
+    session : Session
+    query : str
+        SQL of the rows.
+    """
+
+    def __init__(self, session: Session, query: str) -> None:
+        self.session, self.query = session, query
+
+    @classmethod
+    def named(cls, session: Session, name_or_query: str) -> Table:
+        """The table of that name (``schema.table`` too), or the query where the text is one."""
+        words = significant(name_or_query)
+        is_query = bool(words) and (words[0].upper or words[0].text) in QUERY_WORDS
+        if is_query and len(words) > 1:
+            return cls(session, name_or_query)
+        found = cls(session, f"SELECT * FROM {quote_identifier(name_or_query)}")
+        if "." in name_or_query and not _exists(session, found.query):
+            parts = ".".join(quote_identifier(p) for p in name_or_query.split("."))
+            return cls(session, f"SELECT * FROM {parts}")
+        return found
+
+    def fit(
+        self,
+        what: TrainingSpec | Callable[[dict[str, Any]], Any],
+        *,
+        target: str,
+        name: str,
+        replace: bool = True,
+        **options: Any,
+    ) -> Study[ModelHandle]:
+        """Train on these rows; the search becomes model `name` of the database.
+
+        Parameters
+        ----------
+        what : gb.search(…), gb.mlp(…) or a function of the configuration
+            A network alone is one trial with the defaults.
+        target : str
+            The column to predict; all others are features.
+        name : str
+        replace : bool
+            False: an existing model of that name is an error.
+        **options
+            As of `gradbase.search`, where `what` is a network.
+
+        Returns
+        -------
+        Study
+            Trials, their history, a plot, the best model.
+        """
+        from gradbase.session.training import fit
+
+        return fit(self.session, what, self.query, target, name, replace=replace, options=options)
+
+    def result(self) -> Result:
+        """The rows, computed when they are asked for."""
+        return self.session.sql(self.query)
+
+    def df(self) -> Any:
+        """All rows as a pandas DataFrame."""
+        return self.result().df()
+
+    def arrow(self) -> pa.Table:
+        """All rows as an Arrow table."""
+        return self.result().arrow()
+
+    def show(self, limit: int = 20) -> None:
+        """Print the first rows."""
+        self.result().show(limit)
+
+    @property
+    def columns(self) -> list[str]:
+        """Column names."""
+        return list(self.session.engine.schema(self.query).names)
+
+    def __repr__(self) -> str:
+        return f"Table({self.query!r})"
+
+
+class ModelHandle:
+    """A trained model with scikit-learn's words.
+
+    Rows to predict may be a `Table`, the name of one, a query, an Arrow table, a pandas or Polars
+    DataFrame. Columns bind by name; those the model does not read are ignored.
+    """
+
+    def __init__(self, session: Session, model: Model) -> None:
+        self.session, self.model = session, model
+
+    @property
+    def classes(self) -> list[Any]:
+        """The classes in the order of `predict_proba`'s columns; [] for a regression."""
+        return [c.value for c in self.model.outputs[0].classes]
+
+    @property
+    def features(self) -> list[str]:
+        """The columns read."""
+        return [f.name for f in self.model.features]
+
+    def predict(self, rows: Any) -> np.ndarray:
+        """The class (in the label's type) or value of each row: shape (n,)."""
+        return _numpy(self._output(rows, METHOD[self.model.task]))
+
+    def predict_proba(self, rows: Any) -> np.ndarray:
+        """Probabilities, float64 of shape (n, classes), in the order of `classes`."""
+        column = self._output(rows, "proba")
+        if self.model.task == "binary":
+            positive = np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.float64)
+            return np.stack([1.0 - positive, positive], axis=1)
+        flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        return flat.reshape(len(column), -1)
+
+    def score(self, rows: Any) -> float:
+        """Accuracy of a classifier, R² of a regression, on rows that hold the label."""
+        return self.evaluate(rows)["r2_score" if self.model.task == "regression" else "accuracy"]
+
+    def evaluate(self, rows: Any) -> dict[str, float]:
+        """All metrics of the model's task on rows that hold the label."""
+        with _Rows(self.session, rows) as relation:
+            names = relation.schema.names
+            if self.model.label not in names:
+                raise BindError(
+                    f"the label `{self.model.label}` is not among the columns: {', '.join(names)}",
+                    hint="metrics need the true values; use predict for rows without them",
+                )
+            features = self._bound(relation, METHOD[self.model.task]).features
+            columns = tuple(f.name for f in features if isinstance(f, Column))
+            plan = Evaluate(relation, self.model, columns, self.model.label)
+            row = self.session.run_relation(plan).arrow().to_pylist()[0]
+        return row
+
+    def _output(self, rows: Any, method: str) -> pa.ChunkedArray:
+        with _Rows(self.session, rows) as relation:
+            plan = Project(relation, ("prediction",), (self._bound(relation, method),))
+            return self.session.run_relation(plan).arrow().column(0)
+
+    def _bound(self, relation: Relation, method: str) -> Any:
+        given = [Given(f.name, Column(f.name, f.type)) for f in relation.schema]
+        return predict_call(self.model, method, given, by_name=True, at=None)
+
+    def __repr__(self) -> str:
+        return f"ModelHandle({self.model.address}, {self.model.task} of `{self.model.label}`)"
+
+
+class _Rows:
+    """Rows given in any form, as a relation for as long as the block lasts."""
+
+    def __init__(self, session: Session, rows: Any) -> None:
+        self.session, self.rows, self.view = session, rows, ""
+
+    def __enter__(self) -> Relation:
+        rows = self.rows
+        if isinstance(rows, str):
+            rows = Table.named(self.session, rows)
+        if not isinstance(rows, Table):
+            self.view = f"__gradbase_rows_{next(_frames)}"
+            self.session.register(self.view, rows)
+            rows = Table(self.session, f"SELECT * FROM {quote_identifier(self.view)}")
+        schema = self.session.engine.schema(rows.query)
+        return SqlFragment((rows.query,), (), schema)
+
+    def __exit__(self, *exception: object) -> None:
+        if self.view:
+            self.session.unregister(self.view)
+
+
+def _exists(session: Session, query: str) -> bool:
+    try:
+        session.engine.schema(query)
+    except EngineError:
+        return False
+    return True
+
+
+def _numpy(column: pa.ChunkedArray) -> np.ndarray:
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return np.asarray(column.to_pylist(), dtype=object)
+    return column.to_numpy(zero_copy_only=False)

@@ -1,0 +1,96 @@
+"""``SET gradbase.<name> = value``: names, checks and units."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from gradbase.errors import BindError, near
+from gradbase.ir.facts import EXACTNESS, Settings
+from gradbase.optimizer.stages import all_rules
+
+UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12} | {
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
+FIELDS = {
+    "exactness": "exactness",
+    "optimizer": "optimizer",
+    "disabled_rules": "disabled_rules",
+    "representation": "representation",
+    "batch_rows": "batch_rows",
+    "threads": "threads",
+    "memory_limit": "memory_limit_bytes",
+    "progress": "progress",
+}
+"""Name in SQL -> field of `Settings`."""
+
+
+def change_of(name: str, value: Any, at: str | None = None) -> dict[str, Any]:
+    """The field and checked value that ``SET gradbase.name = value`` means; None is the default.
+
+    Raises
+    ------
+    BindError
+        No such setting, or a value it cannot have.
+    """
+    if name not in FIELDS:
+        raise BindError(
+            f"there is no setting `gradbase.{name}`; there are {', '.join(FIELDS)}",
+            at=at,
+            hint=near(name, FIELDS),
+        )
+    field = FIELDS[name]
+    if value is None:
+        return {field: getattr(Settings(), field)}
+    return {field: _checked(name, value, at)}
+
+
+def _checked(name: str, value: Any, at: str | None) -> Any:
+    match name:
+        case "exactness":
+            return _one_of(name, str(value).lower(), EXACTNESS, at)
+        case "representation":
+            return _one_of(name, str(value).lower(), ("", "dl", "udf"), at)
+        case "disabled_rules":
+            rules = [r.name for r in all_rules()]
+            wanted = [r.strip() for r in str(value).split(",") if r.strip()]
+            return frozenset(_one_of("disabled_rules", r, rules, at) for r in wanted)
+        case "optimizer" | "progress":
+            words = {"on": True, "true": True, "off": False, "false": False}
+            found = words.get(str(value).lower())
+            if found is None:
+                raise BindError(f"gradbase.{name} is on or off, found {value!r}", at=at)
+            return found
+        case "memory_limit":
+            return size_bytes(value, at)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise BindError(f"gradbase.{name} is a whole number from 0, found {value!r}", at=at)
+    return value
+
+
+def _one_of(name: str, value: str, allowed: Any, at: str | None) -> str:
+    if value not in allowed:
+        shown = ", ".join(f"'{a}'" for a in allowed)
+        raise BindError(
+            f"gradbase.{name} knows {shown}; found '{value}'", at=at, hint=near(value, allowed)
+        )
+    return value
+
+
+def size_bytes(value: Any, at: str | None = None) -> int:
+    """Bytes of a number or of text such as ``'1.5GB'``.
+
+    Examples
+    --------
+    >>> size_bytes("1.5GB"), size_bytes("2 KiB"), size_bytes(7)
+    (1500000000, 2048, 7)
+    """
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)", str(value).strip())
+    if found is None or found[2].lower() not in UNITS:
+        raise BindError(
+            f"`{value}` is not a size", at=at, hint="a number and a unit, such as '500MB' or '2GiB'"
+        )
+    return int(float(found[1]) * UNITS[found[2].lower()])

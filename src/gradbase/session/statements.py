@@ -1,0 +1,196 @@
+"""Running one statement: native ones go to the engine, ours are planned here."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from gradbase.frontend.binder import bind_query
+from gradbase.frontend.parameters import parameter_values
+from gradbase.frontend.statements import (
+    CreateModel,
+    DropModel,
+    Explain,
+    Native,
+    Query,
+    SetOption,
+    ShowModels,
+    Statement,
+    parse_statement,
+    substitute_tables,
+)
+from gradbase.frontend.words import is_ours
+from gradbase.session.planning import Plan, plan
+from gradbase.session.results import Result, Stream
+from gradbase.session.settings import change_of
+
+if TYPE_CHECKING:
+    from gradbase.ir.relational import Relation
+    from gradbase.session.session import Session
+
+log = logging.getLogger("gradbase.session")
+Params = Sequence[Any] | Mapping[str, Any] | None
+DONE = pa.table({"done": pa.array([True])})
+VIEW = "__gradbase_result"
+"""View that feeds predictions to the statement written around them."""
+
+
+def run(session: Session, text: str, params: Params) -> Result:
+    """Run one statement; queries wait until their rows are asked for."""
+    if not is_ours(text):
+        return native(session, text, params)
+    return _ours(session, parse_statement(text), text, params)
+
+
+def native(session: Session, text: str, params: Params) -> Result:
+    """A statement of the engine's own, byte for byte."""
+    found = session.engine.run(text, params)
+    return Result(found.stream, session.cancel)
+
+
+def _ours(session: Session, statement: Statement, text: str, params: Params) -> Result:
+    match statement:
+        case CreateModel():
+            from gradbase.session.training import create_model
+
+            return create_model(session, statement, parameter_values(params))
+        case DropModel(name, if_exists):
+            session.store.drop(name, if_exists)
+            return Result.of(DONE)
+        case ShowModels():
+            return Result.of(session.engine.fetch(session.store.show_sql()))
+        case SetOption(name, value, at):
+            session.change_settings(**change_of(name, value, at))
+            return Result.of(DONE)
+        case Explain(inner, verbose, analyze):
+            lines = _explained(session, inner, params, verbose=verbose, analyze=analyze)
+            return Result.of(pa.table({"plan": lines.splitlines()}))
+        case Query():
+            return _query(session, statement, params)
+        case Native():
+            return native(session, text, params)
+
+
+def _query(session: Session, statement: Query, params: Params) -> Result:
+    if statement.system_tables:
+        return _with_system_tables(session, statement, params)
+    wrapped = statement.wrapped
+    relation = bind_query(wrapped.query, session.engine, session.store, params)
+    result = run_relation(session, relation, parameter_values(params))
+    if wrapped.is_plain:
+        return result
+    return _around(session, result, f"{wrapped.before} (SELECT * FROM {VIEW}) {wrapped.after}")
+
+
+def _around(session: Session, result: Result, text: str) -> Result:
+    """Run INSERT, CREATE TABLE AS, COPY, … with the predictions as a view."""
+    session.engine.register(VIEW, result.arrow())
+    try:
+        return Result.of(session.engine.run(text).arrow())
+    finally:
+        session.engine.unregister(VIEW)
+
+
+def _with_system_tables(session: Session, statement: Query, params: Params) -> Result:
+    """``gradbase.leases`` and ``gradbase.metrics`` live in this process: give the engine a copy."""
+    views = {name: f"__gradbase_{name}" for name in statement.system_tables}
+    for name, view in views.items():
+        session.engine.register(view, system_table(session, name))
+    try:
+        text = substitute_tables(statement.sql, views)
+        return Result.of(run(session, text, params).arrow())
+    finally:
+        for view in views.values():
+            session.engine.unregister(view)
+
+
+def system_table(session: Session, name: str) -> pa.Table:
+    """The rows of ``gradbase.leases`` or ``gradbase.metrics`` now."""
+    if name == "metrics":
+        names, values = zip(*session.metrics.rows(), strict=True)
+        return pa.table({"metric": names, "value": values})
+    leases = session.broker.leases()
+    return pa.table(
+        {
+            "id": pa.array([g.id for g in leases], pa.int64()),
+            "owner": pa.array([g.owner for g in leases], pa.string()),
+            "purpose": pa.array([g.purpose for g in leases], pa.string()),
+            "threads": pa.array([g.threads for g in leases], pa.int64()),
+            "bytes": pa.array([g.size_bytes for g in leases], pa.int64()),
+            "since": pa.array([int(g.since * 1e6) for g in leases], pa.timestamp("us", "UTC")),
+        }
+    )
+
+
+def run_relation(session: Session, relation: Relation, params: Mapping[str, Any]) -> Result:
+    """Plan a relation now, run it when its rows are asked for."""
+    return planned_result(session, plan(session, relation), params)
+
+
+def planned_result(session: Session, planned: Plan, params: Mapping[str, Any]) -> Result:
+    """The rows of a plan, computed when they are asked for."""
+    context = session.context(params)
+
+    @contextmanager
+    def stream() -> Generator[Stream]:
+        from gradbase.runtime.execute import run as execute
+
+        context.cancelled.clear()
+        done = session.running(context.cancelled)
+        started = time.perf_counter()
+        try:
+            with execute(planned.root, context) as rows:  # type: ignore[arg-type]
+                yield rows
+        finally:
+            done()
+            log.info("query ran for %.3f s", time.perf_counter() - started)
+
+    return Result(stream, context.cancelled.set)
+
+
+def explain(
+    session: Session, text: str, params: Params, *, verbose: bool = False, analyze: bool = False
+) -> str:
+    """EXPLAIN of a statement; one without our words is explained by the engine."""
+    if not is_ours(text):
+        words = "EXPLAIN ANALYZE " if analyze else "EXPLAIN "
+        rows = native(session, words + text, params).fetchall()
+        return "\n".join(str(r[-1]) for r in rows)
+    statement = parse_statement(text)
+    if isinstance(statement, Explain):
+        verbose, analyze = verbose or statement.verbose, analyze or statement.analyze
+        statement = statement.statement
+    return _explained(session, statement, params, verbose=verbose, analyze=analyze)
+
+
+def _explained(
+    session: Session, statement: Statement, params: Params, *, verbose: bool, analyze: bool
+) -> str:
+    if isinstance(statement, CreateModel):
+        from gradbase.session.training import plan_model
+
+        made = plan_model(session, statement, parameter_values(params))[1]
+        if not analyze:
+            return made.text(verbose=verbose)
+        row = _ours(session, statement, statement.sql, params).fetchall()[0]
+        return f"{made.text(verbose=verbose)}\nmeasured: {row[2]} trials in {row[-1]:.3f} s"
+    if not isinstance(statement, Query):
+        from gradbase.errors import UnsupportedError
+
+        raise UnsupportedError(
+            "only CREATE MODEL and queries with predictions have a plan",
+            hint="EXPLAIN SELECT PREDICT(model, *) FROM table",
+        )
+    query = statement.wrapped.query
+    made = plan(session, bind_query(query, session.engine, session.store, params))
+    if not analyze:
+        return made.text(verbose=verbose)
+    started = time.perf_counter()
+    rows = planned_result(session, made, parameter_values(params)).arrow()
+    seconds = time.perf_counter() - started
+    return f"{made.text(verbose=verbose)}\nmeasured: {rows.num_rows:,} rows in {seconds:.3f} s"

@@ -1,0 +1,166 @@
+"""CREATE MODEL and `Table.fit`: one road from what was asked to a version in the catalog."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from gradbase.engines import quote_identifier
+from gradbase.errors import BindError
+from gradbase.frontend.binder import bind_query
+from gradbase.frontend.fits import find_column
+from gradbase.frontend.options import resolve
+from gradbase.frontend.space import Choice
+from gradbase.frontend.training import TrainingSpec
+from gradbase.frontend.words import is_ours
+from gradbase.ir.learning import SUMMARY
+from gradbase.ir.relational import Relation, SqlFragment
+from gradbase.selection.api import MlpSpace, search
+from gradbase.selection.run import RunInfo, RunResult, run
+from gradbase.selection.search import Counts, Planned, build
+from gradbase.selection.study import Study
+from gradbase.session.planning import Plan, plan
+from gradbase.session.results import Result
+from gradbase.store.records import FAILED
+
+if TYPE_CHECKING:
+    from gradbase.frontend.statements import CreateModel
+    from gradbase.session.handles import ModelHandle
+    from gradbase.session.session import Session
+
+
+def create_model(session: Session, statement: CreateModel, params: Mapping[str, Any]) -> Result:
+    """Train, commit, and return the summary row; nothing happens where IF NOT EXISTS applies."""
+    if not session.store.check_creatable(
+        statement.name, or_replace=statement.or_replace, if_not_exists=statement.if_not_exists
+    ):
+        return Result.of(pa.table({n: [] for n in SUMMARY.names}))
+    planned, planning = plan_model(session, statement, params)
+    info = RunInfo(
+        query=statement.query,
+        sql=statement.sql,
+        options=options_of(planned.spec),
+        model_type=planned.spec.model_type,
+        seed=planned.spec.seed,
+        tuned=planned.tuned,
+        or_replace=statement.or_replace,
+        if_not_exists=statement.if_not_exists,
+        python_modules=session.python_modules,
+    )
+    return Result.of(summary(_run(session, planning, info, params)))
+
+
+def plan_model(
+    session: Session, statement: CreateModel, params: Mapping[str, Any]
+) -> tuple[Planned, Plan]:
+    """The search that a CREATE MODEL asks for, and its plan."""
+    spec = resolve(statement.options)
+    return _plan(session, spec, statement.name, statement.query, params)
+
+
+def fit(
+    session: Session,
+    what: TrainingSpec | MlpSpace | Callable[[dict[str, Any]], Any],
+    query: str,
+    target: str,
+    name: str,
+    *,
+    replace: bool,
+    options: Mapping[str, Any],
+) -> Study[ModelHandle]:
+    """Train from Python; see `Table.fit`."""
+    if isinstance(what, TrainingSpec):
+        if options and set(options) != {"row_key"}:
+            raise BindError(
+                f"{', '.join(options)} belong into gb.search(…), which was given already"
+            )
+        key = tuple(options.get("row_key", what.row_key))
+        spec = dataclasses.replace(what, row_key=key)
+    else:
+        spec = search(what, **options)
+    spec = dataclasses.replace(spec, label=target)
+    planned, planning = _plan(session, spec, name, query, {})
+    info = RunInfo(
+        query=query,
+        options=options_of(planned.spec),
+        model_type=planned.spec.model_type,
+        seed=planned.spec.seed,
+        tuned=planned.tuned,
+        or_replace=replace,
+        python_modules=session.python_modules,
+    )
+    _run(session, planning, info, {})
+    return session.study(name)
+
+
+def _plan(
+    session: Session, spec: TrainingSpec, name: str, query: str, params: Mapping[str, Any]
+) -> tuple[Planned, Plan]:
+    relation = training_relation(session, query, params)
+    label = find_column(relation.schema, spec.label, "label column", "set input_label_cols")
+    counts = count(session, relation, label, params)
+    planned = build(spec, name, relation, counts, session.python_modules)
+    return planned, plan(session, planned.search)
+
+
+def training_relation(session: Session, query: str, params: Mapping[str, Any]) -> Relation:
+    """The training query as a relation; one without our words stays whole."""
+    if is_ours(query):
+        return bind_query(query, session.engine, session.store, params)
+    return SqlFragment((query,), (), session.engine.schema(query, params))
+
+
+def count(session: Session, relation: Relation, label: str, params: Mapping[str, Any]) -> Counts:
+    """Rows with a label, and distinct labels: what the plan of a search depends on."""
+    column = quote_identifier(label)
+    if isinstance(relation, SqlFragment) and not relation.inputs and not relation.calls:
+        inner = relation.parts[0]
+        found = session.engine.fetch(
+            f"SELECT count({column}) AS n, count(DISTINCT {column}) AS k FROM ({inner}\n)", params
+        )
+        return Counts(found["n"][0].as_py(), found["k"][0].as_py())
+    values = session.run_relation(relation, params).arrow()[label]
+    return Counts(len(values) - values.null_count, len(values.drop_null().unique()))
+
+
+def _run(session: Session, planning: Plan, info: RunInfo, params: Mapping[str, Any]) -> RunResult:
+    context = session.context(params)
+    done = session.running(context.cancelled)
+    try:
+        return run(planning.root, context, session.store, info)  # type: ignore[arg-type]
+    finally:
+        done()
+
+
+def options_of(spec: TrainingSpec) -> dict[str, Any]:
+    """The options of a search as JSON values."""
+    fields = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec)}
+    fields["split"] = dataclasses.asdict(spec.split)
+    fields["space"] = {
+        k: list(d.values) if isinstance(d, Choice) else [d.low, d.high]
+        for k, d in spec.space.items()
+    }
+    fields["network"] = None if spec.network is None else repr(spec.network)
+    return json.loads(json.dumps(fields, default=list))
+
+
+def summary(result: RunResult) -> pa.Table:
+    """The row that CREATE MODEL returns."""
+    record = result.record
+    best = record.trial(record.best_trial)
+    row = {
+        "model": record.name,
+        "version": result.version,
+        "trials": len(record.trials),
+        "failed": sum(t.status == FAILED for t in record.trials),
+        "best_trial": record.best_trial,
+        "metric": record.metric,
+        "value": best.metrics.get(record.metric, best.eval_loss),
+        "seconds": result.seconds,
+    }
+    assert tuple(row) == SUMMARY.names
+    return pa.table({name: [value] for name, value in row.items()})
