@@ -26,8 +26,6 @@ from gradbase.store.folder import Folder, Lease
 NUMPY_TYPES = {"float32": "<f4", "float64": "<f8", "int64": "<i8", "int32": "<i4", "bool": "|b1"}
 HEADER = "gradbase chunks 1"
 LIST = ".chunks"
-MANY_BYTES = 1 << 20
-"""Hashing uses threads above this size."""
 
 _HASH = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -214,8 +212,7 @@ def checked(blob_hash: str) -> str:
 
 def hash_of(data: memoryview) -> str:
     """BLAKE3 of `data`, hex."""
-    threads = blake3.AUTO if len(data) > MANY_BYTES else 1
-    return blake3(data, max_threads=threads).hexdigest()
+    return blake3(data).hexdigest()
 
 
 def bytes_of(array: NDArray[Any]) -> memoryview:

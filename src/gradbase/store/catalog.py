@@ -6,12 +6,9 @@ import contextlib
 import datetime as dt
 import re
 from collections.abc import Generator, Sequence
-from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import pyarrow as pa
-
+from gradbase.engines.base import Engine, Transaction, quote_identifier
 from gradbase.errors import EngineError, StoreError
 from gradbase.store import tables, upgrade
 from gradbase.store.folder import Folder
@@ -20,38 +17,13 @@ from gradbase.store.tables import TABLES, columns, create, types
 Row = dict[str, Any]
 
 
-class Handle(Protocol):
-    """An open transaction of an engine."""
-
-    def execute(self, sql: str, params: Sequence[Any] = ()) -> Any: ...
-
-    def fetchall(self) -> list[tuple[Any, ...]]: ...
-
-
-class CatalogEngine(Protocol):
-    """What the store needs of an engine."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def path(self) -> Path | None: ...
-
-    @property
-    def read_only(self) -> bool: ...
-
-    def transaction(self) -> AbstractContextManager[Any]: ...
-
-    def fetch(self, sql: str, parameters: Sequence[Any] | None = None) -> pa.Table: ...
-
-
 class Catalog:
     """The tables of schema `gradbase` in one database.
 
     They are made by the first write, in its transaction; until then every table reads as empty.
     """
 
-    def __init__(self, engine: CatalogEngine, folder: Folder, *, read_only: bool) -> None:
+    def __init__(self, engine: Engine, folder: Folder, *, read_only: bool) -> None:
         self.engine, self.folder, self.read_only = engine, folder, read_only
         # With its database's name: the session may USE another one.
         database = engine.fetch("SELECT current_database() AS name").column("name")[0].as_py()
@@ -83,15 +55,19 @@ class Catalog:
                 pass
         return True
 
-    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
-        """Rows of a query over ``{g}.<table>`` (the schema); none where there is no catalog."""
+    def rows(self, columns: Sequence[str], rest: str, params: Sequence[Any] = ()) -> list[Row]:
+        """Rows of ``SELECT columns rest``, by column name; none where there is no catalog.
+
+        `rest` has ``{g}.<table>`` for tables. A column is ``name``, ``t.name`` or ``x AS name``.
+        """
         if not self.ready():
             return []
-        with self._reported("reading the catalog"):
-            return self.engine.fetch(sql.format(g=self.schema), list(params)).to_pylist()
+        names = [c.rpartition(" AS ")[2].rpartition(".")[2] for c in columns]
+        found = self._committed(f"SELECT {', '.join(columns)} {rest}".format(g=self.schema), params)
+        return [dict(zip(names, row, strict=True)) for row in found]
 
     @contextlib.contextmanager
-    def write(self) -> Generator[Handle]:
+    def write(self) -> Generator[Transaction]:
         """One transaction under the catalog lock; an exception inside leaves no trace."""
         self.check_writable()
         with self.folder.lock:
@@ -110,17 +86,19 @@ class Catalog:
                 hint="connect without read_only=True",
             )
 
-    def next_id(self, handle: Handle) -> int:
+    def next_id(self, handle: Transaction) -> int:
         """A number never given before; taking it makes concurrent writers conflict."""
         handle.execute(f"UPDATE {self.schema}.format SET next_id = next_id + 1")
         return self.select(handle, "SELECT next_id FROM {g}.format")[0][0]
 
-    def select(self, handle: Handle, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def select(
+        self, handle: Transaction, sql: str, params: Sequence[Any] = ()
+    ) -> list[tuple[Any, ...]]:
         """Rows of a query over ``{g}.<table>`` inside a transaction."""
         handle.execute(sql.format(g=self.schema), list(params))
         return handle.fetchall()
 
-    def insert(self, handle: Handle, table: str, rows: Sequence[Sequence[Any]]) -> None:
+    def insert(self, handle: Transaction, table: str, rows: Sequence[Sequence[Any]]) -> None:
         """Insert rows, values in the order of the table's columns, in one statement."""
         if not rows:
             return
@@ -130,7 +108,7 @@ class Catalog:
             [list(column) for column in zip(*rows, strict=True)],
         )
 
-    def _prepare(self, handle: Handle) -> None:
+    def _prepare(self, handle: Transaction) -> None:
         version = self._read_format()
         if version is None:
             handle.execute(f"CREATE SCHEMA IF NOT EXISTS {self.schema}")
@@ -145,17 +123,22 @@ class Catalog:
             "SELECT 1 FROM information_schema.tables WHERE table_catalog = ? "
             "AND table_schema = 'gradbase' AND table_name = 'format'"
         )
-        with self._reported("reading the catalog"):
-            if self.engine.fetch(exists, [self._database]).num_rows == 0:
-                return None
-            found = self.engine.fetch(f"SELECT version FROM {self.schema}.format").to_pylist()
-        if len(found) != 1 or not isinstance(found[0]["version"], int):
+        if not self._committed(exists, [self._database]):
+            return None
+        found = self._committed(f"SELECT version FROM {self.schema}.format")
+        if len(found) != 1 or not isinstance(found[0][0], int):
             raise StoreError(
                 f"the catalog is damaged: table gradbase.format has {len(found)} rows instead "
                 "of one with the version of the format",
                 hint="restore the database from a backup",
             )
-        return found[0]["version"]
+        return found[0][0]
+
+    def _committed(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Rows as committed now: a transaction of the session's user may see older ones."""
+        with self._reported("reading the catalog"), self.engine.transaction() as handle:
+            handle.execute(sql, list(params))
+            return handle.fetchall()
 
     @contextlib.contextmanager
     def _reported(self, doing: str) -> Generator[None]:
@@ -196,11 +179,6 @@ def _explain(error: EngineError, doing: str) -> StoreError:
 def now() -> dt.datetime:
     """The time as the catalog keeps it: UTC, without a zone."""
     return dt.datetime.now(dt.UTC).replace(tzinfo=None)
-
-
-def quote_identifier(name: str) -> str:
-    """`name` as an identifier in SQL text, whatever is in it."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def quote_text(value: str) -> str:

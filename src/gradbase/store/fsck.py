@@ -109,19 +109,21 @@ class _Check:
         # Versions first: what hangs on them is found in the same pass.
         for table in ("versions", *(t for t in orphan if t != "versions")):
             where = orphan[table]
-            sql = f"SELECT count(*) AS n FROM {{g}}.{table} WHERE {where}"
-            count = sum(row["n"] for row in self.catalog.rows(sql))
+            found = self.catalog.rows(["count(*) AS n"], f"FROM {{g}}.{table} WHERE {where}")
+            count = sum(row["n"] for row in found)
             if count:
                 text = f"{count} rows of gradbase.{table} belong to no model"
                 yield self._mended(text, f"DELETE FROM {{g}}.{table} WHERE {where}")
 
     def _trials(self, damaged: dict[str, str]) -> Iterator[Finding]:
-        rows = self.catalog.rows(
-            "SELECT m.name, v.version, v.version_id, v.best_trial, t.trial, t.program, "
+        hashes = (
             "(SELECT list(b.hash) FROM {g}.blobs b WHERE b.version_id = t.version_id "
-            "AND b.trial = t.trial) AS hashes "
+            "AND b.trial = t.trial) AS hashes"
+        )
+        rows = self.catalog.rows(
+            ["m.name", "v.version", "v.version_id", "v.best_trial", "t.trial", "t.program", hashes],
             "FROM {g}.trials t JOIN {g}.versions v ON v.version_id = t.version_id "
-            "JOIN {g}.models m ON m.model_id = v.model_id ORDER BY m.name, v.version, t.trial"
+            "JOIN {g}.models m ON m.model_id = v.model_id ORDER BY m.name, v.version, t.trial",
         )
         models = {(row["name"], row["version"]) for row in rows}
         self.report.checked.append(f"{len(models)} model versions with {len(rows)} trials read")
@@ -156,16 +158,17 @@ class _Check:
 
     def _without_best(self) -> list[tuple[str, int]]:
         rows = self.catalog.rows(
-            "SELECT m.name, v.version FROM {g}.versions v JOIN {g}.models m "
+            ["m.name", "v.version"],
+            "FROM {g}.versions v JOIN {g}.models m "
             "ON m.model_id = v.model_id LEFT JOIN {g}.trials t ON t.version_id = v.version_id "
-            "AND t.trial = v.best_trial WHERE t.trial IS NULL"
+            "AND t.trial = v.best_trial WHERE t.trial IS NULL",
         )
         return [(r["name"], r["version"]) for r in rows]
 
     def _caches(self, damaged: dict[str, str]) -> Iterator[Finding]:
         """Views, tiles and results can be computed again: damaged ones are forgotten."""
         for table in (t for t in NAMING if t != "blobs"):
-            for row in self.catalog.rows(f"SELECT DISTINCT hash FROM {{g}}.{table}"):
+            for row in self.catalog.rows(["DISTINCT hash AS hash"], f"FROM {{g}}.{table}"):
                 if row["hash"] in damaged:
                     text = f"gradbase.{table} names blob {row['hash']}: {damaged[row['hash']]}"
                     delete = f"DELETE FROM {{g}}.{table} WHERE hash = ?"

@@ -63,7 +63,7 @@ def nameless(catalog: Catalog, blobs: Blobs) -> Iterator[Path]:
     keep = expanded(blobs, named(catalog))
     for lease in list(blobs.folder.leases):
         keep |= expanded(blobs, lease.hashes)
-    made = catalog.rows("SELECT epoch(created) AS seconds FROM {g}.format")
+    made = catalog.rows(["epoch(created) AS seconds"], "FROM {g}.format")
     since = made[0]["seconds"] if made else 0.0
     for path in sorted(blobs.path.iterdir(), key=lambda p: not p.name.endswith(LIST)):
         if path.name.removesuffix(LIST) not in keep and path.stat().st_mtime >= since - 1:
@@ -72,8 +72,8 @@ def nameless(catalog: Catalog, blobs: Blobs) -> Iterator[Path]:
 
 def named(catalog: Catalog) -> set[str]:
     """Hashes that the catalog names."""
-    query = " UNION ".join(f"SELECT hash FROM {{g}}.{table}" for table in NAMING)
-    return {row["hash"] for row in catalog.rows(query)}
+    tables = " UNION ".join(f"SELECT hash FROM {{g}}.{table}" for table in NAMING)
+    return {row["hash"] for row in catalog.rows(["hash"], f"FROM ({tables}) AS named")}
 
 
 def expanded(blobs: Blobs, hashes: Iterable[str]) -> set[str]:

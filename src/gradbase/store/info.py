@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from gradbase.engines.base import quote_identifier
 from gradbase.errors import BindError, near
 from gradbase.ir.learning import METRICS
-from gradbase.store.catalog import quote_identifier, quote_text
+from gradbase.store.catalog import quote_text
 
 FUNCTIONS = ("TRIAL_INFO", "TRAINING_INFO", "EVALUATE")
 

@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import re
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,6 +40,7 @@ class Journal:
 
     def __init__(self, run_id: str, path: Path, handle: int) -> None:
         self.run_id, self.path, self._handle = run_id, path, handle
+        self._lock = threading.Lock()
 
     @classmethod
     def create(cls, runs: Path, run_id: str, header: Mapping[str, Any]) -> Self:
@@ -62,9 +64,9 @@ class Journal:
             return cls(run_id, path, os.open(path, os.O_WRONLY | os.O_APPEND))
 
     def append(self, event: Mapping[str, Any]) -> None:
-        """Write one event durably. `event` is JSON; time is added as ``at`` (seconds)."""
+        """Write one event (JSON) durably, from any thread; adds the time as ``at``, seconds."""
         line = json.dumps({**event, "at": time.time()}, ensure_ascii=False) + "\n"
-        with reported(f"writing the journal of run {self.run_id}"):
+        with self._lock, reported(f"writing the journal of run {self.run_id}"):
             write_all(self._handle, memoryview(line.encode()))
             os.fsync(self._handle)
 

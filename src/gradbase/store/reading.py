@@ -13,11 +13,12 @@ from gradbase.ir.parser import parse_plan
 from gradbase.store.catalog import Catalog, Row
 from gradbase.store.lineage import Environment, Lineage
 from gradbase.store.records import EpochRecord, ModelRecord, TrialRecord
+from gradbase.store.tables import columns
 
 
 def names(catalog: Catalog) -> tuple[str, ...]:
     """All model names, sorted."""
-    return tuple(r["name"] for r in catalog.rows("SELECT name FROM {g}.models ORDER BY name"))
+    return tuple(r["name"] for r in catalog.rows(["name"], "FROM {g}.models ORDER BY name"))
 
 
 def version_row(catalog: Catalog, name: str, version: int | None) -> Row:
@@ -29,7 +30,8 @@ def version_row(catalog: Catalog, name: str, version: int | None) -> Row:
         There is no such model or version; says which there are.
     """
     found = catalog.rows(
-        "SELECT v.* FROM {g}.versions v JOIN {g}.models m ON m.model_id = v.model_id "
+        [f"v.{column}" for column in columns("versions")],
+        "FROM {g}.versions v JOIN {g}.models m ON m.model_id = v.model_id "
         "WHERE m.name = ? ORDER BY v.version",
         [name],
     )
@@ -59,7 +61,8 @@ def model(catalog: Catalog, name: str, version: int | None, trial: int | None) -
     found = version_row(catalog, name, version)
     number = found["best_trial"] if trial is None else trial
     rows = catalog.rows(
-        "SELECT trial, error, status, program FROM {g}.trials WHERE version_id = ? ORDER BY trial",
+        ["trial", "error", "status", "program"],
+        "FROM {g}.trials WHERE version_id = ? ORDER BY trial",
         [found["version_id"]],
     )
     row = next((r for r in rows if r["trial"] == number), None)
@@ -96,11 +99,11 @@ def _unreadable(address: str, why: str) -> StoreError:
 def record(catalog: Catalog, name: str, version: int | None) -> ModelRecord:
     """A version as it was committed, without the trials' programs and arrays."""
     found = version_row(catalog, name, version)
-    of = [found["version_id"]]
-    came = lineage(catalog, found["version_id"])
-    epochs = catalog.rows("SELECT * FROM {g}.epochs WHERE version_id = ? ORDER BY epoch", of)
-    metrics = catalog.rows("SELECT * FROM {g}.trial_metrics WHERE version_id = ?", of)
-    trials = catalog.rows("SELECT * FROM {g}.trials WHERE version_id = ? ORDER BY trial", of)
+    version_id = found["version_id"]
+    came = lineage(catalog, version_id)
+    epochs = _of_version(catalog, "epochs", version_id, "ORDER BY epoch")
+    metrics = _of_version(catalog, "trial_metrics", version_id)
+    trials = _of_version(catalog, "trials", version_id, "ORDER BY trial")
     values: dict[tuple[int, int | None, str], dict[str, float]] = {}
     for m in metrics:
         values.setdefault((m["trial"], m["epoch"], m["part"]), {})[m["metric"]] = m["value"]
@@ -120,6 +123,11 @@ def record(catalog: Catalog, name: str, version: int | None) -> ModelRecord:
         engine=came.engine,
         trials=tuple(_trial(t, of_trial.get(t["trial"], []), values) for t in trials),
     )
+
+
+def _of_version(catalog: Catalog, table: str, version_id: int, order: str = "") -> list[Row]:
+    rest = f"FROM {{g}}.{table} WHERE version_id = ? {order}"
+    return catalog.rows(columns(table), rest, [version_id])
 
 
 def _epoch(row: Row, values: dict[tuple[int, int | None, str], dict[str, float]]) -> EpochRecord:
@@ -151,7 +159,7 @@ def _trial(
 
 def lineage(catalog: Catalog, version_id: int) -> Lineage:
     """What made a version."""
-    row = catalog.rows("SELECT * FROM {g}.lineage WHERE version_id = ?", [version_id])[0]
+    row = _of_version(catalog, "lineage", version_id)[0]
     environment = Environment(row.pop("torch"), row.pop("processor"))
     del row["version_id"]
     return Lineage(**row, environment=environment)

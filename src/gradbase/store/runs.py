@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gradbase.engines.base import Transaction
 from gradbase.store.catalog import Catalog, now
 from gradbase.store.journal import Journal
 
@@ -58,15 +59,16 @@ class Runs:
 
     def interrupted(self) -> list[str]:
         """Ids of runs whose process died."""
-        query = "SELECT run_id FROM {g}.runs WHERE status = ? AND process <> ?"
-        return [row["run_id"] for row in self._catalog.rows(query, [RUNNING, PROCESS])]
+        rest = "FROM {g}.runs WHERE status = ? AND process <> ?"
+        rows = self._catalog.rows(["run_id"], rest, [RUNNING, PROCESS])
+        return [row["run_id"] for row in rows]
 
     def mark_interrupted(self) -> None:
         """Say in the catalog which runs died with their process."""
         with self._catalog.write() as handle:
             self._mark_interrupted(handle)
 
-    def forget(self, handle: Any, model: str) -> list[str]:
+    def forget(self, handle: Transaction, model: str) -> list[str]:
         """Delete the rows of a model's ended runs; returns their ids, for `remove`."""
         mine = f"FROM {self._catalog.schema}.runs WHERE model = ? AND status <> ?"
         handle.execute(f"SELECT run_id {mine}", [model, RUNNING])
@@ -81,7 +83,7 @@ class Runs:
         for run_id in run_ids:
             shutil.rmtree(self.path / run_id, ignore_errors=True)
 
-    def _mark_interrupted(self, handle: Any) -> None:
+    def _mark_interrupted(self, handle: Transaction) -> None:
         handle.execute(
             f"UPDATE {self._catalog.schema}.runs SET status = ? WHERE status = ? AND process <> ?",
             [INTERRUPTED, RUNNING, PROCESS],

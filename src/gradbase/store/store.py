@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from gradbase.engines.base import Engine, Transaction
 from gradbase.errors import BindError, StoreError
 from gradbase.ir.learning import Model
 from gradbase.store import gc, info, reading
 from gradbase.store.blobs import Blobs
-from gradbase.store.catalog import Catalog, CatalogEngine, Handle, now
+from gradbase.store.catalog import Catalog, now
 from gradbase.store.folder import Folder
 from gradbase.store.fsck import Report, examine
 from gradbase.store.journal import Journal
@@ -34,7 +35,7 @@ class Store:
     threads. Implements `gradbase.ir.facts.Models`.
     """
 
-    def __init__(self, engine: CatalogEngine, *, read_only: bool = False) -> None:
+    def __init__(self, engine: Engine, *, read_only: bool = False) -> None:
         self.engine, self.read_only = engine, read_only or engine.read_only
         self._folder = Folder.beside(engine.path)
         self._folder.enter()
@@ -47,7 +48,7 @@ class Store:
         self._closed = self._swept = False
 
     @classmethod
-    def open(cls, engine: CatalogEngine, *, read_only: bool = False) -> Self:
+    def open(cls, engine: Engine, *, read_only: bool = False) -> Self:
         """The store of an engine's database."""
         return cls(engine, read_only=read_only)
 
@@ -84,18 +85,21 @@ class Store:
 
     def record(self, name: str, version: int | None = None) -> ModelRecord:
         """What was committed, without the trials' programs and arrays."""
-        return reading.record(self.catalog, name, version)
+        with self._folder.lock:
+            return reading.record(self.catalog, name, version)
 
     def lineage(self, name: str, version: int | None = None) -> Lineage:
         """What made a version of a model."""
-        row = reading.version_row(self.catalog, name, version)
-        return reading.lineage(self.catalog, row["version_id"])
+        with self._folder.lock:
+            row = reading.version_row(self.catalog, name, version)
+            return reading.lineage(self.catalog, row["version_id"])
 
     def info(self, function: str, name: str, version: int | None = None) -> str:
         """SQL of the query that answers ``ML.<function>(MODEL name)``; see `info.query`."""
         row = reading.version_row(self.catalog, name, version)
         trials = self.catalog.rows(
-            "SELECT configuration FROM {g}.trials WHERE version_id = ? ORDER BY trial",
+            ["configuration"],
+            "FROM {g}.trials WHERE version_id = ? ORDER BY trial",
             [row["version_id"]],
         )
         configurations = [t["configuration"] for t in trials]
@@ -210,7 +214,7 @@ class Store:
 
     # -- inside ------------------------------------------------------------------------------------
 
-    def _newest(self, handle: Handle, name: str) -> tuple[int | None, int | None]:
+    def _newest(self, handle: Transaction, name: str) -> tuple[int | None, int | None]:
         """(id, newest version) of a model inside a transaction."""
         rows = self.catalog.select(
             handle,
@@ -220,7 +224,7 @@ class Store:
         )
         return (rows[0][0], rows[0][1]) if rows else (None, None)
 
-    def _delete(self, handle: Handle, model_id: int) -> list[str]:
+    def _delete(self, handle: Transaction, model_id: int) -> list[str]:
         """Delete all rows of a model; returns the hashes they named."""
         g = self.catalog.schema
         mine = f"SELECT version_id FROM {g}.versions WHERE model_id = ?"
@@ -257,7 +261,8 @@ class Store:
     def _users_of(self, blob_hash: str) -> Sequence[str]:
         try:
             rows = self.catalog.rows(
-                "SELECT m.name, v.version, min(b.trial) AS trial FROM {g}.blobs b "
+                ["m.name", "v.version", "min(b.trial) AS trial"],
+                "FROM {g}.blobs b "
                 "JOIN {g}.versions v ON v.version_id = b.version_id "
                 "JOIN {g}.models m ON m.model_id = v.model_id WHERE b.hash = ? "
                 "GROUP BY m.name, v.version ORDER BY m.name, v.version LIMIT 5",

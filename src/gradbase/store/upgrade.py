@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
 
+from gradbase.engines.base import Transaction
 from gradbase.errors import StoreError
 from gradbase.store import tables
 
 STEPS: Mapping[int, Sequence[str]] = {}
 """Version -> statements that make the next one of it, over ``{g}.<table>``."""
-
-
-class Executes(Protocol):
-    """An open transaction."""
-
-    def execute(self, sql: str, params: Sequence[Any] = ()) -> Any: ...
 
 
 def check(version: int, *, read_only: bool) -> None:
@@ -34,7 +28,7 @@ def check(version: int, *, read_only: bool) -> None:
         )
 
 
-def run(version: int, handle: Executes, schema: str) -> None:
+def run(version: int, handle: Transaction, schema: str) -> None:
     """Bring a catalog from `version` to the current format inside the transaction `handle`."""
     check(version, read_only=False)
     for number in range(version, tables.FORMAT):

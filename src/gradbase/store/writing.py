@@ -7,13 +7,14 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from gradbase.engines.base import Transaction
 from gradbase.errors import InternalError, StoreError
 from gradbase.ir.learning import Model
 from gradbase.ir.node import walk
 from gradbase.ir.printer import print_plan
 from gradbase.ir.tensor import Opaque, Param
 from gradbase.store.blobs import Blobs, bytes_of
-from gradbase.store.catalog import Catalog, Handle
+from gradbase.store.catalog import Catalog
 from gradbase.store.folder import Lease
 from gradbase.store.lineage import Environment
 from gradbase.store.records import ModelRecord, TrialRecord
@@ -40,7 +41,7 @@ def put_params(blobs: Blobs, record: ModelRecord, lease: Lease) -> None:
 
 
 def write_version(
-    catalog: Catalog, blobs: Blobs, handle: Handle, record: ModelRecord, *, model_id: int,
+    catalog: Catalog, blobs: Blobs, handle: Transaction, record: ModelRecord, *, model_id: int,
     version: int,
 ) -> None:  # fmt: skip
     """Insert all rows of a new version."""

@@ -1,12 +1,11 @@
-"""Stores to test, and an engine of their own."""
+"""Stores to test, each on a DuckDB file of its own."""
 
 from __future__ import annotations
 
 import pytest
 
+from gradbase.engines import connect
 from gradbase.store import Store
-
-from .engine import SmallEngine
 
 
 @pytest.fixture
@@ -21,7 +20,7 @@ def opened(database):
     made = []
 
     def open_store(path=database, *, read_only=False):
-        engine = SmallEngine(path, read_only=read_only)
+        engine = connect(path or ":memory:", read_only=read_only)
         store = Store.open(engine)
         made.append((store, engine))
         return store

@@ -8,16 +8,17 @@ state found.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
+from gradbase.engines import connect
+from gradbase.engines.duckdb.engine import DuckDBEngine, DuckDBTransaction
 from gradbase.store import Store
 
-from . import engine as small
 from .samples import record, trial
 
 
@@ -62,27 +63,18 @@ class Steps:
     def arm(self):
         for name in ("write", "fsync", "replace", "unlink"):
             setattr(os, name, self.counted(getattr(os, name)))
-        steps, plain = self, small.SmallEngine.transaction
+        plain, execute = DuckDBEngine.transaction, DuckDBTransaction.execute
 
-        class Counted:
-            def __init__(self, cursor):
-                self.cursor = cursor
-
-            def __getattr__(self, name):
-                return getattr(self.cursor, name)
-
-            def execute(self, sql, *args):
-                steps.take()
-                self.cursor.execute(sql, *args)
-                if sql == "COMMIT":
-                    steps.take()
-
+        @contextlib.contextmanager
         def transaction(engine):
-            real = engine.connection
-            counting = SimpleNamespace(cursor=lambda: Counted(real.cursor()))
-            return plain(SimpleNamespace(connection=counting))
+            self.take()
+            with plain(engine) as handle:
+                yield handle
+                self.take()
+            self.take()
 
-        small.SmallEngine.transaction = transaction
+        DuckDBEngine.transaction = transaction
+        DuckDBTransaction.execute = self.counted(execute)
 
 
 def in_child(work):
@@ -100,7 +92,7 @@ def in_child(work):
 
 
 def prepare(path, *, with_model):
-    engine = small.SmallEngine(path)
+    engine = connect(path)
     store = Store.open(engine)
     if with_model:
         first(store)
@@ -111,14 +103,14 @@ def prepare(path, *, with_model):
 def attack(path, operation, *, step=None):
     steps = Steps(step)
     steps.arm()
-    operation(Store.open(small.SmallEngine(path)))
+    operation(Store.open(connect(path)))
     path.with_name("steps").write_text(str(steps.taken))
 
 
 def check(path, step, name):
     """The state is the old or the new one, whole; what a crash left is harmless and mends."""
     operation, _, before, after = OPERATIONS[name]
-    store = Store.open(small.SmallEngine(path))
+    store = Store.open(connect(path))
     found = store.model("churn").version if store.names() else 0
     assert found in (before, after), found
     for number in (1, 2) if found else ():
@@ -131,7 +123,7 @@ def check(path, step, name):
     if found == before:
         operation(store)
         assert (store.model("churn").version if store.names() else 0) == after
-    print(step, "before" if found == before else "after")
+    sys.stdout.write(f"{step} {'before' if found == before else 'after'}\n")
 
 
 def main(folder, name, stride):

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradbase.ir.learning import Feature, Model
 from gradbase.ir.scalar import Literal
-from gradbase.ir.tensor import Linear, Numeric, Param, ToTable, ToTensor
+from gradbase.ir.tensor import Category, Concat, Linear, Numeric, OneHot, Param, ToTable, ToTensor
 from gradbase.ir.types import FLOAT64, TEXT
 from gradbase.store import EpochRecord, ModelRecord, TrialRecord, bytes_of, hash_of
 
@@ -18,18 +18,21 @@ def weights(seed, rows=1, columns=32):
 
 
 def program(arrays):
-    """A linear model over `x`; returns it with its parameters by hash."""
+    """A linear model over `x` and `plan`, 4 columns wide; with its parameters by hash."""
     params = {hash_of(bytes_of(a)): a for a in arrays}
-    network = ToTensor("x", Numeric(0.5, 2.0, indicator=False))
+    plan = OneHot(ToTensor("plan", Category(("basic", 'it\'s {a} "plan"\n'), 0)), 3)
+    network = Concat((ToTensor("x", Numeric(0.5, 2.0, indicator=True)), plan))
     for blob, array in params.items():
         network = Linear(network, Param(blob, array.shape), None)
     output = ToTable(network, "label", TEXT, (Literal("no", TEXT), Literal("yes", TEXT)))
-    return Model("?", 0, 0, "binary", "y", (Feature("x", FLOAT64),), (output,)), params
+    return Model(
+        "?", 0, 0, "binary", "y", (Feature("x", FLOAT64), Feature("plan", TEXT)), (output,)
+    ), params
 
 
 def trial(number, seed=None, **changes):
     seed = number if seed is None else seed
-    model, params = program([weights(seed, 32, 1), weights(1000 + seed, 1, 32)])
+    model, params = program([weights(seed, 32, 4), weights(1000 + seed, 1, 32)])
     values = {
         "trial": number,
         "status": "SUCCEEDED",

@@ -24,6 +24,7 @@ def run(module, *args, limit=None):
         capture_output=True,
         text=True,
         timeout=120,
+        check=False,
         preexec_fn=limit,
     )
 

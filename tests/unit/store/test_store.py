@@ -8,11 +8,11 @@ import threading
 import pyarrow as pa
 import pytest
 
+from gradbase.engines import connect
 from gradbase.errors import BindError, EngineError, StoreError
 from gradbase.store import TrialRecord
 from gradbase.store.catalog import Catalog
 
-from .engine import SmallEngine
 from .samples import failed, program, record, trial, weights
 
 
@@ -166,7 +166,7 @@ def test_dropping_frees_large_blobs_with_their_chunks(store):
     other = big.copy()
     other[-1, -1] = 0
     for name, last in (("a", big), ("b", other)):
-        model, params = program([weights(3, 1000, 1), last, weights(4, 1, 700)])
+        model, params = program([weights(3, 1000, 4), last, weights(4, 1, 700)])
         one = TrialRecord(1, "SUCCEEDED", model=model, params=params)
         store.commit(record(name, [one], best_trial=1))
     assert sum(p.stat().st_size for p in store.blobs.path.iterdir()) < 1.9 * big.nbytes
@@ -248,15 +248,20 @@ def test_writers_past_the_lock_conflict(store):
     """Should the lock ever fail, the database refuses one of two writers."""
     store.commit(record())
     unlocked = Catalog(store.engine, store._folder, read_only=False)
-    with pytest.raises(StoreError, match="at the same time"), unlocked.write() as first:
-        unlocked.next_id(first)
-        with store.catalog.write() as second:
-            store.catalog.next_id(second)
+
+    def write_both():
+        with unlocked.write() as first:
+            unlocked.next_id(first)
+            with store.catalog.write() as second:
+                store.catalog.next_id(second)
+
+    with pytest.raises(StoreError, match="at the same time"):
+        write_both()
 
 
 def test_a_model_whose_blobs_were_never_stored_is_refused(store):
     """Nothing becomes visible."""
-    model, _ = program([weights(1, 32, 1), weights(2)])
+    model, _ = program([weights(1, 32, 4), weights(2)])
     broken = TrialRecord(1, "SUCCEEDED", model=model)
     with pytest.raises(StoreError, match="names blob"):
         store.commit(record(trials=[broken], best_trial=1))
@@ -287,8 +292,8 @@ def test_a_read_only_database_is_never_changed(store, opened, close, database):
 
 def test_a_foreign_database_stays_foreign(opened, close, database):
     """Looking for models in it leaves it as it is."""
-    engine = SmallEngine(database)
-    engine.connection.execute("CREATE TABLE t (a INT)")
+    engine = connect(database)
+    engine.run("CREATE TABLE t (a INT)")
     engine.close()
     before = database.read_bytes()
     store = opened()
@@ -303,11 +308,11 @@ def test_a_foreign_database_stays_foreign(opened, close, database):
 def test_the_catalog_is_found_whatever_the_database_is_called(opened, tmp_path, file):
     """Also under another current database."""
     store = opened(tmp_path / file)
-    store.engine.connection.execute("ATTACH ':memory:' AS other")
+    store.engine.run("ATTACH ':memory:' AS other")
     store.commit(record())
-    store.engine.connection.execute("USE other")
+    store.engine.run("USE other")
     sql = store.info("TRIAL_INFO", "churn")
-    assert store.engine.connection.sql(sql).to_arrow_table().num_rows == 2
+    assert store.engine.run(sql).arrow().num_rows == 2
     assert store.names() == ("churn",)
 
 
@@ -317,7 +322,7 @@ MESSAGES = {
     'Cannot execute statement of type "INSERT" in read-only mode!': "read-only",
     "TransactionContext Error: Conflict on update!": "at the same time",
     "IO Error: Could not set lock on file": "locked by another process",
-    "Something else": "writing the catalog failed",
+    "Something else": "the catalog failed",
 }
 
 
@@ -336,7 +341,18 @@ def test_errors_of_the_database_are_explained(store, monkeypatch, text):
     with pytest.raises(StoreError, match=MESSAGES[text]) as caught:
         store.commit(record())
     assert caught.value.hint
+    monkeypatch.undo()
     assert store.names() == ()
+
+
+def test_models_are_seen_inside_a_transaction_of_the_user(store):
+    """Which began before they were made, and does not have them in its snapshot."""
+    for statement in ("CREATE TABLE t (a INT)", "BEGIN", "INSERT INTO t VALUES (1)"):
+        store.engine.run(statement)
+    store.commit(record())
+    assert store.model("churn").version == 1
+    store.engine.run("ROLLBACK")
+    assert store.names() == ("churn",)
 
 
 def test_runs_have_a_journal_and_a_row(store):

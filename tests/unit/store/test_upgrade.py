@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from gradbase.engines import connect
 from gradbase.errors import BindError, StoreError
 from gradbase.store import tables, upgrade
 
-from .engine import SmallEngine
 from .samples import record, trial
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -21,8 +21,8 @@ def released(database, opened):
     """Opens the fixture of a released format."""
 
     def open_fixture(version, *, read_only=False):
-        engine = SmallEngine(database)
-        engine.connection.execute((FIXTURES / f"store_v{version}.sql").read_text())
+        engine = connect(database)
+        engine.run((FIXTURES / f"store_v{version}.sql").read_text())
         engine.close()
         blobs = database.with_name(database.name + ".gradbase") / "blobs"
         shutil.copytree(FIXTURES / f"store_v{version}", blobs)
