@@ -16,9 +16,10 @@ from gradbase.errors import GradbaseError, ShapeError, TrainingError
 from gradbase.ir.learning import Fit, Optimizer, PythonNetwork
 from gradbase.runtime.train.data import Batch, TrainingData
 from gradbase.runtime.train.keys import derive
-from gradbase.runtime.train.losses import Loss
+from gradbase.runtime.train.losses import row_losses
 
-_generator_lock = threading.Lock()  # torch's own generator belongs to the whole process
+generator_lock = threading.Lock()
+"""Held around everything that draws from torch's own generator, or saves and restores it."""
 _FRAMES = 6
 
 
@@ -82,12 +83,11 @@ class ModuleFit:
     def outputs(self, part: str) -> tuple[Tensor, list[float]]:
         """(outputs [1, rows, outputs], mean loss) over a part of the rows, in eval mode."""
         self.module.eval()
-        loss = Loss(self.data.task)
         with torch.no_grad():
             batches: list[Batch] = list(self.data.evaluation(part))
-            z = torch.cat([self._call(b.x) for b in batches])[None]
-            losses = loss.rows(z, torch.cat([b.y for b in batches]), weighted=False)
-        return z, [float(losses.double().mean())]
+            z, y = torch.cat([self._call(b.x) for b in batches]), torch.cat([b.y for b in batches])
+            losses = row_losses(self.data.task, z, y)
+        return z[None], [float(losses.double().mean())]
 
     def state(self, place: int) -> dict[str, Tensor]:
         """Everything: parameters, buffers, optimiser slots. Units begin with their own stream."""
@@ -154,7 +154,7 @@ class ModuleFit:
 
     @contextmanager
     def _own_randomness(self) -> Generator[None]:
-        with _generator_lock:
+        with generator_lock:
             others = torch.get_rng_state()
             torch.set_rng_state(self._random)
             try:
