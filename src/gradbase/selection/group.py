@@ -20,6 +20,7 @@ from gradbase.errors import (
 )
 from gradbase.frontend.torch_export import Exporter
 from gradbase.ir.learning import MINIMISED, Fit, FusedFit
+from gradbase.runtime.train.module import generator_lock
 from gradbase.runtime.train.trainer import make_trainer, shard_order
 from gradbase.selection.networks import Networks
 from gradbase.selection.outcome import Outcome
@@ -29,7 +30,8 @@ from gradbase.store.records import FAILED, STOPPED, SUCCEEDED, EpochRecord
 
 if TYPE_CHECKING:
     from gradbase.runtime.train.data import TrainingData
-    from gradbase.runtime.train.trainer import Trainer
+    from gradbase.runtime.train.module import generator_lock
+from gradbase.runtime.train.trainer import Trainer
 
 FATAL = (CancelledError, StoreError, EngineError, InternalError)
 """Errors that end a search: no other trial would fare better."""
@@ -148,7 +150,8 @@ class Group:
 def _keep_model(trainer: Trainer, place: int, outcome: Outcome) -> None:
     """The trial's program; a network that cannot be stored leaves its reason instead."""
     try:
-        outcome.outputs, outcome.params = trainer.finish(place)
+        with generator_lock:  # tracing a module saves and restores the generator
+            outcome.outputs, outcome.params = trainer.finish(place)
     except (UnsupportedError, ShapeError) as error:
         outcome.error = f"the trained network cannot be stored: {error}"
 

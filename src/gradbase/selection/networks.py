@@ -21,7 +21,6 @@ Function = Callable[[dict[str, Any]], "torch.nn.Module"]
 
 _given: dict[str, Function] = {}
 _registering = threading.Lock()
-_building = threading.Lock()  # torch's generator belongs to the whole process
 _PROBE_ROWS = 4
 
 
@@ -89,12 +88,14 @@ class Networks:
         """
         import torch
 
+        from gradbase.runtime.train.keys import derive
+        from gradbase.runtime.train.module import generator_lock
+
         function = self._function(network.reference)
         given = json.loads(network.configuration)
         configuration = {**given, "n_inputs": n_inputs, "n_outputs": n_outputs}
-        key = blake3(f"{seed}|initial weights".encode()).digest(length=8)
-        with _building, torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int.from_bytes(key, "little") >> 1)
+        with generator_lock, torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(seed, "weights"))
             made = _called(function, network.reference, configuration)
             _probe(made, network.reference, n_inputs, n_outputs)
         return made.train()

@@ -69,7 +69,7 @@ class Laboratory:
         return run(search, self.context, self.store, RunInfo(**details), listener or Silent())
 
     def runs(self):
-        return self.store.catalog.rows("SELECT * FROM {g}.runs ORDER BY started")
+        return self.engine.fetch("SELECT * FROM gradbase.runs ORDER BY started").to_pylist()
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def test_fused_and_unfused_agree(lab):
 
 WILD = gb.search(
     gb.mlp(hidden=[8]), lr=gb.choice(0.01, 1.0, 0.1), optimizer="sgd", momentum=0.9, epochs=8,
-    l2_reg=gb.choice(0.0, 1e6), early_stop=False, split="random",
+    l2_reg=gb.choice(0.0, 1e6), early_stop=False, split="random", eval_fraction=0.2,
 )  # fmt: skip
 
 
@@ -114,7 +114,7 @@ def test_all_trials_failing_is_an_error_with_the_reasons(lab):
 def test_early_stopping_ends_each_trial_by_itself(lab):
     spec = gb.search(
         gb.mlp(hidden=[8]), lr=gb.choice(1e-6, 0.01), epochs=6, min_rel_progress=0.001,
-        split="random",
+        split="random", eval_fraction=0.2,
     )  # fmt: skip
     for fused in (False, True):
         slow, learning = lab.train(spec, fused=fused).record.trials
@@ -134,7 +134,7 @@ def test_nothing_held_out_means_metrics_of_the_training_rows(lab):
 
 
 def test_regression_losses_are_in_squared_units_of_the_label(lab):
-    spec = gb.search(gb.mlp(hidden=[8]), lr=0.01, epochs=4, split="random")
+    spec = gb.search(gb.mlp(hidden=[8]), lr=0.01, epochs=4, split="random", eval_fraction=0.2)
     trial = lab.train(spec, label="y").record.trials[0]
     assert trial.eval_loss == pytest.approx(trial.metrics["mean_squared_error"], rel=1e-4)
 
@@ -218,7 +218,7 @@ def net(config):
 
 def python_spec(function, **space):
     return gb.search(
-        function, lr=gb.choice(0.01, 0.03), epochs=2, seed=3, split="random", early_stop=False,
+        function, lr=gb.choice(0.01, 0.03), epochs=2, seed=3, split="random", eval_fraction=0.2, early_stop=False,
         **space,
     )  # fmt: skip
 
