@@ -10,7 +10,7 @@ import dataclasses
 import struct
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Container, Hashable, Iterator
 from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
 T = TypeVar("T")
@@ -34,6 +34,11 @@ def _key(value: object) -> Hashable:
     return (type(value), str(value), value)
 
 
+def same(a: object, b: object) -> bool:
+    """Whether two field values have the same type and bit pattern."""
+    return _key(a) == _key(b)
+
+
 class _Interned(type):
     """Makes calling a node class return the pooled object where an equal one exists."""
 
@@ -43,9 +48,12 @@ class _Interned(type):
         key = (cls, *fields)
         with _pool_lock:
             found = _pool.get(key)
-            if found is None:
-                _pool[key] = found = made
-        return found
+        if found is not None:
+            return found
+        for name in cls.derived:  # type: ignore[attr-defined]
+            getattr(made, name)  # cached, so that it never recurses down a deep chain
+        with _pool_lock:
+            return _pool.setdefault(key, made)
 
 
 @dataclass_transform(frozen_default=True, eq_default=False)
@@ -60,6 +68,8 @@ class Node(metaclass=_Interned):
     __slots__ = ("__dict__", "__weakref__")
     row_independent: ClassVar[bool] = True
     """Whether a row's result depends on that row alone."""
+    derived: ClassVar[tuple[str, ...]] = ()
+    """Cached properties that follow from the children's; settled when the node is built."""
 
     @classmethod
     def field_names(cls) -> tuple[str, ...]:
@@ -104,15 +114,18 @@ class Node(metaclass=_Interned):
         return print_plan(self)
 
 
-def walk(root: Node) -> Iterator[Node]:
-    """Every node below and including `root` once, children before parents."""
+def walk(root: Node, leaves: Container[Node] = ()) -> Iterator[Node]:
+    """Every node below and including `root` once, children before parents.
+
+    What is below a node of `leaves` is left out.
+    """
     done: set[Node] = set()
     stack: list[tuple[Node, bool]] = [(root, False)]
     while stack:
         current, expanded = stack.pop()
         if current in done:
             continue
-        if expanded:
+        if expanded or current in leaves:
             done.add(current)
             yield current
             continue

@@ -15,6 +15,8 @@ JOINS = ("inner", "left", "right", "full", "cross", "semi", "anti")
 class Relation(Node):
     """A bag of rows with a schema."""
 
+    derived = ("schema",)
+
     @property
     def schema(self) -> Schema:
         raise AssertionError(f"{type(self).__name__} has no schema")
@@ -104,8 +106,8 @@ class Filter(Relation):
         if self.predicate.type.kind not in ("bool", "null"):
             raise BindError(f"a filter must be bool, `{self.predicate!r}` is {self.predicate.type}")
 
-    @property
-    def schema(self) -> Schema:
+    @functools.cached_property
+    def schema(self) -> Schema:  # type: ignore[override]
         return self.child.schema
 
 
@@ -124,9 +126,7 @@ class Project(Relation):
 
     @functools.cached_property
     def schema(self) -> Schema:  # type: ignore[override]
-        return Schema(
-            tuple(Field(n, e.type) for n, e in zip(self.names, self.exprs, strict=True))
-        )
+        return Schema(tuple(Field(n, e.type) for n, e in zip(self.names, self.exprs, strict=True)))
 
 
 @node
@@ -199,8 +199,8 @@ class Sort(Relation):
         for expression in self.keys:
             _check_columns(self, expression, self.child.schema)
 
-    @property
-    def schema(self) -> Schema:
+    @functools.cached_property
+    def schema(self) -> Schema:  # type: ignore[override]
         return self.child.schema
 
 
@@ -217,8 +217,8 @@ class Limit(Relation):
         assert self.count >= 0
         assert self.offset >= 0
 
-    @property
-    def schema(self) -> Schema:
+    @functools.cached_property
+    def schema(self) -> Schema:  # type: ignore[override]
         return self.child.schema
 
 
@@ -235,6 +235,6 @@ class Union(Relation):
         if len(types) != 1:
             raise BindError(f"inputs of a UNION differ in types: {sorted(map(str, types))}")
 
-    @property
-    def schema(self) -> Schema:
+    @functools.cached_property
+    def schema(self) -> Schema:  # type: ignore[override]
         return self.inputs[0].schema

@@ -33,6 +33,8 @@ def elements(shape: Shape) -> int:
 class Tensor(Node):
     """A value with `shape` and `dtype`; `flops` are per row."""
 
+    derived = ("shape", "dtype")
+
     @property
     def shape(self) -> Shape:
         raise AssertionError(f"{type(self).__name__} has no shape")
@@ -218,12 +220,12 @@ class Linear(Tensor):
                 f"{self.weight.shape[1]} differ"
             )
 
-    @property
-    def shape(self) -> Shape:
+    @functools.cached_property
+    def shape(self) -> Shape:  # type: ignore[override]
         return (*self.x.shape[:-1], self.weight.shape[0])
 
-    @property
-    def dtype(self) -> str:
+    @functools.cached_property
+    def dtype(self) -> str:  # type: ignore[override]
         return self.x.dtype
 
     @property
@@ -249,13 +251,13 @@ class MatMul(Tensor):
                 f"inner sizes {self.a.shape[-1]} and {self.b.shape[-2]} differ"
             )
 
-    @property
-    def shape(self) -> Shape:
+    @functools.cached_property
+    def shape(self) -> Shape:  # type: ignore[override]
         leading = broadcast(self.a.shape[:-2], self.b.shape[:-2])
         return (*leading, self.a.shape[-2], self.b.shape[-1])
 
-    @property
-    def dtype(self) -> str:
+    @functools.cached_property
+    def dtype(self) -> str:  # type: ignore[override]
         return self.a.dtype
 
     @property
@@ -278,12 +280,12 @@ class Unary(Tensor):
         if self.op not in UNARY:
             raise ShapeError(f"`{self.op}` is no function; there are {', '.join(UNARY)}")
 
-    @property
-    def shape(self) -> Shape:
+    @functools.cached_property
+    def shape(self) -> Shape:  # type: ignore[override]
         return self.x.shape
 
-    @property
-    def dtype(self) -> str:
+    @functools.cached_property
+    def dtype(self) -> str:  # type: ignore[override]
         return self.x.dtype
 
     @property
@@ -308,12 +310,12 @@ class Binary(Tensor):
             raise ShapeError(f"`{self.op}` is no operator; there are {', '.join(BINARY)}")
         broadcast(self.a.shape, self.b.shape)
 
-    @property
-    def shape(self) -> Shape:
+    @functools.cached_property
+    def shape(self) -> Shape:  # type: ignore[override]
         return broadcast(self.a.shape, self.b.shape)
 
-    @property
-    def dtype(self) -> str:
+    @functools.cached_property
+    def dtype(self) -> str:  # type: ignore[override]
         return self.a.dtype
 
     @property
@@ -338,12 +340,12 @@ class Softmax(Tensor):
 
     x: Tensor
 
-    @property
-    def shape(self) -> Shape:
+    @functools.cached_property
+    def shape(self) -> Shape:  # type: ignore[override]
         return self.x.shape
 
-    @property
-    def dtype(self) -> str:
+    @functools.cached_property
+    def dtype(self) -> str:  # type: ignore[override]
         return self.x.dtype
 
     @property
@@ -362,12 +364,12 @@ class Concat(Tensor):
             shapes = [f"{p.dtype}{list(p.shape)}" for p in self.parts]
             raise ShapeError(f"Concat needs equal leading sizes and dtypes, found {shapes}")
 
-    @property
-    def shape(self) -> Shape:
+    @functools.cached_property
+    def shape(self) -> Shape:  # type: ignore[override]
         return (*self.parts[0].shape[:-1], sum(p.shape[-1] for p in self.parts))
 
-    @property
-    def dtype(self) -> str:
+    @functools.cached_property
+    def dtype(self) -> str:  # type: ignore[override]
         return self.parts[0].dtype
 
     @property
@@ -383,8 +385,8 @@ class OneHot(Tensor):
     count: int
     """Number of codes, the unknown one included."""
 
-    @property
-    def shape(self) -> Shape:
+    @functools.cached_property
+    def shape(self) -> Shape:  # type: ignore[override]
         return (BATCH, self.count - 1)
 
 
@@ -395,8 +397,8 @@ class Embedding(Tensor):
     codes: Tensor
     weight: Tensor
 
-    @property
-    def shape(self) -> Shape:
+    @functools.cached_property
+    def shape(self) -> Shape:  # type: ignore[override]
         return (BATCH, self.weight.shape[1])
 
     @property
@@ -415,12 +417,12 @@ class Reshape(Tensor):
         if elements(self.dims) != elements(self.x.shape):
             raise ShapeError(f"cannot reshape {list(self.x.shape)} to {list(self.dims)}")
 
-    @property
-    def shape(self) -> Shape:
+    @functools.cached_property
+    def shape(self) -> Shape:  # type: ignore[override]
         return self.dims
 
-    @property
-    def dtype(self) -> str:
+    @functools.cached_property
+    def dtype(self) -> str:  # type: ignore[override]
         return self.x.dtype
 
     @property
@@ -444,12 +446,12 @@ class TorchOp(Tensor):
     kind: str = "float32"
     output: int = 0
 
-    @property
-    def shape(self) -> Shape:
+    @functools.cached_property
+    def shape(self) -> Shape:  # type: ignore[override]
         return self.dims
 
-    @property
-    def dtype(self) -> str:
+    @functools.cached_property
+    def dtype(self) -> str:  # type: ignore[override]
         return self.kind
 
     @property
@@ -469,12 +471,12 @@ class Opaque(Tensor):
     kind: str = "float32"
     flops_per_row: float = 0.0
 
-    @property
-    def shape(self) -> Shape:
+    @functools.cached_property
+    def shape(self) -> Shape:  # type: ignore[override]
         return self.dims
 
-    @property
-    def dtype(self) -> str:
+    @functools.cached_property
+    def dtype(self) -> str:  # type: ignore[override]
         return self.kind
 
     @property
@@ -530,6 +532,6 @@ class ToTable(Tensor):
                 f"{len(self.classes)} classes need {expected} outputs, found {self.x.shape[-1]}"
             )
 
-    @property
-    def shape(self) -> Shape:
+    @functools.cached_property
+    def shape(self) -> Shape:  # type: ignore[override]
         return (BATCH,)

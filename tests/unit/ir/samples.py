@@ -1,0 +1,240 @@
+"""One or more nodes of every class of the IR."""
+
+from __future__ import annotations
+
+import math
+import struct
+
+from gradbase.ir.learning import (
+    Dataset,
+    Evaluate,
+    Feature,
+    Fit,
+    FusedFit,
+    Mlp,
+    Model,
+    Optimizer,
+    Predict,
+    PythonNetwork,
+    Search,
+    Split,
+)
+from gradbase.ir.relational import (
+    Aggregate,
+    Filter,
+    Join,
+    Limit,
+    Project,
+    Scan,
+    Sort,
+    SqlFragment,
+    Union,
+    Values,
+)
+from gradbase.ir.scalar import (
+    And,
+    Column,
+    Compare,
+    IsNull,
+    Literal,
+    Not,
+    Or,
+    Parameter,
+    PredictCall,
+    SqlScalar,
+)
+from gradbase.ir.tensor import (
+    BATCH,
+    Binary,
+    Category,
+    Concat,
+    Const,
+    Embedding,
+    Linear,
+    MatMul,
+    Numeric,
+    OneHot,
+    Opaque,
+    Param,
+    Reshape,
+    Softmax,
+    TorchOp,
+    ToTable,
+    ToTensor,
+    Unary,
+    Vector,
+)
+from gradbase.ir.types import (
+    BOOL,
+    FLOAT32,
+    FLOAT64,
+    INT64,
+    TEXT,
+    Field,
+    Schema,
+    SqlType,
+    array_of,
+    list_of,
+    struct_of,
+)
+
+A, B, T = Column("a", INT64), Column("b", FLOAT64), Column("t", TEXT)
+ONE, NO, YES = Literal(1, INT64), Literal("no", TEXT), Literal("yes", TEXT)
+ODD_NAMES = ('say "hi"', "as", "a b", "ä\n`{}`", "t.a", "", "true", "predict")
+LITERALS = (
+    ONE,
+    Literal(1, SqlType("int32")),
+    Literal(1, FLOAT64),
+    Literal(True, BOOL),
+    Literal(True, INT64),
+    Literal(-0.0, FLOAT64),
+    Literal(0.0, FLOAT64),
+    Literal(1e300, FLOAT64),
+    Literal(5e-324, FLOAT32),
+    Literal(math.nan, FLOAT64),
+    Literal(struct.unpack("<d", b"\x01\x00\x00\x00\x00\x00\xf8\xff")[0], FLOAT64),
+    Literal(math.inf, FLOAT64),
+    Literal(-math.inf, FLOAT64),
+    Literal(None, SqlType("null")),
+    Literal(None, TEXT),
+    Literal('it\'s `{x}`\n%1 = "y"', TEXT),
+    Literal(b"\x00\xff'", SqlType("blob")),
+    Literal("2020-01-01", SqlType("date")),
+    Literal(-(10**30), SqlType("int128")),
+)
+
+
+def column(name: str, kind: SqlType = INT64) -> Column:
+    return Column(name, kind)
+
+
+def model(name: str = "churn") -> Model:
+    x = Concat((ToTensor("a", Numeric(0.5, 2.0, True)), ToTensor("b", Numeric(0.0, 1.0, False))))
+    hidden = Unary("relu", Linear(x, Param("ab" * 32, (16, 3)), Param("cd" * 32, (16,))))
+    logit = Linear(hidden, Param("ef" * 32, (1, 16)), Const((0.5,), (1,)))
+    pair = list_of(struct_of(label=TEXT, prob=FLOAT64))
+    outputs = (
+        ToTable(logit, "label", TEXT, (NO, YES)),
+        ToTable(logit, "proba", FLOAT64, (NO, YES)),
+        ToTable(logit, "probs", pair, (NO, YES)),
+    )
+    features = (Feature("a", INT64), Feature("b", FLOAT64))
+    return Model(name, 1, 0, "binary", "churned", features, outputs)
+
+
+def regression(name: str = "price") -> Model:
+    x = ToTensor("a", Numeric(0.5, 2.0, False))
+    y = Linear(x, Param("12" * 32, (1, 1)), None)
+    out = ToTable(y, "value", FLOAT64, (), 3.5, -1.0)
+    return Model(name, 2, 3, "regression", "y", (Feature("a", INT64),), (out,))
+
+
+SCAN = Scan("t", "", Schema.of(a=INT64, b=FLOAT64, t=TEXT, y=TEXT))
+OTHER = Scan('main."My Table"', "u.", Schema((Field("u.a", INT64), Field("u.c d", TEXT))))
+CHURN, PRICE = model(), regression()
+CALL = PredictCall(CHURN, "proba", (A, SqlScalar(("", " + 1"), (B,), FLOAT64)))
+
+SCALARS = (
+    *LITERALS,
+    *(column(n) for n in ODD_NAMES),
+    Parameter("p1", INT64),
+    Parameter("1", TEXT),
+    Parameter('odd "name"', TEXT),
+    *(Compare(op, A, ONE) for op in ("=", "<>", "<", "<=", ">", ">=")),
+    Compare("=", Compare("<", A, ONE), IsNull(B)),
+    And((Compare("<", A, ONE), Or((IsNull(A), Not(IsNull(B)))), And((IsNull(A), IsNull(B))))),
+    Or((And((IsNull(A), IsNull(B))), Compare(">", B, Literal(1.5, FLOAT64)))),
+    Not(And((IsNull(A), IsNull(B)))),
+    Not(Not(IsNull(A))),
+    IsNull(Not(IsNull(A))),
+    SqlScalar(("random()",), (), FLOAT64, True),
+    SqlScalar(
+        ("struct_pack(a := `", "`, b := {'x': ", "})"),
+        (A, SqlScalar(("f(", ")"), (Compare("<", A, ONE),), BOOL)),
+        struct_of(a=INT64, b=list_of(array_of(SqlType("decimal", size=(10, 2)), 3))),
+    ),
+    SqlScalar(("case\n  when ", " then '}' end -- {`"), (A,), SqlType("other", text="GEO <x>")),
+    CALL,
+    Compare("=", column("list", list_of(INT64)), column("x", struct_of(y=INT64))),
+)
+
+DATA = Dataset(SCAN, ("a", "b"), "y", "binary", Split("random", 0.2, 0.0), ("a",), 0, 7)
+
+
+def fit(trial: int, **changes: object) -> Fit:
+    made = Fit(
+        DATA, trial, Mlp((64, 32)), Optimizer("adam", 10.0**-trial), 256, 5, True, 0.01, False, 7
+    )
+    return made.replace(**changes) if changes else made
+
+
+RELATIONS = (
+    SCAN,
+    OTHER,
+    Values(Schema.of(a=INT64, b=TEXT), (ONE, NO, Literal(None, INT64), YES)),
+    SqlFragment(("select * from t\nwhere a > {1} `x`",), (), Schema.of(a=INT64), ("t", "a b")),
+    SqlFragment(
+        ("select ", " from ", " u, ", " v"),
+        (SCAN, OTHER),
+        Schema.of(p=FLOAT64),
+        (),
+        (CALL,),
+        (2, 0, 0),
+    ),
+    Filter(SCAN, And((Compare(">", CALL, Literal(0.5, FLOAT64)), Compare("<", A, ONE)))),
+    Filter(SCAN, Literal(None, SqlType("null"))),
+    Filter(SCAN, IsNull(column("a", TEXT))),
+    Project(SCAN, ("x", "a", "t", "predict"), (A, A, T, CALL)),
+    Project(SCAN, (), ()),
+    *(Join(SCAN, OTHER, k, Compare("=", A, column("u.a"))) for k in ("inner", "left", "anti")),
+    Join(SCAN, OTHER, "cross", None),
+    Aggregate(SCAN, ("k",), (A,), ("n",), (SqlScalar(("count(*)",), (), INT64),)),
+    Aggregate(SCAN, (), (), ("n",), (SqlScalar(("sum(", ")"), (CALL,), FLOAT64),)),
+    Sort(SCAN, (A, Not(IsNull(B))), ("asc nulls last", "desc nulls first")),
+    Limit(SCAN, 10),
+    Limit(SCAN, 0, 5),
+    Union((SCAN, SCAN), True),
+    Union((Filter(SCAN, IsNull(A)), SCAN, Filter(SCAN, IsNull(B))), False),
+    Predict(SCAN, CHURN, ("a", "b"), ("label", "proba"), ("l", "a b"), "dl", 8192),
+    Predict(
+        Predict(SCAN, PRICE, ("a",), ("value",), ("by",)), CHURN, ("a", "by"), ("label",), ("l",)
+    ),
+    Evaluate(SCAN, CHURN, ("a", "b"), "y", 0.25, "udf", 2048),
+    Search("m", tuple(fit(i) for i in range(3)), "roc_auc", "grid"),
+    Search("m", (FusedFit((fit(0), fit(2))), fit(1)), "roc_auc", "random", 2, 1),
+)
+
+TENSORS = (
+    *CHURN.outputs,
+    Numeric(math.pi, 1e-8, True, "epoch_s"),
+    Category(("no", "it's\nso", ""), 4),
+    Vector(3),
+    Vector(3, Const((0.0, 1.0, 2.0), (3,), "float64"), Param("aa" * 32, (3,), "float64")),
+    ToTensor("odd name", Category((), 0)),
+    MatMul(ToTensor("v", Vector(4)), Param("bb" * 32, (4, 2))),
+    Binary("mul", ToTensor("v", Vector(4)), Const((2.0,), (1,))),
+    Softmax(ToTensor("v", Vector(4))),
+    OneHot(ToTensor("t", Category(("x", "y"), 3)), 4),
+    Embedding(ToTensor("t", Category(("x", "y"), 3)), Param("cc" * 32, (4, 8))),
+    Reshape(ToTensor("v", Vector(4)), (BATCH, 2, 2)),
+    TorchOp("conv2d.default", (ToTensor("v", Vector(4)),), '[{"$": 0}, "x"]', (BATCH, 4), output=1),
+    Opaque("dd" * 32, (ToTensor("v", Vector(4)),), (BATCH, 2), "float64", 12.5),
+    Reshape(ToTensor("v", Vector(4)), (BATCH, 4)),
+)
+
+LEARNING = (
+    CHURN,
+    PRICE,
+    Feature("x", SqlType("enum")),
+    Mlp(()),
+    Mlp((8,), "tanh", 0.25),
+    PythonNetwork("nets:mlp", '{"width": 8}', "ee" * 32),
+    Optimizer("sgd", 0.1, 1e-4, 0.9),
+    Split("custom", 0.2, 0.1, "part"),
+    DATA,
+    fit(0),
+    fit(1, network=PythonNetwork("nets:mlp", "{}")),
+    FusedFit((fit(0), fit(1))),
+)
+
+ALL = (*SCALARS, *RELATIONS, *TENSORS, *LEARNING)
