@@ -79,6 +79,10 @@ class Store:
         """All model names, sorted."""
         return reading.names(self.catalog)
 
+    def trial_count(self, name: str) -> int:
+        """Trials that the newest version of a model has."""
+        return len(self.record(name).trials)
+
     def exists(self, name: str) -> bool:
         """Whether there is a model of that name."""
         return name in self.names()
@@ -244,8 +248,8 @@ class Store:
     def _after_commit(self) -> None:
         """What the catalog names needs no lease; leavings of a crash go with the first commit."""
         with self._folder.lock:
-            named = gc.expanded(self.blobs, gc.named(self.catalog))
-            self.blobs.lease.hashes -= named
+            if self.blobs.lease.hashes:
+                self.blobs.lease.hashes -= gc.expanded(self.blobs, gc.named(self.catalog))
         if not self._swept:
             self._swept = True
             self._sweep()
