@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -62,7 +62,7 @@ def tables() -> dict[str, pa.Table]:
     """Wisconsin breast cancer (569 real tumours, from scikit-learn) and four made-up clinics."""
     from sklearn.datasets import load_breast_cancer
 
-    data = load_breast_cancer()
+    data: Any = load_breast_cancer()
     names = [n.replace(" ", "_") for n in data.feature_names]
     rows = len(data.target)
     tumours = {

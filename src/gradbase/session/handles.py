@@ -160,8 +160,7 @@ class ModelHandle:
             features = self._bound(relation, METHOD[self.model.task]).features
             columns = tuple(f.name for f in features if isinstance(f, Column))
             plan = Evaluate(relation, self.model, columns, self.model.label)
-            row = self.session.run_relation(plan).arrow().to_pylist()[0]
-        return row
+            return self.session.run_relation(plan).arrow().to_pylist()[0]
 
     def _output(self, rows: Any, method: str) -> pa.ChunkedArray:
         with _Rows(self.session, rows) as relation:

@@ -16,8 +16,8 @@ import pyarrow as pa
 from gradbase.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    import pandas
-    import polars
+    import pandas as pd
+    import polars as pl
 
 SHOWN_ROWS = 20
 
@@ -82,12 +82,12 @@ class Result:
         with self._open() as stream:
             yield from stream
 
-    def df(self) -> pandas.DataFrame:
+    def df(self) -> pd.DataFrame:
         """All rows as a pandas DataFrame."""
         _need("pandas")
         return self.arrow().to_pandas()
 
-    def pl(self) -> polars.DataFrame:
+    def pl(self) -> pl.DataFrame:
         """All rows as a Polars DataFrame."""
         polars = _need("polars")
         return polars.from_arrow(self.arrow())

@@ -165,7 +165,7 @@ class Session:
 
         return ModelHandle(self, self.store.model(name, version, trial))
 
-    def study(self, name: str) -> Study:
+    def study(self, name: str) -> Study[ModelHandle]:
         """The search that made the newest version of a model."""
         from gradbase.selection.study import Study
 
@@ -184,11 +184,12 @@ class Session:
     @property
     def calibration(self) -> Calibration:
         """Speeds of this machine, measured once per host."""
-        if self._calibration is None:
+        found = self._calibration
+        if found is None:
             from gradbase.runtime.calibrate import load_or_calibrate
 
-            self._calibration = load_or_calibrate()
-        return self._calibration
+            self._calibration = found = load_or_calibrate()
+        return found
 
     def context(self, parameters: Mapping[str, Any] | None = None) -> RunContext:
         """What running a plan needs, with a fresh switch for cancelling it."""
