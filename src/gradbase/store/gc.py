@@ -79,7 +79,8 @@ def named(catalog: Catalog) -> set[str]:
 def expanded(blobs: Blobs, hashes: Iterable[str]) -> set[str]:
     """The hashes and those of their chunks."""
     found = set(hashes)
-    for blob in tuple(found):
+    lists = {path.name.removesuffix(LIST) for path in blobs.path.glob(f"*{LIST}")}
+    for blob in found & lists:
         found.update(blobs.chunks(blob))
     return found
 

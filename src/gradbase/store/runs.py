@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradbase.engines.base import Transaction
+from gradbase.errors import GradbaseError
 from gradbase.store.catalog import Catalog, now
 from gradbase.store.journal import Journal
+
+log = logging.getLogger("gradbase.store")
 
 RUNNING, DONE, FAILED, INTERRUPTED = "RUNNING", "DONE", "FAILED", "INTERRUPTED"
 
@@ -42,15 +46,24 @@ class Runs:
     def finish(
         self, journal: Journal, status: str, version: int | None = None, error: str | None = None
     ) -> None:
-        """End a run as ``DONE``, ``FAILED`` or ``INTERRUPTED``."""
-        journal.append({"event": "end", "status": status, "version": version, "error": error})
-        journal.close()
-        with self._catalog.write() as handle:
-            handle.execute(
-                f"UPDATE {self._catalog.schema}.runs SET status = ?, finished = ?, version = ?, "
-                "error = ? WHERE run_id = ?",
-                [status, now(), version, error, journal.run_id],
-            )
+        """End a run as ``DONE``, ``FAILED`` or ``INTERRUPTED``; never fails.
+
+        What the run was for has happened by now; should its end not be written (a full disk), the
+        run counts as interrupted later.
+        """
+        event = {"event": "end", "status": status, "version": version, "error": error}
+        try:
+            journal.append(event)
+            with self._catalog.write() as handle:
+                handle.execute(
+                    f"UPDATE {self._catalog.schema}.runs SET status = ?, finished = ?, "
+                    "version = ?, error = ? WHERE run_id = ?",
+                    [status, now(), version, error, journal.run_id],
+                )
+        except GradbaseError as problem:
+            log.warning("the end of run %s could not be written: %s", journal.run_id, problem)
+        finally:
+            journal.close()
 
     def record_units(self, run_id: str, units: Sequence[Sequence[Any]]) -> None:
         """Copy units from the journal: (trial, epoch, shard, attempt, worker, seconds) each."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import threading
 
 import pyarrow as pa
@@ -369,6 +371,19 @@ def test_runs_have_a_journal_and_a_row(store):
     store.drop("churn")
     assert not journal.path.exists()
     assert store.engine.fetch("SELECT * FROM gradbase.units").num_rows == 0
+
+
+def test_the_end_of_a_run_never_fails(store, monkeypatch, caplog):
+    """Its model is committed already; the log says what happened."""
+    journal = store.start_run("churn", {})
+    version = store.commit(record())
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    store.finish_run(journal, "DONE", version)
+    assert "disk is full" in caplog.text
 
 
 def test_many_trials_commit_quickly(store):
