@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +75,7 @@ def _stopping_loss(epoch: EpochRecord) -> float:
 
 
 def value_of(
-    metric: str, metrics: dict[str, float], train_loss: float | None, eval_loss: float | None
+    metric: str, metrics: Mapping[str, float], train_loss: float | None, eval_loss: float | None
 ) -> float:
     """`metric` of what was measured; ``loss`` is the evaluation loss, else the training loss."""
     if metric == LOSS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gradbase.ir.learning import MINIMISED
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 class Listener(Protocol):
     """Told of a search's steps, by one thread at a time, in no fixed order of trials."""
+
+    def on_data(self, what: str, rows: int) -> None:
+        """The rows are being made ready: `what` is done now, `rows` have been read."""
+        ...
 
     def on_start(self, trials: int, epochs: int) -> None:
         """`trials` will train for `epochs` epochs, all of them together."""
@@ -37,6 +41,9 @@ class Listener(Protocol):
 
 class Silent:
     """Listens and says nothing."""
+
+    def on_data(self, what: str, rows: int) -> None:
+        """See `Listener`."""
 
     def on_start(self, trials: int, epochs: int) -> None:
         """See `Listener`."""
@@ -64,22 +71,12 @@ class LiveBar:
         self._progress: Progress | None = None
         self._task: TaskID | None = None
 
-    def on_start(self, trials: int, epochs: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    def on_data(self, what: str, rows: int) -> None:
+        self._update(total=None, state=f"{what}, {rows:,} rows")
 
+    def on_start(self, trials: int, epochs: int) -> None:
         self.running = trials
-        self._progress = Progress(
-            TextColumn("training {task.fields[model]}", markup=False),
-            BarColumn(bar_width=24),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} epochs"),
-            TextColumn("{task.fields[state]}", markup=False),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self._task = self._progress.add_task("", total=epochs, model=self.model, state=self.state())
-        self._progress.start()
+        self._update(total=epochs, state=self.state())
 
     def on_epoch(
         self,
@@ -113,8 +110,30 @@ class LiveBar:
         return ", ".join(parts)
 
     def _advance(self, epochs: int) -> None:
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, advance=epochs, state=self.state())
+        self._update(advance=epochs, state=self.state())
+
+    def _update(self, **changes: Any) -> None:
+        if self._progress is None:
+            self._progress = self._drawn()
+            self._task = self._progress.add_task("", total=None, model=self.model, state="")
+            self._progress.start()
+        assert self._task is not None
+        self._progress.update(self._task, **changes)
+
+    def _drawn(self) -> Progress:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import TimeRemainingColumn as TimeLeft
+
+        return Progress(
+            TextColumn("training {task.fields[model]}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("epochs, {task.fields[state]}", markup=False),
+            TimeLeft(),
+            console=Console(stderr=True),
+            transient=True,
+        )
 
 
 def listener_for(search: Search, settings: Settings) -> Listener:

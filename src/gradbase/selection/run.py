@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from gradbase.runtime.train.prepare import prepare
 from gradbase.selection import make_procedure
 from gradbase.selection.group import Group, Shared
 from gradbase.selection.networks import Networks
-from gradbase.selection.outcome import Outcome, best_of, trial_record
+from gradbase.selection.outcome import Outcome, best_of, trial_record, value_of
 from gradbase.selection.progress import Listener, listener_for
 from gradbase.selection.search import configuration_of
 from gradbase.selection.watch import Watch
@@ -68,11 +69,39 @@ class RunInfo:
 
 @dataclass(frozen=True)
 class RunResult:
-    """The version that a search made, its record, and how long it took."""
+    """The version that a search made, its record, how long it took, and what the data lack."""
 
     version: int
     record: ModelRecord
     seconds: float
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The row that CREATE MODEL returns, in the order of `ir.learning.SUMMARY`."""
+        record = self.record
+        best = record.trial(record.best_trial)
+        value = value_of(record.metric, best.metrics, best.train_loss, best.eval_loss)
+        return {
+            "model": record.name,
+            "version": self.version,
+            "trials": len(record.trials),
+            "failed": sum(t.status == FAILED for t in record.trials),
+            "best_trial": record.best_trial,
+            "metric": record.metric,
+            "value": None if math.isnan(value) else value,
+            "seconds": self.seconds,
+        }
+
+    def __str__(self) -> str:
+        row = self.summary
+        failed = f" ({row['failed']} failed)" if row["failed"] else ""
+        value = "" if row["value"] is None else f" {row['value']:.4g}"
+        return (
+            f"trained `{row['model']}` version {row['version']}: {row['trials']} trials{failed} "
+            f"in {row['seconds']:.1f} s, best is trial {row['best_trial']} with "
+            f"{row['metric']}{value}"
+        )
 
 
 def run(
@@ -120,6 +149,7 @@ class _Run:
         self.listener = listener or listener_for(search, context.settings)
         self.started = time.perf_counter()
         self.outcomes: list[Outcome] = []
+        self.warnings: tuple[str, ...] = ()
         header = {"plan": print_plan(search), "options": dict(info.options), "sql": info.sql}
         self.journal = store.start_run(search.name, header)
         self.watch = Watch(self.journal, self.listener, search.metric, context.cancelled)
@@ -139,8 +169,9 @@ class _Run:
         except BaseException as error:
             self._end("FAILED", self._lost("failed"), error=str(error))
             raise
-        result = RunResult(version, record, time.perf_counter() - self.started)
-        self._end("DONE", _summary(result), version=version)
+        seconds = time.perf_counter() - self.started
+        result = RunResult(version, record, seconds, self.warnings)
+        self._end("DONE", str(result), version=version)
         return result
 
     def _end(
@@ -162,7 +193,10 @@ class _Run:
     def _train(self) -> ModelRecord:
         fits = self.search.fits
         stacked = not any(isinstance(f.network, PythonNetwork) for f in fits)
-        data = prepare(fits[0].data, self.context, embeddings=stacked)
+        data = prepare(fits[0].data, self.context, self.listener.on_data, embeddings=stacked)
+        for warning in data.warnings:
+            log.warning("model %s: %s", self.search.name, warning)
+        self.warnings = data.warnings
         try:
             groups = self._groups(data)
             self.outcomes = sorted((o for g in groups for o in g.outcomes), key=lambda o: o.trial)
@@ -291,17 +325,3 @@ def _code_version(network: object) -> str:
     if isinstance(network, PythonNetwork):
         return f"{own}, {network.reference} {network.code_hash[:16]}"
     return own
-
-
-def _summary(result: RunResult) -> str:
-    record = result.record
-    failed = sum(t.status == FAILED for t in record.trials)
-    best = record.trial(record.best_trial)
-    value = best.metrics.get(record.metric, best.eval_loss)
-    shown = "" if value is None else f" {value:.4g}"
-    return (
-        f"trained `{record.name}` version {result.version}: {len(record.trials)} trials"
-        + (f" ({failed} failed)" if failed else "")
-        + f" in {result.seconds:.1f} s, best is trial {record.best_trial} with "
-        + f"{record.metric}{shown}"
-    )

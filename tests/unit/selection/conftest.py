@@ -51,10 +51,18 @@ class Laboratory:
         self.store = Store.open(engine)
         self.context = None
 
-    def plan(self, spec, label="label", name="m", columns=("id", "a", "b", "colour"), **changes):
+    def plan(
+        self,
+        spec,
+        label="label",
+        name="m",
+        columns=("id", "a", "b", "colour"),
+        python_modules=(),
+        **changes,
+    ):
         spec = dataclasses.replace(spec, label=label, row_key=("id",), **changes)
         schema = self.engine.schema("SELECT * FROM t").select((*columns, label))
-        return build(spec, name, Scan("t", "", schema), Counts(ROWS, 2))
+        return build(spec, name, Scan("t", "", schema), Counts(ROWS, 2), python_modules)
 
     def train(self, spec, *, listener=None, workers=1, fused=False, only=None, info=None, **plan):
         planned = self.plan(spec, **plan)

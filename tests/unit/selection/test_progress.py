@@ -34,6 +34,7 @@ def test_the_line_says_what_is_running_failed_and_best(monkeypatch):
         "rich.console.Console", lambda **_: Console(file=out, force_terminal=True, width=120)
     )
     bar = LiveBar("churn", "roc_auc")
+    bar.on_data("reading", 1000)
     bar.on_start(3, 30)
     bar.on_epoch(1, 1, {"roc_auc": 0.7})
     bar.on_epoch(2, 1, {"roc_auc": 0.8})
@@ -42,7 +43,8 @@ def test_the_line_says_what_is_running_failed_and_best(monkeypatch):
     assert bar.state() == "2 trials running, 1 failed, best roc_auc 0.8 (trial 2)"
     bar.on_end("trained `churn`")
     assert "trained `churn`" in out.getvalue()
-    assert "12/30 epochs" in out.getvalue()
+    assert "12/30" in out.getvalue()
+    assert "epochs, 2 trials running, 1 failed" in out.getvalue()
 
 
 def test_less_is_better_where_the_metric_says_so():

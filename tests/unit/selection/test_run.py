@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+import sys
+import types
 
 import pytest
 import torch
@@ -10,6 +14,12 @@ from torch import nn
 
 import gradbase as gb
 from gradbase.errors import BindError, CancelledError, TrainingError, UnsupportedError
+from gradbase.frontend.cursor import OptionValue
+from gradbase.frontend.options import resolve
+from gradbase.ir.learning import SUMMARY
+from gradbase.ir.node import walk
+from gradbase.ir.tensor import ToTensor
+from gradbase.runtime.program import Program
 from gradbase.selection.progress import Silent
 from gradbase.store import journal
 from gradbase.store.records import FAILED, SUCCEEDED
@@ -54,6 +64,13 @@ def test_lineage_says_where_the_model_came_from(lab):
     assert lineage.seed == 7
     assert lineage.relation_hash
     assert lineage.code_version.startswith("gradbase ")
+
+
+def test_the_summary_is_the_row_of_create_model(lab):
+    result = lab.train(WILD)
+    assert tuple(result.summary) == SUMMARY.names
+    assert (result.summary["trials"], result.summary["failed"]) == (6, 3)
+    assert "6 trials (3 failed)" in str(result)
 
 
 @pytest.mark.parametrize("fused", [False, True])
@@ -171,17 +188,13 @@ def test_cancelling_leaves_nothing_but_a_journal(lab, workers):
     assert not list(lab.store.path.glob("spill/*"))
 
 
-def test_ctrl_c_ends_cleanly(lab, monkeypatch):
-    from gradbase.selection import run as module
-
-    def interrupted(self, futures):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(module._Run, "_wait", interrupted)
+def test_ctrl_c_ends_cleanly(lab):
+    listener = Cancelling(lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(CancelledError, match="no model was made"):
-        lab.train(SPEC)
+        lab.train(SPEC, listener=listener)
     assert lab.store.names() == ()
     assert lab.context.broker.leases() == []
+    assert [r["status"] for r in lab.runs()] == ["INTERRUPTED"]
 
 
 def test_the_journal_tells_the_whole_story(lab):
@@ -233,6 +246,47 @@ def test_a_module_of_one_s_own_is_searched_and_stored(lab):
     assert "raised ValueError: three is unlucky" in unlucky.error
     assert lab.store.model("m").outputs
     assert one.record.code_version.split(", ")[1].startswith("net@")
+
+
+def test_the_stored_program_is_the_trained_module(lab):
+    """Predictions from the store equal the module's own, in eval mode."""
+    made = []
+
+    def kept(config):
+        made.append(net(config))
+        return made[-1]
+
+    lab.train(python_spec(kept, width=6), only=[1], columns=("id", "a", "b"))
+    model = lab.store.model("m")
+    table = lab.engine.fetch("SELECT a, b FROM t")
+    batch = table.combine_chunks().to_batches()[0]
+    (proba,) = Program(model, ["proba"], lab.store.blobs).runner(batch.schema.types)(batch)
+    inputs = {n.column: n.encoding for n in walk(model) if isinstance(n, ToTensor)}
+    x = torch.stack(
+        [
+            torch.from_numpy((batch[c].to_numpy() - inputs[c].mean) * inputs[c].scale).float()
+            for c in ("a", "b")
+        ],
+        1,
+    )
+    with torch.no_grad():
+        expected = torch.sigmoid(made[0].eval()(x)[:, 0]).numpy()
+    assert proba.to_numpy() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_function_of_a_named_module_is_called(lab, monkeypatch):
+    module = types.ModuleType("nets_for_a_search")
+    module.net = net
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    options = {"model_type": OptionValue("python:nets_for_a_search:net"), "width": OptionValue(5)}
+    spec = resolve(options | {"max_epochs": OptionValue(1)})
+    result = lab.train(
+        spec, python_modules=["nets_for_a_search"],
+        info={"python_modules": ["nets_for_a_search"]},
+    )  # fmt: skip
+    assert result.record.trials[0].status == SUCCEEDED
+    with pytest.raises(BindError, match="may not be called"):
+        lab.train(spec)
 
 
 class Random(nn.Linear):
