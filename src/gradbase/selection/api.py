@@ -18,6 +18,12 @@ from gradbase.selection.networks import register
 DNN = "dnn"
 """Model type of a multilayer perceptron until the label says classifier or regressor."""
 
+_NAMED = (
+    "lr", "batch_size", "optimizer", "l2_reg", "dropout", "seed", "epochs", "metric", "procedure",
+    "trials",
+)  # fmt: skip
+"""Parameters of `search` by name, in the order of a grid."""
+
 _SQL_NAMES = {
     "activation": "activation_fn",
     "epochs": "max_epochs",
@@ -40,6 +46,10 @@ class MlpSpace:
     hidden: Any = None
     activation: Any = "relu"
     dropout: Any = 0.0
+
+    def parts(self) -> dict[str, Any]:
+        """What is set, by name."""
+        return {k: v for k, v in vars(self).items() if v is not None}
 
 
 def mlp(
@@ -65,73 +75,52 @@ def mlp(
     return MlpSpace(hidden, activation, dropout)
 
 
+Value = float | str | Dimension | None
 Network = MlpSpace | Callable[[dict[str, Any]], Any]
 
 
 def search(
     network: Network,
     *,
-    trials: int | None = None,
-    procedure: str | None = None,
+    lr: Value = None,
+    batch_size: Value = None,
+    optimizer: Value = None,
+    l2_reg: Value = None,
+    dropout: Value = None,
+    seed: Value = None,
     epochs: int | None = None,
     metric: str | None = None,
-    seed: int | Dimension | None = None,
-    lr: float | Dimension | None = None,
-    batch_size: int | Dimension | None = None,
-    optimizer: str | Dimension | None = None,
-    l2_reg: float | Dimension | None = None,
-    dropout: float | Dimension | None = None,
+    procedure: str | None = None,
+    trials: int | None = None,
     **parameters: Any,
 ) -> TrainingSpec:
-    """What `Table.fit` trains: a network, how it is trained, and what is searched over.
+    """What `Table.fit` trains; any value may be a dimension to search over.
 
-    Any value may be a dimension: ``gb.choice``, ``gb.uniform``, ``gb.loguniform``, ``gb.randint``.
-    A grid takes the product in the order: network parts, lr, batch_size, optimizer, l2_reg,
-    dropout, then `parameters` as written, the last one changing fastest.
+    Left out: the defaults of CREATE MODEL. A grid is the product in the order of the network's
+    parts, then of the parameters here, then of `parameters` as written.
 
     Parameters
     ----------
-    network : mlp(…) or a function of the configuration
-        A function returns a ``torch.nn.Module`` from Tensor[B, n_inputs] float32 to
+    network : mlp(…), or a function of the configuration
+        The function returns a ``torch.nn.Module`` from Tensor[B, n_inputs] float32 to
         Tensor[B, n_outputs]; both sizes are in its configuration.
-    trials : int, optional
-        None: the whole grid.
-    procedure : str, optional
-        ``grid`` or ``random``; by default grid where only choices are searched without `trials`.
-    epochs : int
-        20 if left out.
-    metric : str, optional
-        Chooses the best trial; ``roc_auc`` for classes and ``r2_score`` for numbers if left out.
-    seed : int
-        Every random choice follows from it; 0 if left out.
-    lr, batch_size, optimizer, l2_reg, dropout : value or dimension
-        As the options of CREATE MODEL; `dropout` of a function goes into its configuration.
+    lr, batch_size, optimizer, l2_reg, dropout, seed, epochs, metric, procedure, trials
+        As in CREATE MODEL; `dropout` of a function goes into its configuration.
     **parameters : value or dimension
-        Other options of CREATE MODEL (``early_stop=False``, ``split="random"``, ``row_key=[…]``,
-        …); what is none goes into the function's configuration.
-
-    Raises
-    ------
-    BindError
-        A value out of range or of the wrong type, or a parameter nobody knows.
+        Other options of CREATE MODEL (``early_stop=False``, ``split="random"``, …); what is none
+        goes into the function's configuration.
 
     Examples
     --------
     >>> import gradbase as gb
-    >>> found = gb.search(gb.mlp(hidden=[16]), lr=gb.loguniform(1e-4, 1e-1), trials=8, seed=7)
+    >>> found = gb.search(gb.mlp(hidden=[16]), lr=gb.loguniform(1e-4, 1e-1), trials=8)
     >>> found.procedure, found.num_trials, found.hidden_units
     ('random', 8, (16,))
     """
-    named = {
-        "lr": lr, "batch_size": batch_size, "optimizer": optimizer, "l2_reg": l2_reg,
-        "dropout": dropout, "seed": seed, "trials": trials, "procedure": procedure,
-        "epochs": epochs, "metric": metric,
-    }  # fmt: skip
-    given = {k: v for k, v in named.items() if v is not None} | parameters
+    named = [lr, batch_size, optimizer, l2_reg, dropout, seed, epochs, metric, procedure, trials]
+    given = {k: v for k, v in zip(_NAMED, named, strict=True) if v is not None} | parameters
     if isinstance(network, MlpSpace):
-        parts = {"hidden": network.hidden, "activation": network.activation}
-        parts["dropout"] = network.dropout
-        return _mlp_spec({k: v for k, v in parts.items() if v is not None} | given)
+        return _mlp_spec(network.parts() | given)
     return _function_spec(network, given)
 
 
