@@ -167,7 +167,8 @@ class TrainingData:
             return found
 
     def _gather(self, rows: Rows, dtype: torch.dtype) -> Batch:
-        x = torch.from_numpy(np.take(self.x, rows, 0))
+        # Made by torch, whose memory is aligned: products round by the alignment of their operands.
+        x = torch.from_numpy(self.x).index_select(0, torch.from_numpy(rows))
         codes = None if self.codes is None else torch.from_numpy(self.codes[rows])
         y = torch.from_numpy(self.target.y[rows])
         if y.dtype != torch.int64:

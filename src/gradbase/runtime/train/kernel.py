@@ -1,8 +1,9 @@
 """Forward and backward of perceptrons of equal shape, written out.
 
-Every product is one batched call over the members; a member's slice of a batched product does not
-depend on how many members there are, so neither do its results. (The one exception of the library,
-outputs of width 1 in a batch of one, is the reason why stacks have at least two places.)
+Every product is one batched call over the members. A member's slice of it does not depend on how
+many members there are, as long as all slices have the same alignment in memory: hence the padding
+(`MlpShape.aligned`), and batches of a stack have a multiple of `ALIGNED` rows. The one exception,
+outputs of width 1 in a batch of one, is the reason why stacks have at least two places.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradbase.runtime.train.networks import MlpShape
+from gradbase.runtime.train.networks import MlpShape, padded
 
 aten: Any = torch.ops.aten
 
@@ -89,9 +90,10 @@ class Kernel:
         self._turned = [w.transpose(1, 2) for w in weights[start::2]]
         self._biases = [b.unsqueeze(1) for b in weights[start + 1 :: 2]]
         self._act, self._act_back, self._keeps_z = ACTIVATIONS[shape.activation]
+        self._fills = shape.activation == "sigmoid"  # the only one that is not 0 at 0
         self._memory: dict[str, Tensor] = {}
         self._inputs: list[Tensor] = []  # of the layers after the first
-        self._before: list[tuple[Tensor, Tensor, Tensor | None]] = []  # z, a, mask
+        self._before: list[tuple[Tensor, Tensor, Tensor | None]] = []  # z, a (whole), mask
         self._buffer = functools.lru_cache(maxsize=256)(self._carve)
 
     def forward(
@@ -111,7 +113,7 @@ class Kernel:
         self._inputs.clear()
         self._before.clear()
         z = self._first(x, codes, rows)
-        widths = (*self.shape.hidden[1:], self.shape.outputs)
+        widths = self.shape.widths[1:]
         for layer, bias in enumerate(self._biases):
             a = self._activate(z, layer, None if masks is None else masks[layer])
             self._inputs.append(a)
@@ -129,12 +131,12 @@ class Kernel:
             a = self._inputs[layer]
             torch.bmm(a.transpose(1, 2), dz, out=self.gradients[block])
             torch.sum(dz, 1, out=self.gradients[block + 1])
-            da = self._buffer(f"d{layer}", rows, self.shape.hidden[layer])
+            da = self._buffer(f"d{layer}", rows, self.shape.widths[layer])
             torch.bmm(dz, self._turned[layer], out=da)
             z, a, mask = self._before[layer]
             if mask is not None:
                 da.mul_(mask)
-            self._act_back(da, z, a)
+            self._act_back(whole(da), z, a)
             dz = da
         self._first_back(dz, rows)
 
@@ -145,6 +147,9 @@ class Kernel:
         if codes is not None:
             tables = self.weights[2 : 2 + len(self.shape.embeddings)]
             found = [t.index_select(1, codes[:, j]) for j, t in enumerate(tables)]
+            padding = self.shape.columns[1] - self.shape.wide
+            if padding:
+                found.append(z.new_zeros(self.count, rows, padding))
             self._wide = torch.cat(found, 2)
             z.baddbmm_(self._wide, self.weights[1])
         return z
@@ -156,15 +161,19 @@ class Kernel:
             return
         torch.bmm(self._wide.transpose(1, 2), dz, out=self.gradients[1])
         wide = torch.bmm(dz, self.weights[1].transpose(1, 2))
-        parts = torch.split(wide, [w for _, w in self.shape.embeddings], 2)
+        widths = [w for _, w in self.shape.embeddings]
+        parts = torch.split(wide[:, :, : self.shape.wide], widths, 2)
         for j, part in enumerate(parts):
             self.gradients[2 + j].zero_().index_add_(1, self._codes[:, j], part)
 
     def _activate(self, z: Tensor, layer: int, mask: Tensor | None) -> Tensor:
         rows, width = z.shape[1:]
         a = self._buffer(f"a{layer}", rows, width) if self._keeps_z else z
-        self._act(z, a)
-        self._before.append((z, a, mask))
+        whole_z, whole_a = whole(z), whole(a)
+        self._act(whole_z, whole_a)
+        if self._fills and width > self.shape.hidden[layer]:
+            a[:, :, self.shape.hidden[layer] :] = 0  # what pads must not be seen by the next layer
+        self._before.append((whole_z, whole_a, mask))
         if mask is None:
             return a
         dropped = self._buffer(f"m{layer}", rows, width)
@@ -175,5 +184,11 @@ class Kernel:
         size = self.count * rows * width
         memory = self._memory.get(name)
         if memory is None or memory.numel() < size:
-            memory = self._memory[name] = torch.empty(size, dtype=self.weights[0].dtype)
+            memory = torch.zeros(padded(size), dtype=self.weights[0].dtype)
+            self._memory[name] = memory
         return memory[:size].view(self.count, rows, width)
+
+
+def whole(buffer: Tensor) -> Tensor:
+    """A kernel's buffer as a vector with its padding, for functions of single elements."""
+    return buffer.as_strided((padded(buffer.numel()),), (1,))

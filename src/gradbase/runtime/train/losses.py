@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gradbase.runtime.train.kernel import whole
+
 _EXACT = 40.0
 """Above this ``log(1 + exp(z))`` is z, in float64 too."""
 
@@ -32,37 +34,39 @@ class Loss:
         self.task, self.class_weights = task, class_weights
 
     def gradient(self, z: Tensor, y: Tensor) -> Tensor:
-        """d(mean loss)/dz, of z's shape Tensor[members, B, outputs]."""
+        """d(mean loss)/dz, of z's shape Tensor[members, rows, outputs]; z is a kernel's buffer.
+
+        Rows after the last of `y` are padding, with gradient 0.
+        """
+        padding = z.shape[1] - y.shape[0]
+        if padding:
+            y = F.pad(y, (0, padding))
         if self.task == "multiclass":
             index = y.expand(z.shape[0], -1).unsqueeze(2)  # [members, B, 1]
             dz = torch.softmax(z, 2)
             dz.scatter_add_(2, index, dz.new_full((), -1.0).expand(index.shape))
-            if self.class_weights is not None:
-                dz.mul_(self._of_rows(y).unsqueeze(2))
-            return dz.mul_(1 / y.shape[0])
-        outputs = z.squeeze(2)  # [members, B]
-        dz = (torch.sigmoid(outputs) if self.task == "binary" else 2 * outputs).sub_(
-            y if self.task == "binary" else 2 * y
-        )
-        if self.class_weights is not None:
-            dz.mul_(self._of_rows(y))
-        return dz.mul_(1 / y.shape[0]).unsqueeze(2)
-
-    def rows(self, z: Tensor, y: Tensor, *, weighted: bool) -> Tensor:
-        """Each row's loss Tensor[members, B]; `weighted`: times the weight of its class."""
-        if self.task == "multiclass":
-            index = y.expand(z.shape[0], -1).unsqueeze(2)
-            losses = -F.log_softmax(z, 2).gather(2, index).squeeze(2)
         elif self.task == "binary":
-            outputs = z.squeeze(2)
-            losses = F.softplus(outputs, threshold=_EXACT).addcmul_(outputs, y, value=-1)
+            dz = torch.sigmoid(whole(z))[: z.numel()].view_as(z).sub_(y.unsqueeze(1))
         else:
-            losses = (z.squeeze(2) - y).square_()
-        if weighted and self.class_weights is not None:
-            losses = losses.mul_(self._of_rows(y))
-        return losses
+            dz = (z - y.unsqueeze(1)).mul_(2)
+        if self.class_weights is not None:
+            dz.mul_(self.class_weights.index_select(1, y.long()).unsqueeze(2))
+        if padding:
+            dz[:, -padding:] = 0
+        return dz.mul_(1 / (y.shape[0] - padding))
 
-    def _of_rows(self, y: Tensor) -> Tensor:
-        """Weights of the rows' classes, Tensor[members, B]."""
-        assert self.class_weights is not None
-        return self.class_weights.index_select(1, y.long())
+
+def row_losses(
+    task: str, z: Tensor, y: Tensor, class_weights: Tensor | None = None
+) -> Tensor:
+    """Each row's loss for one network: z [rows, outputs], y [rows], result [rows].
+
+    `class_weights` Tensor[classes] multiply the rows' losses.
+    """
+    if task == "multiclass":
+        losses = F.cross_entropy(z, y, reduction="none")
+    elif task == "binary":
+        losses = F.softplus(z[:, 0], threshold=_EXACT).addcmul_(z[:, 0], y, value=-1)
+    else:
+        losses = (z[:, 0] - y).square_()
+    return losses if class_weights is None else losses * class_weights[y.long()]

@@ -12,6 +12,10 @@ import torch
 from gradbase.runtime.train.keys import generator
 
 
+ALIGNED = 16
+"""Members of a stack lie at multiples of so many elements: products round by their alignment."""
+
+
 @dataclass(frozen=True)
 class MlpShape:
     """Everything that two perceptrons must have in common to train as one stack.
@@ -25,6 +29,8 @@ class MlpShape:
     hidden : tuple of int
     outputs : int
     activation : str
+    aligned : bool
+        Parameters lie in blocks padded with zeros (which stay zero).
     """
 
     dense: int
@@ -32,23 +38,46 @@ class MlpShape:
     hidden: tuple[int, ...]
     outputs: int
     activation: str = "relu"
+    aligned: bool = False
 
     @property
     def wide(self) -> int:
         """Columns that embeddings add to the first layer's input."""
         return sum(width for _, width in self.embeddings)
 
+    @functools.cached_property
+    def columns(self) -> tuple[int, int]:
+        """`dense` and `wide` with padding: only a linear model's outputs do not pad enough."""
+        return (self.dense, self.wide) if self.hidden else tuple(map(self._up, self.sizes))  # type: ignore[return-value]
+
     @property
+    def sizes(self) -> tuple[int, int]:
+        """`dense` and `wide`."""
+        return self.dense, self.wide
+
+    @functools.cached_property
+    def widths(self) -> tuple[int, ...]:
+        """Outputs of each layer, with padding."""
+        return (*map(self._up, self.hidden), self.outputs)
+
+    @functools.cached_property
     def blocks(self) -> tuple[tuple[int, ...], ...]:
-        """Shapes of the parameters, weights as (in, out).
+        """Shapes of the parameters with padding, weights as (in, out).
 
         First layer over the matrix; first layer over the embeddings; the embeddings; then weight
         and bias of each further layer.
         """
-        widths = (*self.hidden, self.outputs)
-        found: list[tuple[int, ...]] = [(self.dense, widths[0])]
+        return self._blocks(*self.columns, self.widths)
+
+    @functools.cached_property
+    def true_blocks(self) -> tuple[tuple[int, ...], ...]:
+        """`blocks` without padding."""
+        return self._blocks(self.dense, self.wide, (*self.hidden, self.outputs))
+
+    def _blocks(self, dense: int, wide: int, widths: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+        found: list[tuple[int, ...]] = [(dense, widths[0])]
         if self.embeddings:
-            found += [(self.wide, widths[0]), *self.embeddings]
+            found += [(wide, widths[0]), *self.embeddings]
         for before, after in zip(widths, widths[1:], strict=False):
             found += [(before, after), (after,)]
         return tuple(found)
@@ -58,14 +87,12 @@ class MlpShape:
         """Index in `blocks` of the second layer's weight."""
         return 1 + (1 + len(self.embeddings) if self.embeddings else 0)
 
-    @property
-    def size(self) -> int:
-        """Number of parameters."""
-        return sum(math.prod(b) for b in self.blocks)
+    def _up(self, size: int) -> int:
+        return -(-size // ALIGNED) * ALIGNED if self.aligned else size
 
 
 def initial(shape: MlpShape, seed: int, dtype: torch.dtype) -> list[torch.Tensor]:
-    """Starting parameters in the order of `shape.blocks`, distributed as in ``torch.nn``.
+    """Starting parameters in the order of `shape.true_blocks`, distributed as in ``torch.nn``.
 
     Linear layers: uniform in +-1/sqrt(inputs), bias too; embeddings: standard normal. They depend
     on `shape` and `seed` alone, so trials of equal shape start at the same point.
@@ -93,23 +120,45 @@ def _linear(
     return [both[:inputs].clone(), both[inputs].clone()]
 
 
+def padded(elements: int) -> int:
+    """Elements rounded up so that no value is in the rest of a vectorised loop.
+
+    torch computes the last few elements of a tensor one by one, and rounds them differently; with
+    padding these are never real values, and a member's numbers do not depend on where it lies.
+    """
+    return -(-elements // 64) * 64
+
+
 class Blocks:
     """One flat vector that holds `count` members' parameters, parameter by parameter.
 
     `flat` is [all members' first block | all members' second block | …], so a block of all members
-    is one contiguous Tensor[count, *block]: what batched products need.
+    is one contiguous Tensor[count, *block]: what batched products need. It is `padded`.
     """
 
     def __init__(self, shape: MlpShape, count: int) -> None:
         self.shape, self.count = shape, count
         self.sizes = [count * math.prod(b) for b in shape.blocks]
-        self.total = sum(self.sizes)
+        self.total = padded(sum(self.sizes))
+        self._rest = self.total - sum(self.sizes)
 
     def views(self, flat: torch.Tensor) -> list[torch.Tensor]:
         """The blocks of `flat` as Tensor[count, *block] each, sharing its memory."""
-        parts = torch.split(flat, self.sizes)
+        parts = torch.split(flat, [*self.sizes, self._rest])[:-1]
         return [
             p.view(self.count, *b) for p, b in zip(parts, self.shape.blocks, strict=True)
+        ]
+
+    def place(self, flat: torch.Tensor, member: int, layers: Sequence[torch.Tensor]) -> None:
+        """Write one member's parameters, without padding, into `flat`."""
+        for view, layer in zip(self.views(flat), layers, strict=True):
+            view[(member, *map(slice, layer.shape))] = layer
+
+    def layers(self, flat: torch.Tensor, member: int) -> list[torch.Tensor]:
+        """Inverse of `place`: views in the order of ``shape.true_blocks``."""
+        return [
+            view[(member, *map(slice, block))]
+            for view, block in zip(self.views(flat), self.shape.true_blocks, strict=True)
         ]
 
     def gather(self, flat: torch.Tensor, member: int) -> torch.Tensor:
@@ -125,4 +174,5 @@ class Blocks:
     def column(self, values: Sequence[float], dtype: torch.dtype) -> torch.Tensor:
         """A flat vector with `values[k]` at every parameter of member k."""
         each = torch.tensor(list(values), dtype=dtype)
-        return torch.cat([each.repeat_interleave(size // self.count) for size in self.sizes])
+        parts = [each.repeat_interleave(size // self.count) for size in self.sizes]
+        return torch.cat([*parts, torch.zeros(self._rest, dtype=dtype)])

@@ -6,27 +6,29 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gradbase.ir.learning import Fit, Mlp
 from gradbase.runtime.train.data import Batch, TrainingData
 from gradbase.runtime.train.kernel import Kernel
 from gradbase.runtime.train.keys import generator
-from gradbase.runtime.train.losses import Loss
-from gradbase.runtime.train.networks import Blocks, MlpShape, initial
+from gradbase.runtime.train.losses import Loss, row_losses
+from gradbase.runtime.train.networks import ALIGNED, Blocks, MlpShape, initial
 from gradbase.runtime.train.updates import FlatUpdate, LoneUpdate
 
 LEAST_PLACES = 2
 """Outputs of width 1 are computed differently in a batch of one, so a stack has two places."""
 
 _LOSS_ROWS = 4_096
+_ADDRESS = 64
 
 
-def shape_of(network: Mlp, data: TrainingData) -> MlpShape:
+def shape_of(network: Mlp, data: TrainingData, *, aligned: bool) -> MlpShape:
     """The perceptron's parameters over `data`."""
     return MlpShape(
         data.inputs.width + 1, data.inputs.embeddings, network.hidden_units, data.outputs,
-        network.activation,
+        network.activation, aligned,
     )  # fmt: skip
 
 
@@ -51,12 +53,11 @@ class Stack:
         self.fits, self.data, self.dtype, self.alone = list(fits), data, dtype, alone
         network = fits[0].network
         assert isinstance(network, Mlp), network
-        self.shape = shape_of(network, data)
+        self.shape = shape_of(network, data, aligned=not alone)
         self._build()
         start = {s: initial(self.shape, s, dtype) for s in {f.seed for f in self._places}}
         for place, fit in enumerate(self._places):
-            flat = torch.cat([b.reshape(-1) for b in start[fit.seed]])
-            self.blocks.scatter(self.weights, place, flat)
+            self.blocks.place(self.weights, place, start[fit.seed])
 
     def _build(self) -> None:
         """Empty weights and slots for the present fits."""
@@ -93,11 +94,12 @@ class Stack:
         waiting: list[tuple[Tensor, Tensor]] = []
         rows = held = 0
         for batch in self.batches(epoch, shard):
-            z = self.kernel.forward(batch.x, batch.codes, masks(len(batch.y)))
-            waiting.append((z.clone(), batch.y))
+            count = len(batch.y)
+            z = self.kernel.forward(*self._aligned(batch), masks(count))
+            waiting.append((z[:, :count].clone(), batch.y))
             self.kernel.backward(self.loss.gradient(z, batch.y))
             self.update.step()
-            rows, held = rows + len(batch.y), held + len(batch.y)
+            rows, held = rows + count, held + count
             if held >= _LOSS_ROWS:
                 total += self._loss_sum(waiting)
                 held = 0
@@ -110,11 +112,28 @@ class Stack:
             return torch.zeros(len(self._places), dtype=torch.float64)
         z, y = torch.cat([z for z, _ in waiting], 1), torch.cat([y for _, y in waiting])
         waiting.clear()
-        return self.loss.rows(z, y, weighted=True).sum(1, dtype=torch.float64)
+        weights = self.loss.class_weights
+        own = [None] * len(z) if weights is None else list(weights)
+        return torch.stack([self._summed(*pair, y) for pair in zip(z, own, strict=True)])
+
+    def _summed(self, z: Tensor, class_weights: Tensor | None, y: Tensor) -> Tensor:
+        return row_losses(self.data.task, z, y, class_weights).sum(dtype=torch.float64)
 
     def batches(self, epoch: int, shard: int) -> Iterator[Batch]:
         """The unit's batches."""
         return self.data.batches(epoch, shard, self.fits[0].batch_size, self.dtype)
+
+    def _aligned(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """x and codes of a batch at an aligned address; in a stack padded to `ALIGNED` rows."""
+        x, codes = batch.x, batch.codes
+        rows, columns = -(-len(x) // ALIGNED) * ALIGNED, self.shape.columns[0]
+        if self.alone or x.shape == (rows, columns):
+            return (x if x.data_ptr() % _ADDRESS == 0 else x.clone()), codes
+        wider = x.new_zeros(rows, columns)
+        wider[: len(x), : x.shape[1]] = x
+        if codes is not None:
+            codes = F.pad(codes, (0, 0, 0, rows - len(x)))
+        return wider, codes
 
     def _masks(self, epoch: int, shard: int) -> Any:
         """A function rows -> dropout masks of each hidden layer (None without dropout).
@@ -135,7 +154,10 @@ class Stack:
                 drawn = [torch.rand(rows, width, generator=d, dtype=self.dtype) for d in draws]
                 each = torch.stack(drawn)
                 each = each[which] if len(seeds) > 1 else each
-                found.append((each >= rates).to(self.dtype).mul_(kept))
+                mask = (each >= rates).to(self.dtype).mul_(kept)
+                if self.shape.aligned:
+                    mask = F.pad(mask, (0, -width % ALIGNED, 0, -rows % ALIGNED))
+                found.append(mask)
             return found
 
         return masks
@@ -145,14 +167,13 @@ class Stack:
     def outputs(self, part: str) -> tuple[Tensor, list[float]]:
         """(outputs [fits, rows, outputs], mean loss of each fit) over a part of the rows."""
         found: list[Tensor] = []
-        losses: list[Tensor] = []
+        labels: list[Tensor] = []
         for batch in self.data.evaluation(part, self.dtype):
-            z = self.kernel.forward(batch.x, batch.codes)
-            found.append(z.clone())
-            losses.append(self.loss.rows(z, batch.y, weighted=False).sum(1, dtype=torch.float64))
-        z = torch.cat(found, 1)
-        mean = torch.stack(losses, 1).sum(1) / z.shape[1]
-        return z[: len(self.fits)], mean.tolist()[: len(self.fits)]
+            z = self.kernel.forward(*self._aligned(batch))
+            found.append(z[:, : len(batch.y)].clone())
+            labels.append(batch.y)
+        z, y = torch.cat(found, 1)[: len(self.fits)], torch.cat(labels)
+        return z, [float(self._summed(each, None, y)) / len(y) for each in z]
 
     # -- members -----------------------------------------------------------------------------------
 
@@ -182,8 +203,8 @@ class Stack:
             self.load_state(place, state)
 
     def layers(self, place: int) -> list[Tensor]:
-        """The parameters of one fit in the order of `shape.blocks`."""
-        return [v[place] for v in self.blocks.views(self.weights)]
+        """The parameters of one fit in the order of `shape.true_blocks`."""
+        return self.blocks.layers(self.weights, place)
 
 
 def _dropout(fit: Fit) -> float:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +13,7 @@ from gradbase.errors import CancelledError, GradbaseError, TrainingError
 from gradbase.frontend.torch_export import Exporter
 from gradbase.ir.learning import Fit, FusedFit, Mlp, PythonNetwork
 from gradbase.ir.tensor import ToTable
-from gradbase.runtime.metrics import batched
+from gradbase.runtime.metrics import metrics_of_each
 from gradbase.runtime.train.data import TrainingData
 from gradbase.runtime.train.finish import (
     Params,
@@ -213,8 +212,8 @@ class Trainer:
         target = self.data.target
         if self.data.task == "regression":
             outputs = outputs.double() * target.scale + target.mean
-            y = np.asarray(y) * target.scale + target.mean
-        return batched(self.data.task, outputs, y)
+            y = y * target.scale + target.mean
+        return metrics_of_each(self.data.task, outputs, torch.from_numpy(y))
 
 
 def make_trainer(

@@ -1,0 +1,228 @@
+"""Stacks: equal to torch's own training, and a member's numbers are its own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from training_tables import dataset_of, fit_of, make_table, prepared
+
+from gradbase.ir.learning import FusedFit
+from gradbase.runtime.train.module import make_optimizer
+from gradbase.runtime.train.networks import initial
+from gradbase.runtime.train.stacked import shape_of
+from gradbase.runtime.train.trainer import make_trainer
+
+TARGETS = {"binary": ("y", 2), "multiclass": ("y", 4), "regression": ("value", 2)}
+OPTIMIZERS = [
+    {"optimizer": "sgd"}, {"optimizer": "sgd", "momentum": 0.9}, {"optimizer": "adam"},
+    {"optimizer": "adamw"}, {"optimizer": "rmsprop"}, {"optimizer": "rmsprop", "momentum": 0.5},
+    {"optimizer": "adagrad"},
+]  # fmt: skip
+ACTIVATIONS = ("relu", "relu6", "elu", "selu", "gelu", "silu", "sigmoid", "tanh")
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
+
+
+def training(task, classes=None, **options):
+    label, found = TARGETS[task]
+    table = make_table(classes=classes or found)
+    kept = [n for n in table.column_names if n not in {"y", "value"} - {label}]
+    table = table.select(kept)
+    return dataset_of(table, label, task, **options), prepared(table, label, task, **options)
+
+
+class Plain:
+    """What the stack computes, as anybody would write it with torch.nn and torch.optim."""
+
+    def __init__(self, fit, data, dtype):
+        self.fit, self.data, self.dtype = fit, data, dtype
+        self.shape = shape_of(fit.network, data, aligned=False)
+        layers = [layer.clone() for layer in initial(self.shape, fit.seed, dtype)]
+        self.layers = [layer.requires_grad_() for layer in layers]
+        self.optimizer = make_optimizer(fit.optimizer, self.layers)
+
+    def outputs(self, batch, masks):
+        first, rest = self.layers[0], self.layers[self.shape.first_dense_layer :]
+        z = batch.x @ first
+        if batch.codes is not None:
+            tables = self.layers[2 : self.shape.first_dense_layer]
+            found = [F.embedding(batch.codes[:, j], t) for j, t in enumerate(tables)]
+            z = z + torch.cat(found, 1) @ self.layers[1]
+        for layer, (weight, bias) in enumerate(zip(rest[::2], rest[1::2], strict=True)):
+            a = getattr(F, self.fit.network.activation)(z)
+            z = (a if masks is None else a * masks[layer]) @ weight + bias
+        return z
+
+    def step(self, batch, masks=None):
+        z, y, task = self.outputs(batch, masks), batch.y, self.data.task
+        if task == "multiclass":
+            losses = F.cross_entropy(z, y, reduction="none")
+        elif task == "binary":
+            losses = F.binary_cross_entropy_with_logits(z[:, 0], y, reduction="none")
+        else:
+            losses = F.mse_loss(z[:, 0], y, reduction="none")
+        if self.fit.auto_class_weights:
+            weights = torch.tensor(self.data.target.class_weights, dtype=self.dtype)
+            losses = losses * weights[y.long()]
+        self.optimizer.zero_grad()
+        losses.mean().backward()
+        self.optimizer.step()
+        return flat([layer.grad for layer in self.layers])
+
+
+def compare(fits, data, dtype, steps=3, *, fused=True):
+    """Gradients of each step, stack against plain torch, from the plain loop's own weights."""
+    trainer = make_trainer(FusedFit(tuple(fits)) if fused else fits[0], data, dtype=dtype)
+    stack = trainer._engine
+    masks = stack._masks(0, 0)
+    plain = [Plain(f, data, dtype) for f in fits]
+    for _, batch in zip(range(steps), stack.batches(0, 0), strict=False):
+        drawn = masks(len(batch.y))
+        for k, reference in enumerate(plain):
+            stack.blocks.place(stack.weights, k, [layer.detach() for layer in reference.layers])
+        z = stack.kernel.forward(*stack._aligned(batch), drawn)
+        stack.kernel.backward(stack.loss.gradient(z, batch.y))
+        found = [flat(stack.blocks.layers(stack.gradients, k)) for k in range(len(fits))]
+        stack.update.step()
+        for k, reference in enumerate(plain):
+            own = own_masks(drawn, k, len(batch.y), reference.shape)
+            with torch.enable_grad():
+                expected = reference.step(batch, own)
+            close(found[k], expected, dtype)
+            close(flat(stack.layers(k)), flat(reference.layers), dtype, 10)
+
+
+def flat(layers):
+    return torch.cat([layer.detach().reshape(-1) for layer in layers])
+
+
+def own_masks(drawn, k, rows, shape):
+    """One member's dropout masks without the stack's padding."""
+    if drawn is None:
+        return None
+    return [m[k, :rows, :width] for m, width in zip(drawn, shape.hidden, strict=True)]
+
+
+def close(found, expected, dtype, times=1):
+    difference = (found - expected).norm() / expected.norm()
+    assert float(difference) < times * TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "alone"])
+@pytest.mark.parametrize("options", OPTIMIZERS, ids=lambda o: "-".join(map(str, o.values())))
+@pytest.mark.parametrize("task", TARGETS)
+def test_a_step_is_torchs_own(task, options, fused, dtype):
+    """Every optimiser and loss; members differ in learning rate, l2_reg and class weights."""
+    node, data = training(task)
+    fits = [
+        fit_of(node, i, learn_rate=rate, l2_reg=l2, auto_class_weights=weighted, **options)
+        for i, (rate, l2, weighted) in enumerate([(0.01, 0.0, False), (0.003, 0.1, task != "regression")])
+    ]  # fmt: skip
+    compare(fits if fused else fits[1:], data, dtype, fused=fused)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_every_activation_with_and_without_dropout(activation, dropout):
+    node, data = training("binary")
+    fits = [
+        fit_of(node, 1, activation=activation, dropout=dropout),
+        fit_of(node, 2, activation=activation, dropout=dropout / 2),
+    ]
+    compare(fits, data, torch.float64)
+
+
+@pytest.mark.parametrize("hidden", [(), (6,), (8, 5, 4)], ids=str)
+def test_any_depth(hidden):
+    node, data = training("multiclass")
+    compare([fit_of(node, 1, hidden=hidden), fit_of(node, 2, hidden=hidden)], data, torch.float64)
+
+
+def results(trainer, epochs=2):
+    losses = [trainer.run_unit(e, s) for e in range(epochs) for s in range(len(trainer.data.shards))]
+    return losses, trainer.evaluate()
+
+
+def member(trainer, i):
+    return {n: t.clone() for n, t in trainer.state(i).items()}
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
+
+
+def group(node, count, **options):
+    rates = [0.001 * 1.3**i for i in range(count)]
+    return [fit_of(node, i + 1, learn_rate=r, dropout=0.1 * (i % 3), **options) for i, r in enumerate(rates)]
+
+
+@pytest.mark.parametrize("hidden", [(8, 5), (64, 32), ()], ids=str)
+@pytest.mark.parametrize("task", TARGETS)
+def test_a_fused_fit_does_not_depend_on_its_group(task, hidden):
+    """Bit for bit: groups of 1, 2, 3, 8, 16 and 32, at any place."""
+    node, data = training(task)
+    fits = group(node, 32, hidden=hidden, auto_class_weights=task != "regression")
+    reference = make_trainer(FusedFit(tuple(fits)), data)
+    losses, evaluated = results(reference)
+    for count in (1, 2, 3, 8, 16):
+        trainer = make_trainer(FusedFit(tuple(fits[5 : 5 + count])), data)
+        found, scores = results(trainer)
+        for k in range(count):
+            assert same(member(trainer, k), member(reference, 5 + k)), (count, k)
+            assert scores[k] == evaluated[5 + k]
+            assert [u[k] for u in found] == [u[5 + k] for u in losses]
+
+
+def test_dropping_a_member_changes_nothing_for_the_others():
+    node, data = training("binary")
+    fits = group(node, 5)
+    whole, thinned = (make_trainer(FusedFit(tuple(fits)), data) for _ in range(2))
+    for trainer in (whole, thinned):
+        trainer.run_unit(0, 0)
+    for gone in (1, 3, 0):
+        thinned.drop(gone)
+    for trainer in (whole, thinned):
+        trainer.run_unit(0, 1)
+    assert thinned.active == (2, 4)
+    assert all(same(member(whole, k), member(thinned, k)) for k in (2, 4))
+    thinned.drop(2)
+    for trainer in (whole, thinned):
+        trainer.run_unit(1, 0)
+    assert same(member(whole, 4), member(thinned, 4))
+    assert thinned.evaluate()[4] == whole.evaluate()[4]
+
+
+def test_members_may_have_seeds_of_their_own():
+    node, data = training("binary")
+    fits = [fit_of(node, i, seed=i, dropout=0.2) for i in (1, 2, 1)]
+    trainer = make_trainer(FusedFit(tuple(fits)), data)
+    results(trainer)
+    assert same(member(trainer, 0), member(trainer, 2))
+    assert not torch.equal(trainer.state(0)["weights"], trainer.state(1)["weights"])
+
+
+def test_alone_is_the_same_whoever_else_trains():
+    """Two fits interleaved, in threads of their own or one after the other: the same bits."""
+    node, data = training("binary")
+    fits = group(node, 2)
+    apart = [make_trainer(f, data) for f in fits]
+    for trainer in apart:
+        results(trainer)
+    together = [make_trainer(f, data) for f in fits]
+    for epoch in range(2):
+        for shard in range(2):
+            for trainer in together:
+                trainer.run_unit(epoch, shard)
+    assert all(same(member(a, 0), member(t, 0)) for a, t in zip(apart, together, strict=True))
+
+
+def test_fused_and_alone_agree_after_training():
+    node, data = training("binary")
+    fits = [fit_of(node, i, learn_rate=0.003 * i) for i in (1, 2, 3)]
+    fused = make_trainer(FusedFit(tuple(fits)), data)
+    _, scores = results(fused, 3)
+    for fit, (loss, metrics) in zip(fits, scores, strict=True):
+        _, [(expected, others)] = results(make_trainer(fit, data), 3)
+        assert loss == pytest.approx(expected, abs=1e-3)
+        assert metrics["roc_auc"] == pytest.approx(others["roc_auc"], abs=2e-3)
