@@ -21,7 +21,7 @@ import pyarrow as pa
 import torch
 
 from gradbase.ir.learning import Model
-from gradbase.ir.tensor import Category, Const, Linear, Param, Tensor, ToTensor, Unary
+from gradbase.ir.tensor import Category, Concat, Const, Linear, Param, Tensor, ToTensor, Unary
 from gradbase.runtime.context import Metrics, RunContext
 from gradbase.runtime.encode import Blobs, constant, encode, null_rows
 from gradbase.runtime.inputs import Assembly, is_assembled
@@ -128,9 +128,8 @@ def inputs_of(node: Tensor) -> list[Tensor]:
     if is_entry(node):
         return [c for c in node.children[1:] if isinstance(c, Tensor)]
     if is_assembled(node):
-        parts = [p for p in node.children if isinstance(p, Tensor)] or [node]
-        below = [c for p in parts for c in p.children if isinstance(c, (Param, Const))]
-        return list(below)
+        parts = node.parts if isinstance(node, Concat) else (node,)
+        return [c for p in parts for c in p.children if isinstance(c, (Param, Const))]
     return [c for c in node.children if isinstance(c, Tensor)]
 
 

@@ -1,0 +1,110 @@
+"""Metrics of a model on the rows of a relation."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from gradbase.errors import DataError
+from gradbase.ir.learning import METRICS, Evaluate
+from gradbase.ir.tensor import Category, ToTable
+from gradbase.runtime.arrow_types import constants
+from gradbase.runtime.columns import category_text, numbers
+from gradbase.runtime.context import RunContext
+from gradbase.runtime.encode import category_codes
+from gradbase.runtime.metrics import metrics
+from gradbase.runtime.predict import Runners, Sizes, leased, one_thread
+from gradbase.runtime.program import compile_program
+from gradbase.runtime.streams import Stream, grouped, watched
+
+_METHOD = {"binary": "proba", "multiclass": "proba", "regression": "value"}
+
+
+def evaluate_sizes(node: Evaluate, context: RunContext) -> Sizes:
+    """The sizes of an evaluation."""
+    return Sizes(node.model, node.batch_rows, node.child.schema.row_bytes, context)
+
+
+def evaluate_stream(node: Evaluate, source: Stream, sizes: Sizes, context: RunContext) -> Stream:
+    """One row of metrics; NULLs where no row has a label.
+
+    Memory: 4 bytes per row and output, 8 per target.
+
+    Raises
+    ------
+    DataError
+        A label is none of the model's classes, or a feature is ±Inf.
+    """
+    names = METRICS[node.model.task]
+    schema = pa.schema([(n, pa.float64()) for n in names])
+
+    def batches() -> Generator[pa.RecordBatch]:
+        output, target = _collect(node, source, sizes, context)
+        columns: list[pa.Array] = [pa.array([None], pa.float64()) for _ in names]
+        if len(target):
+            found = metrics(node.model.task, output, target, threshold=node.threshold)
+            columns = [pa.array([found[n]], pa.float64()) for n in names]
+        yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+    return Stream(schema, batches())
+
+
+def _collect(
+    node: Evaluate, source: Stream, sizes: Sizes, context: RunContext
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Outputs Tensor[rows, width] and targets Tensor[rows] of the rows that have a label."""
+    program = compile_program(node.model, (_METHOD[node.model.task],), context)
+    head = program.outputs[0].node
+    runners = Runners(program, sizes.tile_rows, context)
+    features = [source.schema.get_field_index(f) for f in node.features]
+    label = source.schema.get_field_index(node.label)
+    outputs: list[npt.NDArray[np.float32]] = []
+    targets: list[npt.NDArray[np.float64]] = []
+    first_row = 0
+    for batch in grouped(watched(source.batches, context), sizes.batch_rows):
+        target, known = _targets(head, batch.column(label), node.label, first_row)
+        inputs = batch.select(features)
+        lease = leased(context, f"evaluate {node.model.name}", threads=1)
+        with lease, one_thread(), torch.inference_mode():
+            output = runners.of_thread(inputs).run(inputs, first_row)[0].numpy()
+        outputs.append(output[known])  # a copy
+        targets.append(target[known])
+        first_row += batch.num_rows
+    return _joined(head, outputs, targets)
+
+
+def _joined(
+    head: ToTable, outputs: list[npt.NDArray[np.float32]], targets: list[npt.NDArray[np.float64]]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    if not outputs:
+        return torch.empty((0, 1)), torch.empty(0)
+    output = torch.from_numpy(np.concatenate(outputs))
+    if head.method == "value":
+        output = output.double() * head.scale + head.shift
+    return output, torch.from_numpy(np.concatenate(targets))
+
+
+def _targets(
+    head: ToTable, column: pa.Array, name: str, first_row: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Class numbers or values, and which rows have one."""
+    if head.method == "value":
+        values = numbers(column, "value", name, first_row).astype(np.float64)
+        return values, ~np.isnan(values) & column.is_valid().to_numpy(zero_copy_only=False)
+    of_class = category_text(constants(head.classes, head.classes[0].of)).to_pylist()
+    missing = len(of_class) + 1
+    codes = category_codes(column, Category(tuple(of_class), missing))
+    unseen = np.flatnonzero(codes == 0)
+    if len(unseen):
+        row = int(unseen[0])
+        raise DataError(
+            f"label `{column[row].as_py()}` in row {first_row + row + 1} is none of the model's "
+            f"classes {', '.join(of_class[:8])}",
+            at=f"column {name}, row {first_row + row + 1}",
+            hint="leave such rows out, or train again with them",
+        )
+    return (codes - 1).astype(np.float64), codes != missing

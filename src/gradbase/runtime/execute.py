@@ -1,0 +1,343 @@
+"""Running a plan: SQL for the engine, predictions and evaluations here, Arrow between them.
+
+The largest parts without a prediction of ours go to the engine whole. What a prediction gives is a
+view for the SQL above it. Projections of plain columns, simple filters and limits above a
+prediction are done on the batches themselves: no rows go back to the engine for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Generator, Iterator
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+
+from gradbase.engines.base import Function, View
+from gradbase.errors import UnsupportedError
+from gradbase.ir.learning import Evaluate, Fit, FusedFit, Predict, Search
+from gradbase.ir.node import Node, walk
+from gradbase.ir.relational import Filter, Limit, Project, Relation
+from gradbase.ir.scalar import Column, PredictCall, Scalar
+from gradbase.runtime.arrow_types import arrow_type
+from gradbase.runtime.context import RunContext
+from gradbase.runtime.evaluate import evaluate_sizes, evaluate_stream
+from gradbase.runtime.expressions import Compute, compile_scalar
+from gradbase.runtime.predict import (
+    Sizes,
+    call_function,
+    leased,
+    predict_function,
+    predict_stream,
+    sizes_of,
+)
+from gradbase.runtime.streams import Stream, limited, read_table, watched
+
+log = logging.getLogger("gradbase.runtime")
+
+_numbers = itertools.count(1)
+
+
+class Result:
+    """Rows of a plan as they come; read once.
+
+    Attributes
+    ----------
+    schema : pa.Schema
+    """
+
+    def __init__(self, stream: Stream, stack: contextlib.ExitStack, context: RunContext) -> None:
+        self.schema = stream.schema
+        self._stack, self._context = stack, context
+        self._batches = self._counted(stream.batches)
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        return self._batches
+
+    def read_all(self) -> pa.Table:
+        """All rows; then close."""
+        with self:
+            return pa.Table.from_batches(list(self._batches), schema=self.schema)
+
+    def close(self) -> None:
+        """Stop and give everything back; twice is allowed."""
+        self._batches.close()
+        self._stack.close()
+
+    def _counted(self, batches: Iterator[pa.RecordBatch]) -> Generator[pa.RecordBatch]:
+        metrics, start, rows, size = self._context.metrics, time.perf_counter(), 0, 0
+        try:
+            for batch in watched(batches, self._context):
+                rows += batch.num_rows
+                size += batch.get_total_buffer_size()
+                yield batch
+        except BaseException as error:
+            if not isinstance(error, GeneratorExit):
+                metrics.add("failures")
+                log.info("statement failed after %d rows: %s", rows, error)
+            raise
+        finally:
+            seconds = time.perf_counter() - start
+            for name, value in (("rows", rows), ("bytes", size), ("seconds", seconds)):
+                metrics.add(name, value)
+            log.info("%d rows, %d bytes in %.3f s", rows, size, seconds)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def run(plan: Relation, context: RunContext) -> Result:
+    """Run a plan; rows come as they are read.
+
+    Parameters
+    ----------
+    plan : Relation
+        No `Fit` or `Search` in it.
+    context : RunContext
+
+    Raises
+    ------
+    DataError
+        A feature is ±Inf, or an evaluated label unknown.
+    CancelledError
+        `context.cancelled` was set.
+    ResourceError
+        The plan needs more memory than the broker will ever have.
+    """
+    context.metrics.add("queries")
+    log.debug("plan:\n%s", plan)
+    with contextlib.ExitStack() as stack:
+        stream = _Run(plan, context, stack).open(plan)
+        return Result(stream, stack.pop_all(), context)
+
+
+class _Run:
+    """One execution of one plan."""
+
+    def __init__(self, plan: Relation, context: RunContext, stack: contextlib.ExitStack) -> None:
+        self.context, self.stack = context, stack
+        self.ours = _ours(plan)
+        self.used = Counter(c for n in walk(plan) for c in set(n.children))
+        self.kept: dict[Relation, pa.Table] = {}
+        self.keeping = threading.RLock()
+
+    # -- one relation ------------------------------------------------------------------------------
+
+    def open(self, node: Relation, batch_rows: int = 0) -> Stream:
+        """The rows of `node`; asks the engine for batches of `batch_rows`."""
+        if node in self.ours and self.used[node] > 1:
+            table = self.materialise(node)
+            return Stream(table.schema, iter(table.to_batches(batch_rows or None)), recut=True)
+        return self.fresh(node, batch_rows)
+
+    def fresh(self, node: Relation, batch_rows: int) -> Stream:
+        """As `open`, always computed."""
+        if node not in self.ours:
+            return self.sql(node, batch_rows)
+        match node:
+            case Predict():
+                sizes = sizes_of(node, self.context)
+                self.lease(node, sizes)
+                source = self.open(node.child, sizes.batch_rows)
+                return self.closing(predict_stream(node, source, sizes, self.context))
+            case Evaluate():
+                sizes = evaluate_sizes(node, self.context)
+                self.lease(node, sizes)
+                source = self.open(node.child, sizes.batch_rows)
+                return self.closing(evaluate_stream(node, source, sizes, self.context))
+            case Limit(child=child) if self.on_batches(child):
+                source = self.open(child, batch_rows)
+                batches = limited(source.batches, node.count, node.offset)
+                return Stream(source.schema, batches, recut=True)
+            case Filter(child=child) if self.on_batches(child):
+                computes = self.computes(node)
+                if computes:
+                    return _filtered(self.open(child, batch_rows), computes[0])
+            case Project(child=child) if self.on_batches(child):
+                computes = self.computes(node)
+                if computes:
+                    return _projected(self.open(child, batch_rows), node, computes)
+            case _:
+                pass
+        return self.sql(node, batch_rows)
+
+    def closing(self, stream: Stream) -> Stream:
+        """`stream`, stopped when the statement ends before it does."""
+        self.stack.callback(_close, stream.batches)
+        return stream
+
+    def lease(self, node: Predict | Evaluate, sizes: Sizes) -> None:
+        """Hold the memory of an operator until the statement ends."""
+        purpose = f"{type(node).__name__.lower()} {node.model.name}"
+        self.stack.enter_context(leased(self.context, purpose, size_bytes=sizes.size_bytes))
+
+    def on_batches(self, node: Relation) -> bool:
+        """Whether `node` is computed here and not by SQL over views."""
+        if node not in self.ours:
+            return False
+        match node:
+            case Predict() | Evaluate():
+                return True
+            case Limit(child=child):
+                return self.on_batches(child)
+            case Filter(child=child) | Project(child=child):
+                return self.on_batches(child) and self.computes(node) is not None
+        return False
+
+    def computes(self, node: Filter | Project) -> list[Compute] | None:
+        """Functions for the node's expressions, None where one needs the engine."""
+        exprs = (node.predicate,) if isinstance(node, Filter) else node.exprs
+        found = [compile_scalar(e, self.context.parameters) for e in exprs]
+        return None if None in found else [f for f in found if f is not None]
+
+    # -- SQL over views ----------------------------------------------------------------------------
+
+    def sql(self, node: Relation, batch_rows: int) -> Stream:
+        """The rows of `node` from the engine, which reads results computed here as views."""
+        context, engine = self.context, self.context.engine
+        nodes, below = self.fragment(node)
+        views: dict[str, View] = {}
+        names: dict[Relation, str] = {}
+        for relation, times in below.items():
+            names[relation] = _name("view")
+            views[names[relation]] = self.view(relation, materialised=times > 1)
+        functions = self.functions(nodes)
+        text = engine.compile(node, names, {n: f.name for n, f in functions.items()})
+        log.debug("sql: %s", text)
+        reader = self.stack.enter_context(
+            engine.stream(
+                text,
+                context.parameters,
+                batch_rows=batch_rows,
+                views=views,
+                functions=list(functions.values()),
+            )
+        )
+        return Stream(reader.schema, iter(reader))
+
+    def fragment(self, root: Relation) -> tuple[list[Node], Counter[Relation]]:
+        """Nodes of the SQL around `root`, and how often each result of ours is read in it.
+
+        Common table expressions count as often as they are used: the engine may inline them.
+        """
+        order = self.around(root)
+        times: Counter[Node] = Counter({root: 1})
+        below: Counter[Relation] = Counter()
+        for node in reversed(order):
+            for child in node.children:
+                if isinstance(child, Relation) and self.on_batches(child):
+                    below[child] += times[node]
+                elif isinstance(child, Relation):
+                    times[child] += times[node]
+        return order, below
+
+    def around(self, root: Relation) -> list[Node]:
+        """Relations and scalars from `root` down to results of ours, children first."""
+        done: dict[Node, None] = {}
+        stack: list[tuple[Node, bool]] = [(root, False)]
+        while stack:
+            node, expanded = stack.pop()
+            if expanded:
+                done[node] = None
+            elif node not in done:
+                stack.append((node, True))
+                for child in node.children:
+                    ours = isinstance(child, Relation) and self.on_batches(child)
+                    if isinstance(child, (Relation, Scalar)) and not ours:
+                        stack.append((child, False))
+        return list(done)
+
+    def view(self, relation: Relation, *, materialised: bool) -> View:
+        """What the engine reads `relation` from."""
+        if materialised or self.used[relation] > 1:
+            return self.materialise(relation)
+        stream = self.open(relation)
+        return pa.RecordBatchReader.from_batches(stream.schema, stream.batches)
+
+    def materialise(self, relation: Relation) -> pa.Table:
+        """All rows of a result that is needed more than once, computed once."""
+        with self.keeping:
+            if relation not in self.kept:
+                table = read_table(self.fresh(relation, 0))
+                held = leased(self.context, "shared prediction", size_bytes=table.nbytes)
+                self.stack.enter_context(held)
+                self.kept[relation] = table
+            return self.kept[relation]
+
+    def functions(self, nodes: list[Node]) -> dict[Node, Function]:
+        """Functions of the predictions that the engine itself computes."""
+        found: dict[Node, Function] = {}
+        for node in nodes:
+            if isinstance(node, PredictCall):
+                found[node] = call_function(node, _name("call"), self.context)
+            elif isinstance(node, Predict):
+                found[node] = predict_function(node, _name("predict"), self.context)
+        return found
+
+
+def _name(kind: str) -> str:
+    """A name for something that lives as long as one statement, unlike any of the user's."""
+    return f"__gradbase_{kind}_{os.getpid()}_{next(_numbers)}"
+
+
+def _ours(plan: Relation) -> frozenset[Node]:
+    """Relations that hold, at or below, something that only we compute."""
+    found: set[Node] = set()
+    for node in walk(plan):
+        match node:
+            case Fit() | FusedFit() | Search():
+                raise UnsupportedError("training stands only at the root of a statement")
+            case Evaluate():
+                found.add(node)
+            case Predict(representation=representation) if representation != "udf":
+                found.add(node)
+            case Relation() if any(c in found for c in node.children):
+                found.add(node)
+            case _:
+                pass
+    return frozenset(found)
+
+
+def _filtered(source: Stream, predicate: Compute) -> Stream:
+    batches = (b.filter(predicate(b)) for b in source.batches)
+    return Stream(source.schema, batches, recut=True)
+
+
+def _projected(source: Stream, node: Project, computes: list[Compute]) -> Stream:
+    pairs = zip(node.names, node.exprs, strict=True)
+    schema = pa.schema([_field(n, e, source.schema) for n, e in pairs])
+
+    def batches() -> Generator[pa.RecordBatch]:
+        for batch in source.batches:
+            columns = [compute(batch) for compute in computes]
+            yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+    return Stream(schema, batches(), recut=source.recut)
+
+
+def _field(name: str, expression: Scalar, schema: pa.Schema) -> pa.Field:
+    if isinstance(expression, Column):
+        return schema.field(expression.name).with_name(name)
+    return pa.field(name, arrow_type(expression.type))
+
+
+def _close(batches: Iterator[pa.RecordBatch]) -> None:
+    # A generator that runs in another thread at this moment ends by itself: its source is closed.
+    if isinstance(batches, Generator):
+        with contextlib.suppress(ValueError):
+            batches.close()

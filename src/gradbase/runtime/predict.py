@@ -1,0 +1,229 @@
+"""Prediction, in its two representations.
+
+``dl``: rows stream out of the engine in batches, torch adds columns to them. Cheap networks run in
+the thread that reads; dear ones in threads of their own while the engine goes on scanning.
+``udf``: a function inside the engine's process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pyarrow as pa
+import torch
+
+from gradbase.engines.base import Function
+from gradbase.errors import ResourceError
+from gradbase.ir.learning import Model, Predict
+from gradbase.ir.scalar import PredictCall
+from gradbase.ir.types import struct_of
+from gradbase.runtime.context import RunContext
+from gradbase.runtime.program import Program, Runner, compile_program, tile_rows
+from gradbase.runtime.streams import Stream, grouped, watched
+
+INLINE_ROWS, THREADED_ROWS = 8_192, 32_768
+"""Rows per batch from the engine: small keeps a batch in cache, large feeds several threads."""
+_SMALLEST_BATCH = 256
+_MOST_THREADS = 8
+_MEMORY_SHARE = 4
+"""A prediction's batches take at most this part (one in …) of the memory there is."""
+
+Work = Callable[[pa.RecordBatch, int], pa.RecordBatch]
+
+
+@contextlib.contextmanager
+def one_thread() -> Generator[None]:
+    """Torch uses one thread inside; the caller's number of threads is put back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def leased(
+    context: RunContext, purpose: str, *, threads: int = 0, size_bytes: int = 0
+) -> Generator[None]:
+    """A lease that is waited for until the statement is cancelled."""
+    start = time.perf_counter()
+    while True:
+        context.check_cancelled()
+        try:
+            lease = context.broker.acquire(
+                "query", purpose, threads=threads, size_bytes=size_bytes, timeout_s=1.0
+            )
+            break
+        except ResourceError:
+            impossible = size_bytes > context.broker.memory_bytes
+            if impossible or threads > context.broker.threads:
+                raise
+    context.metrics.add("leases")
+    context.metrics.add("lease_wait_seconds", time.perf_counter() - start)
+    try:
+        yield
+    finally:
+        context.broker.release(lease)
+
+
+# -- dl ----------------------------------------------------------------------------------------
+
+
+class Sizes:
+    """How a model's batches are cut and how many threads compute.
+
+    Parameters
+    ----------
+    model : Model
+    batch_rows : int
+        The plan's choice for the rows of one tile, 0: what fits the cache.
+    row_bytes : int
+        Of the rows that pass by.
+    context : RunContext
+    """
+
+    def __init__(self, model: Model, batch_rows: int, row_bytes: int, context: RunContext) -> None:
+        calibration = context.calibration
+        self.tile_rows = batch_rows or tile_rows(model, calibration.cache_bytes)
+        compute_s = model.flops / calibration.gemm_flops
+        scan_s = len(model.features) * calibration.arrow_value_s
+        threads = max(2, math.ceil(compute_s / scan_s)) if compute_s > scan_s / 2 else 0
+        self.threads = min(threads, context.broker.threads, _MOST_THREADS)
+        if self.threads < 2:
+            self.threads = 0
+        wanted = max(THREADED_ROWS if self.threads else INLINE_ROWS, self.tile_rows)
+        per_row = 2 * row_bytes + 8 * model.widest
+        allowed = context.broker.memory_bytes // (_MEMORY_SHARE * per_row * (self.threads + 2))
+        self.batch_rows = max(_SMALLEST_BATCH, min(wanted, allowed))
+        self.tile_rows = min(self.tile_rows, self.batch_rows)
+        self.size_bytes = model.param_bytes + per_row * self.batch_rows * (self.threads + 2)
+
+
+def sizes_of(node: Predict, context: RunContext) -> Sizes:
+    """The sizes of a prediction."""
+    return Sizes(node.model, node.batch_rows, node.child.schema.row_bytes, context)
+
+
+def predict_stream(node: Predict, source: Stream, sizes: Sizes, context: RunContext) -> Stream:
+    """`source` with one more column per output; other columns pass by untouched.
+
+    Raises
+    ------
+    DataError
+        A feature is ±Inf.
+    """
+    program = compile_program(node.model, node.methods, context)
+    added = [pa.field(n, t) for n, t in zip(node.names, program.types, strict=True)]
+    schema = pa.schema([*source.schema, *added])
+    positions = [source.schema.get_field_index(f) for f in node.features]
+    runners = Runners(program, sizes.tile_rows, context)
+
+    def work(batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
+        features = batch.select(positions)
+        with leased(context, f"predict {node.model.name}", threads=1):
+            start = time.perf_counter()
+            columns = runners.of_thread(features)(features, first_row)
+            context.metrics.add("predict_seconds", time.perf_counter() - start)
+        context.metrics.add("predicted_rows", batch.num_rows)
+        return pa.RecordBatch.from_arrays([*batch.columns, *columns], schema=schema)
+
+    batches = watched(source.batches, context)
+    if source.recut:
+        batches = grouped(batches, sizes.batch_rows)
+    run = _threaded(batches, work, sizes.threads) if sizes.threads else _inline(batches, work)
+    return Stream(schema, run)
+
+
+class Runners:
+    """One runner per thread."""
+
+    def __init__(self, program: Program, tile: int, context: RunContext) -> None:
+        self._program, self._tile, self._context = program, tile, context
+        self._here = threading.local()
+
+    def of_thread(self, features: pa.RecordBatch) -> Runner:
+        """This thread's runner for columns of these types."""
+        types = features.schema.types
+        if getattr(self._here, "types", None) != types:
+            self._here.types = types
+            self._here.runner = self._program.runner(types, self._tile, self._context.metrics)
+        return self._here.runner
+
+
+def _inline(batches: Iterator[pa.RecordBatch], work: Work) -> Generator[pa.RecordBatch]:
+    first_row = 0
+    for batch in batches:
+        with one_thread():
+            made = work(batch, first_row)
+        first_row += batch.num_rows
+        yield made
+
+
+def _threaded(
+    batches: Iterator[pa.RecordBatch], work: Work, threads: int
+) -> Generator[pa.RecordBatch]:
+    """As `_inline`, `threads` batches at once; results keep the order of the rows."""
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, "gradbase-predict", lambda: torch.set_num_threads(1))
+    waiting: deque[Future[pa.RecordBatch]] = deque()
+    first_row = 0
+    try:
+        for batch in batches:
+            waiting.append(pool.submit(work, batch, first_row))
+            first_row += batch.num_rows
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        # New threads start with the number set last in any thread.
+        torch.set_num_threads(before)
+
+
+# -- udf ---------------------------------------------------------------------------------------
+
+
+def call_function(call: PredictCall, name: str, context: RunContext) -> Function:
+    """A function for the engine that computes `call` from its features."""
+    compute = _in_engine(call.model, (call.output,), context)
+    types = [f.type for f in call.features]
+    kind = call.model.output(call.output).type
+    return Function(name, types, kind, lambda columns: compute(columns)[0])
+
+
+def predict_function(node: Predict, name: str, context: RunContext) -> Function:
+    """A function that returns the outputs of `node` as a struct with the methods as fields."""
+    compute = _in_engine(node.model, node.methods, context)
+    types = [node.child.schema.type_of(f) for f in node.features]
+    kind = struct_of(**{m: node.model.output(m).type for m in node.methods})
+
+    def run(columns: list[pa.Array]) -> pa.Array:
+        return pa.StructArray.from_arrays(compute(columns), list(node.methods))
+
+    return Function(name, types, kind, run)
+
+
+def _in_engine(
+    model: Model, methods: tuple[str, ...], context: RunContext
+) -> Callable[[list[pa.Array]], list[pa.Array]]:
+    program = compile_program(model, methods, context)
+    runners = Runners(program, tile_rows(model, context.calibration.cache_bytes), context)
+    names = [f.name for f in model.features]
+
+    def run(columns: list[pa.Array]) -> list[pa.Array]:
+        context.check_cancelled()
+        features = pa.RecordBatch.from_arrays(columns, names)
+        with one_thread():
+            made = runners.of_thread(features)(features)
+        context.metrics.add("predicted_rows", features.num_rows)
+        return made
+
+    return run
