@@ -14,7 +14,7 @@ from gradbase.frontend.blocks import bind_block
 from gradbase.frontend.calls import Call, read_calls
 from gradbase.frontend.features import method_of
 from gradbase.frontend.from_clause import base_table
-from gradbase.frontend.in_text import call_in_text
+from gradbase.frontend.in_text import call_in_text, output_names
 from gradbase.frontend.parameters import Parameters, normalise, parameter_values
 from gradbase.frontend.rich import Asker, Bound, Rich, join_pieces, stub_call
 from gradbase.frontend.scopes import NamedQuery, Scope, with_prefix
@@ -83,7 +83,7 @@ class Binder:
         scope = self.extended(scope, block.ctes)
         if not self.predicts(block.body):
             return self._plain(block, scope)
-        if block.clauses and self.direct(block.body):
+        if block.clauses:
             return bind_block(self, block, scope)
         return self.in_text(block, scope)
 
@@ -92,7 +92,7 @@ class Binder:
         if block.operands:
             text = self._operands(block, block.body, scope, alone=True)
         else:
-            text = self.rewrite(block.body, scope, block)
+            text = self.rewrite(block.body, scope, block, output_names(self, block))
         text = with_prefix(text, scope)
         return text.bound(self.asker.schema(text.stub))
 
@@ -114,7 +114,9 @@ class Binder:
 
     def _named(self, cte: Cte, scope: Scope) -> NamedQuery:
         if not self.predicts(cte.whole):
-            return NamedQuery(Rich((self.text.slice(cte.whole),), self.reads(cte.body)), cte.recursive)
+            return NamedQuery(
+                Rich((self.text.slice(cte.whole),), self.reads(cte.body)), cte.recursive
+            )
         if not self.stands_alone(cte.body, scope):
             return NamedQuery(self.rewrite(cte.whole, scope), cte.recursive)
         bound = self.query(cte.body, scope)
@@ -200,19 +202,20 @@ class Binder:
         scope: Scope,
         block: Block | None = None,
         insert: Mapping[int, str] | None = None,
+        replace: Mapping[int, tuple[str, int]] | None = None,
     ) -> Rich:
         """The text of `span` with everything of ours in its gaps.
 
         Subqueries with predictions become relations where they stand alone; predictions of `block`
         itself, and of subqueries that do not, become functions in the text. `insert` is text to put
-        before the token of that index.
+        before the token of that index, `replace` text for the tokens from there to an end.
         """
         pieces: list[str | Rich | Bound] = []
         at = self.text.tokens[span[0]].start
         i = span[0]
         while i < span[1]:
             added = (insert or {}).get(i)
-            found, end = self._replaced(i, scope, block)
+            found, end = self._replaced(i, scope, block, replace or {})
             if added:
                 start = self.text.tokens[i - 1].end if i > span[0] else at
                 pieces += [self.text.sql[at:start], added]
@@ -228,9 +231,15 @@ class Binder:
         return Rich(rich.pieces, tuple(n for n in self.reads(span) if n.casefold() not in scope))
 
     def _replaced(
-        self, i: int, scope: Scope, block: Block | None
+        self,
+        i: int,
+        scope: Scope,
+        block: Block | None,
+        replace: Mapping[int, tuple[str, int]],
     ) -> tuple[Rich | Bound | None, int]:
         """What stands for the piece of text that starts at token `i`, and the token after it."""
+        if i in replace:
+            return Rich((replace[i][0],)), replace[i][1]
         call = self.calls.get(i)
         if call is not None and call.is_table:
             return bind_table_call(self, call, scope), call.whole[1]

@@ -27,7 +27,7 @@ class Argument:
 
 @dataclass(frozen=True)
 class Call:
-    """A call of ours: `whole` spans it; `data` spans ``TABLE t`` or ``(query)`` of a table function."""
+    """A call of ours, at `whole`; `data` spans ``TABLE t`` or ``(query)`` of a table function."""
 
     function: str
     is_table: bool
@@ -57,7 +57,9 @@ def _read_call(text: Text, first: int, opening: int) -> Call:
     pieces = text.split((opening + 1, closing))
     if not pieces:
         raise ParseError(
-            f"{text.slice((first, opening))} needs a model", at=text.at(whole), hint="PREDICT(model, *)"
+            f"{text.slice((first, opening))} needs a model",
+            at=text.at(whole),
+            hint="PREDICT(model, *)",
         )
     model_at = _model_name(text, pieces[0], scalar=scalar)
     model, rest = text.tokens[model_at[0]].name, pieces[1:]
@@ -68,14 +70,14 @@ def _read_call(text: Text, first: int, opening: int) -> Call:
     if scalar:
         if "threshold" in options:
             raise UnsupportedError(
-                "threshold belongs to ML.PREDICT", at=text.at(whole), hint="PREDICT_PROBA(…) > threshold"
+                "threshold belongs to ML.PREDICT",
+                at=text.at(whole),
+                hint="PREDICT_PROBA(…) > threshold",
             )
         arguments = tuple(_argument(text, span) for span in rest)
         return Call(function, False, whole, model, model_at, arguments, trial=trial)
-    data = _data(text, rest, whole)
-    return Call(
-        function, True, whole, model, model_at, (), data, options.get("threshold"), trial
-    )
+    data = _data(text, rest)
+    return Call(function, True, whole, model, model_at, (), data, options.get("threshold"), trial)
 
 
 def _check_function(text: Text, function: str, name: Span, *, scalar: bool) -> None:
@@ -85,7 +87,9 @@ def _check_function(text: Text, function: str, name: Span, *, scalar: bool) -> N
         raise UnsupportedError(f"ML.{function} is not offered yet", at=text.at(name))
     if function in SCALARS:
         raise BindError(
-            f"ML.{function} is no table function", at=text.at(name), hint=f"write {function}(model, *)"
+            f"ML.{function} is no table function",
+            at=text.at(name),
+            hint=f"write {function}(model, *)",
         )
     raise BindError(
         f"there is no function ML.{function}",
@@ -128,7 +132,9 @@ def _struct(text: Text, span: Span) -> dict[str, float]:
         if name == "threshold" and not 0 <= value <= 1:
             raise BindError(f"threshold is in [0, 1], found {value:g}", at=text.at((first, last)))
         if name == "trial_id" and value != int(value):
-            raise BindError(f"trial_id is a whole number, found {value:g}", at=text.at((first, last)))
+            raise BindError(
+                f"trial_id is a whole number, found {value:g}", at=text.at((first, last))
+            )
         found[name] = value
     return found
 
@@ -142,12 +148,14 @@ def _argument(text: Text, span: Span) -> Argument:
     return Argument("plain", span)
 
 
-def _data(text: Text, rest: list[Span], whole: Span) -> Span | None:
+def _data(text: Text, rest: list[Span]) -> Span | None:
     if not rest:
         return None
     if len(rest) > 1:
         raise ParseError(
-            "expected one relation behind the model", at=text.at(rest[1]), hint="TABLE t or (SELECT …)"
+            "expected one relation behind the model",
+            at=text.at(rest[1]),
+            hint="TABLE t or (SELECT …)",
         )
     first, last = rest[0]
     if text.word(first) == "TABLE" or (text.is_subquery(first) and text.after(first) == last):

@@ -10,10 +10,11 @@ from sqlglot import exp
 from gradbase.errors import BindError
 from gradbase.frontend.calls import Call
 from gradbase.frontend.cursor import read_number
-from gradbase.frontend.expression_spans import column_chains, parse_expression, span_of
+from gradbase.frontend.expression_spans import column_chains, span_of
+from gradbase.frontend.expressions import Expressions, Masked
 from gradbase.frontend.rich import Asker, Rich, render
 from gradbase.frontend.sources import Source
-from gradbase.frontend.structure import Span, Text, Unrecognised
+from gradbase.frontend.structure import Span, Unrecognised
 from gradbase.frontend.tokens import Token
 from gradbase.ir.scalar import (
     And,
@@ -46,24 +47,10 @@ _INT32 = SqlType("int32")
 
 
 @dataclass
-class Masked:
-    """An expression's text with calls and subqueries replaced by names of the same length."""
-
-    sql: str
-    start: int
-    items: dict[str, Call | Span] = field(default_factory=dict)
-
-    def has_subquery(self, names: set[str]) -> bool:
-        return any(not isinstance(self.items[n], Call) for n in names & set(self.items))
-
-
-@dataclass
-class Converter:
+class Converter(Expressions):
     """Turns spans of one block into scalars over `source`."""
 
-    text: Text
     source: Source
-    calls: Mapping[int, Call]
     asker: Asker
     predict: Callable[[Call, Converter], Scalar]
     rewrite: Callable[[Span], Rich]
@@ -72,47 +59,6 @@ class Converter:
     _open: list[str] = field(default_factory=list)
 
     # -- what an expression is ------------------------------------------------------------------
-
-    def mask(self, span: Span) -> Masked:
-        """The text of `span` for sqlglot, of the same length and positions."""
-        start = self.text.tokens[span[0]].start
-        pieces: list[str] = []
-        masked = Masked("", start)
-        i, at = span[0], start
-        while i < span[1]:
-            covered, item, inset = self._maskable(i)
-            if item is None:
-                i += 1
-                continue
-            first, end = self.text.tokens[i].start + inset, self.text.tokens[covered - 1].end - inset
-            name = f"_gb{len(masked.items)}".ljust(end - first, "_")
-            masked.items[name] = item
-            pieces += [self.text.sql[at:first], name]
-            i, at = covered, end
-        pieces.append(self.text.sql[at : self.text.tokens[span[1] - 1].end])
-        masked.sql = "".join(pieces)
-        return masked
-
-    def _maskable(self, i: int) -> tuple[int, Call | Span | None, int]:
-        """(token after, what is masked, characters kept at both ends) at token `i`."""
-        call = self.calls.get(i)
-        if call is not None:
-            return call.whole[1], call, 0
-        if self.text.word(i) == "EXISTS" and self.text.is_subquery(i + 1):
-            return self.text.after(i + 1), (i, self.text.after(i + 1)), 0
-        if self.text.is_subquery(i):
-            before = self.text.tokens[i - 1] if i else None
-            if before is not None and before.upper in ("ANY", "ALL", "SOME", "ARRAY"):
-                raise Unrecognised
-            return self.text.after(i), (i, self.text.after(i)), 1
-        return i, None, 0
-
-    def tree(self, span: Span) -> tuple[exp.Expression, Masked]:
-        masked = self.mask(span)
-        found = parse_expression(masked.sql)
-        if found is None:
-            raise Unrecognised
-        return found, masked
 
     def is_aggregate(self, span: Span) -> bool:
         """Whether `span` holds an aggregate; Unrecognised for windows and the like."""
@@ -130,34 +76,6 @@ class Converter:
         value = render(self.scalar(span))
         probe = f"SELECT 1 FROM ({self.source.stub}) WHERE ({value}) IS NULL"
         return self.asker.probe(self.prefix(Rich((probe,))).stub) is not None
-
-    def conjuncts(self, span: Span) -> list[Span]:
-        """The operands of the outermost ANDs of `span`, in order."""
-        node, masked = self.tree(span)
-        found: list[Span] = []
-        stack = [node]
-        while stack:
-            top = stack.pop()
-            inner = top.this if isinstance(top, exp.Paren) else top
-            if isinstance(inner, exp.And):
-                stack += [inner.expression, inner.this]
-                continue
-            where = span_of(top)
-            if where is None:
-                return [span]
-            found.append(self._tokens(masked.start + where[0], masked.start + where[1], span))
-        return found
-
-    def _tokens(self, start: int, end: int, within: Span) -> Span:
-        tokens = self.text.tokens
-        first = next(i for i in range(*within) if tokens[i].start == start)
-        last = next(i for i in range(first, within[1]) if tokens[i].end == end)
-        return first, last + 1
-
-    def holds(self, span: Span) -> tuple[bool, bool]:
-        """(predictions of this block, subqueries) in `span`, subqueries not looked into."""
-        items = self.mask(span).items.values()
-        return any(isinstance(i, Call) for i in items), any(not isinstance(i, Call) for i in items)
 
     def uses_alias(self, span: Span) -> bool:
         """Whether a name in `span` can only be an alias of the select list."""
@@ -194,11 +112,18 @@ class Converter:
             covered, item, _ = self._maskable(i)
             if item is not None:
                 skip = covered
-            elif self._could_be_column(self.text.tokens[i], i) and self.text.tokens[i].start not in starts:
+            elif (
+                self._could_be_column(self.text.tokens[i], i)
+                and self.text.tokens[i].start not in starts
+            ):
                 raise Unrecognised
 
     def _could_be_column(self, token: Token, i: int) -> bool:
-        if not token.is_name or self.text.word(i - 1) == "." or self.text.word(i + 1) in ("(", ":="):
+        if (
+            not token.is_name
+            or self.text.word(i - 1) == "."
+            or self.text.word(i + 1) in ("(", ":=")
+        ):
             return False
         return self.source.resolve([token.name]) is not None
 
@@ -249,7 +174,7 @@ class Converter:
         chain = column_chains(node)
         if chain and len(chain) == 1:
             found = self._reference([p[0] for p in chain[0]], masked)
-            if found is not None and found[1] == len(list(node.parts)):
+            if found is not None and found[1] == len(chain[0]):
                 return found[0]
         return self._opaque(node, masked)
 
@@ -306,7 +231,7 @@ class Converter:
     def _whole_subquery(
         self, node: exp.Expression, span: tuple[int, int], masked: Masked
     ) -> Scalar | None:
-        """``x IN (SELECT …)`` and ``EXISTS (…)`` are computed beside FROM, if nothing of ours is in x."""
+        """``x IN (SELECT …)`` and ``EXISTS (…)`` computed beside FROM (x predicts nothing)."""
         names = {c[0][0] for c in column_chains(node)}
         inside = masked.has_subquery(names)
         if not inside or any(isinstance(masked.items.get(n), Call) for n in names):

@@ -54,21 +54,15 @@ class Cursor:
             self.fail(f"expected {what}")
         return self.next()
 
-    def closing(self) -> int:
-        """Index of the parenthesis that closes the one at the cursor."""
-        depth = 0
-        for i in range(self.at, len(self.tokens)):
-            text = self.tokens[i].text if self.tokens[i].kind == "op" else ""
-            depth += (text in ("(", "[", "{")) - (text in (")", "]", "}"))
-            if depth == 0:
-                return i
-        self.fail("this parenthesis is never closed")
-
     def end(self) -> None:
         if self.token is not None:
             self.fail("the statement should end here")
 
     def fail(self, message: str, *, hint: str | None = None) -> NoReturn:
+        """Raise `error`."""
+        raise self.error(message, hint=hint)
+
+    def error(self, message: str, *, hint: str | None = None) -> ParseError:
         """ParseError at the token that comes next."""
         token = self.token
         if token is None:
@@ -76,7 +70,7 @@ class Cursor:
             at, found = underline(self.sql, max(end - 1, 0), end), "the end of the statement"
         else:
             at, found = underline(self.sql, token.start, token.end), f"`{token.text}`"
-        raise ParseError(f"{message}, found {found}", at=at, hint=hint)
+        return ParseError(f"{message}, found {found}", at=at, hint=hint)
 
 
 @dataclass(frozen=True)
@@ -123,12 +117,7 @@ def read_value(cursor: Cursor) -> object:
         cursor.next()
         return {"TRUE": True, "FALSE": False, "NULL": None}[word]
     if word in ("+", "-"):
-        cursor.next()
-        value = read_value(cursor)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            cursor.at -= 1
-            cursor.fail("expected a number after the sign")
-        return -value if word == "-" else value
+        return _read_signed(cursor)
     if token.kind == "number":
         cursor.next()
         return read_number(token.text)
@@ -137,7 +126,17 @@ def read_value(cursor: Cursor) -> object:
         return read_string(token.text)
     if token.kind == "param":
         cursor.fail("values in OPTIONS are literals, parameters may stand in the query only")
-    cursor.fail("expected a value", hint=near(word, ("HPARAM_RANGE", "HPARAM_CANDIDATES", "STRUCT")))
+    known = ("HPARAM_RANGE", "HPARAM_CANDIDATES", "STRUCT")
+    raise cursor.error("expected a value", hint=near(word, known))
+
+
+def _read_signed(cursor: Cursor) -> int | float:
+    sign = cursor.next().text
+    value = read_value(cursor)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        cursor.at -= 1
+        cursor.fail("expected a number after the sign")
+    return -value if sign == "-" else value
 
 
 def _read_space(cursor: Cursor, word: str) -> object:

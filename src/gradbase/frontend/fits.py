@@ -98,7 +98,10 @@ def _fit(spec: TrainingSpec, dataset: Dataset, trial: int, given: Mapping[str, A
         return given.get(name, getattr(spec, name))
 
     optimizer = Optimizer(
-        value("optimizer"), float(value("learn_rate")), float(value("l2_reg")), float(value("momentum"))
+        value("optimizer"),
+        float(value("learn_rate")),
+        float(value("l2_reg")),
+        float(value("momentum")),
     )
     return Fit(
         data=dataset,

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from gradbase.frontend.joins import joined_source
 from gradbase.frontend.rich import Bound, Rich, join_pieces
 from gradbase.frontend.scopes import Scope, with_prefix
-from gradbase.frontend.sources import HIDDEN, Source, SourceColumn, select_text
+from gradbase.frontend.sources import HIDDEN, Source, SourceColumn
 from gradbase.frontend.structure import Block, Factor, Span, Unrecognised, read_from
+from gradbase.frontend.table_calls import bind_table_call
 from gradbase.frontend.tokens import quote_identifier
 from gradbase.ir.relational import Scan
 from gradbase.ir.types import Field, Schema
@@ -16,7 +18,6 @@ from gradbase.ir.types import Field, Schema
 if TYPE_CHECKING:
     from gradbase.frontend.binder import Binder
 
-_SEPARATOR = f"{HIDDEN}|"
 _PSEUDO = ("rowid",)
 """Columns that a table has and ``*`` leaves out."""
 
@@ -54,7 +55,9 @@ def build_source(binder: Binder, span: Span | None, scope: Scope) -> Source:
     if span is None:
         return _one_row(binder)
     factors = read_from(binder.text, span)
-    return _single(binder, factors[0], scope) if len(factors) == 1 else _joined(binder, factors, scope, span)
+    if len(factors) == 1:
+        return single_source(binder, factors[0], scope)
+    return joined_source(binder, factors, scope, span, single_source)
 
 
 def _one_row(binder: Binder) -> Source:
@@ -69,54 +72,51 @@ def _prefix(scope: Scope) -> Callable[[Rich], Rich]:
     return lambda rich: with_prefix(rich, scope)
 
 
-def _single(binder: Binder, factor: Factor, scope: Scope) -> Source:
+def single_source(binder: Binder, factor: Factor, scope: Scope) -> Source:
     from_text = _factor_text(binder, factor, scope, f"{HIDDEN}_f0")
     all_columns = with_prefix(join_pieces("SELECT * FROM ", from_text), scope)
     alias = factor.alias or f"{HIDDEN}_f0"
     schema = binder.asker.schema(all_columns.stub)
     columns = [SourceColumn(alias, f.name, f.name, f.type) for f in schema]
-    table = _table_name(binder, factor, scope)
-    pseudo = _pseudo_columns(binder, factor, schema) if table and not factor.has_columns else []
+    pseudo = _pseudo_columns(binder, factor, schema, scope)
     made: list[Bound] = []
 
     def base() -> Bound:
         if not made:
-            made.append(_relation(binder, factor, scope, all_columns, schema, pseudo))
+            own = None if factor.has_columns or factor.lateral else _own(binder, factor, scope)
+            table = _table_name(binder, factor, scope)
+            if own is None and table is not None and not factor.has_columns:
+                own = _scan(table, schema, pseudo)
+            made.append(own or all_columns.bound(schema))
         return made[0]
 
     every = [*columns, *(SourceColumn(alias, f.name, f.name, f.type) for f in pseudo)]
     return Source(every, columns, alias, from_text, _prefix(scope), base)
 
 
-def _relation(
-    binder: Binder,
-    factor: Factor,
-    scope: Scope,
-    all_columns: Rich,
-    schema: Schema,
-    pseudo: list[Field],
-) -> Bound:
-    table = _table_name(binder, factor, scope)
-    if not factor.has_columns and not factor.lateral:
-        if table is not None:
-            wide = Schema((*schema.fields, *pseudo))
-            added = "".join(f", {f.name}" for f in pseudo)
-            return Bound(Scan(table, "", wide), f"SELECT *{added} FROM {table}")
-        first, last = factor.primary
-        if first in binder.calls or binder.text.is_subquery(first):
-            pieces = [p for p in all_columns.pieces if isinstance(p, Bound)]
-            if first in binder.calls and len(pieces) == 1:
-                return pieces[0]
-            if binder.text.is_subquery(first):
-                return binder.query((first, last), scope)
-        if last - first == 1:
-            named = scope.get(binder.text.tokens[first].name.casefold())
-            if named is not None and named.bound is not None:
-                return named.bound
-    return all_columns.bound(schema)
+def _scan(table: str, schema: Schema, pseudo: list[Field]) -> Bound:
+    added = "".join(f", {f.name}" for f in pseudo)
+    columns = Schema((*schema.fields, *pseudo))
+    return Bound(Scan(table, "", columns), f"SELECT *{added} FROM {table}")
 
 
-def _pseudo_columns(binder: Binder, factor: Factor, schema: Schema) -> list[Field]:
+def _own(binder: Binder, factor: Factor, scope: Scope) -> Bound | None:
+    """The relation of a subquery, a table function of ours, or a WITH query that predicts."""
+    first, last = factor.primary
+    if first in binder.calls:
+        return bind_table_call(binder, binder.calls[first], scope)
+    if binder.text.is_subquery(first):
+        return binder.query((first, last), scope)
+    if last - first > 1:
+        return None
+    named = scope.get(binder.text.tokens[first].name.casefold())
+    return named.bound if named is not None else None
+
+
+def _pseudo_columns(binder: Binder, factor: Factor, schema: Schema, scope: Scope) -> list[Field]:
+    """Columns of a table that the text names and ``*`` leaves out."""
+    if _table_name(binder, factor, scope) is None or factor.has_columns:
+        return []
     words = {t.name.casefold() for t in binder.text.tokens if t.is_name}
     wanted = [n for n in _PSEUDO if n in words and n not in schema]
     table = binder.text.slice(factor.primary)
@@ -134,75 +134,3 @@ def _factor_text(binder: Binder, factor: Factor, scope: Scope, alias: str) -> Ri
     if factor.primary[0] in binder.calls:
         return join_pieces(text, f" AS {quote_identifier(factor.alias)}")
     return text
-
-
-def _joined(binder: Binder, factors: list[Factor], scope: Scope, span: Span) -> Source:
-    from_text = _joined_text(binder, factors, scope, span)
-    visible = [f for f in factors if not f.is_hidden]
-    names = [f.alias or f"{HIDDEN}_f{factors.index(f)}" for f in visible]
-    columns = _columns_by_factor(binder, names, from_text, scope)
-    star_types = binder.asker.types(
-        with_prefix(join_pieces("SELECT * FROM ", from_text), scope).stub
-    )
-    star = _star(columns, [SourceColumn("", n, n, t) for n, t in star_types])
-    folded = [c.name.casefold() for c in star]
-    unmerged = frozenset(n for n in folded if folded.count(n) > 1)
-    every = [*columns, *(c for c in star if not c.qualifier)]
-    text = with_prefix(select_text(every, from_text), scope)
-    schema = Schema(tuple({c.out: Field(c.out, c.type) for c in every}.values()))
-    return Source(
-        columns, star, "", from_text, _prefix(scope), lambda: text.bound(schema), unmerged
-    )
-
-
-def _joined_text(binder: Binder, factors: list[Factor], scope: Scope, span: Span) -> Rich:
-    insert: dict[int, str] = {}
-    for i, factor in enumerate(factors):
-        if factor.on is not None and binder.direct(factor.on):
-            raise Unrecognised
-        if factor.has_alias:
-            continue
-        if not factor.alias:
-            insert[factor.whole[1]] = f' AS "{HIDDEN}_f{i}"'
-        elif factor.primary[0] in binder.calls:
-            insert[factor.whole[1]] = f" AS {quote_identifier(factor.alias)}"
-    return binder.rewrite(span, scope, None, insert)
-
-
-def _columns_by_factor(
-    binder: Binder, names: list[str], from_text: Rich, scope: Scope
-) -> list[SourceColumn]:
-    items = f", NULL AS {quote_identifier(_SEPARATOR)}, ".join(
-        f"{quote_identifier(n)}.*" for n in names
-    )
-    text = with_prefix(join_pieces(f"SELECT {items} FROM ", from_text), scope)
-    found: list[SourceColumn] = []
-    at = 0
-    for name, of in binder.asker.types(text.stub):
-        if name == _SEPARATOR:
-            at += 1
-        else:
-            found.append(SourceColumn(names[at], name, f"{names[at]}.{name}", of))
-    if len({c.out.casefold() for c in found}) != len(found):
-        raise Unrecognised
-    return found
-
-
-def _star(columns: list[SourceColumn], star: list[SourceColumn]) -> list[SourceColumn]:
-    """Columns of ``*``: a factor's, or one merged by USING or NATURAL."""
-    if [c.name for c in columns] == [c.name for c in star]:
-        return columns
-    counts = {c.name: 0 for c in star}
-    for c in star:
-        counts[c.name] += 1
-    several = {n for n in counts if sum(c.name == n for c in columns) > counts[n] == 1}
-    rest = [c for c in columns if c.name not in several]
-    found: list[SourceColumn] = []
-    for c in star:
-        if c.name in several:
-            found.append(c)
-        elif rest and rest[0].name == c.name:
-            found.append(rest.pop(0))
-        else:
-            raise Unrecognised
-    return found

@@ -9,6 +9,7 @@ from gradbase.frontend.calls import Argument, Call
 from gradbase.frontend.features import Given, method_of, predict_call
 from gradbase.frontend.rich import join_pieces
 from gradbase.frontend.scopes import Scope, with_prefix
+from gradbase.frontend.select_list import alias_of
 from gradbase.frontend.structure import Block, Span
 from gradbase.frontend.tokens import quote_identifier
 from gradbase.ir.learning import Model
@@ -37,22 +38,31 @@ def call_in_text(binder: Binder, call: Call, scope: Scope, block: Block | None) 
     return predict_call(model, method_of(call.function, model), given, by_name=by_name, at=at)
 
 
+def output_names(binder: Binder, block: Block) -> dict[int, str]:
+    """Names of outputs with predictions and no alias, to put behind them: their own text."""
+    text, span = binder.text, block.clauses.get("SELECT")
+    found: dict[int, str] = {}
+    for piece in text.split(span) if span else []:
+        if binder.direct(piece) and alias_of(text, piece)[0] == "":
+            name = " ".join(text.slice(piece).split())
+            found[piece[1]] = f" AS {quote_identifier(name)}"
+    return found
+
+
 def _columns(
     binder: Binder, argument: Argument, scope: Scope, block: Block | None, at: str
 ) -> list[Given]:
     span = block.clauses.get("FROM") if block is not None else None
     star = binder.text.slice(argument.value)
     qualifier = star[: -len("*")]
-    found = None
-    if span is not None:
-        text = join_pieces(f"SELECT {star} FROM ", binder.stub_text(span, scope))
-        found = binder.asker.probe(with_prefix(text, scope).stub)
-    if found is None:
+    if span is None:
         raise BindError(
             f"the columns of `{star}` are not known here",
             at=at,
             hint="name them: PREDICT(model, t.a AS a, …)",
         )
+    text = join_pieces(f"SELECT {star} FROM ", binder.stub_text(span, scope))
+    found = binder.asker.types(with_prefix(text, scope).stub)
     return [Given(n, _text_scalar(f"{qualifier}{quote_identifier(n)}", t)) for n, t in found]
 
 

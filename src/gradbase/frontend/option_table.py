@@ -74,7 +74,7 @@ _LATER_PROCEDURES = tuple(
 )
 
 OPTIONS = (
-    Option("model_type", "model_type", "text", None, "What is trained, or 'python:module:function'."),
+    Option("model_type", "model_type", "text", None, "What is trained; or 'python:module:name'."),
     Option("input_label_cols", "label", "names", ("label",), "The column to predict.", ("labels",)),
     Option(
         "task", "task", "choice", "", "What a python: model does; by the label's type if left out.",
@@ -86,7 +86,8 @@ OPTIONS = (
         low=1, search="candidates", models=NETWORKS,
     ),
     Option(
-        "activation_fn", "activation", "choice", "relu", "Function between layers.", ("activation",),
+        "activation_fn", "activation", "choice", "relu",
+        "What stands between layers.", ("activation",),
         values=ACTIVATIONS, refused=_NO_CRELU, search="candidates", models=NETWORKS,
     ),
     Option(
@@ -98,7 +99,7 @@ OPTIONS = (
         values=OPTIMIZERS, refused=_NO_FTRL, search="candidates",
     ),
     Option(
-        "learn_rate", "learn_rate", "float", 0.001, "Step size; a range is searched on a log scale.",
+        "learn_rate", "learn_rate", "float", 0.001, "Step; a range is searched on a log scale.",
         low=0.0, high=1.0, search="log",
     ),
     Option(
@@ -110,7 +111,7 @@ OPTIONS = (
         low=0.0, high=1.0, open_high=True, search="linear",
     ),
     Option(
-        "batch_size", "batch_size", "int", 32, "Rows per step.", low=1, high=65_536, search="linear",
+        "batch_size", "batch_size", "int", 32, "Rows a step.", low=1, high=65_536, search="linear",
     ),
     Option("max_epochs", "epochs", "int", 20, "Passes over the rows.", ("max_iterations",), low=1),
     Option("early_stop", "early_stop", "bool", True, "Stop when the loss no longer improves."),
@@ -128,7 +129,7 @@ OPTIONS = (
     ),
     Option(
         "data_split_eval_fraction", "split.eval_fraction", "fraction", None,
-        "Share of rows for evaluation (0.2 with random and seq).", low=0.0, high=1.0, open_high=True,
+        "Share of evaluation rows (0.2 with random and seq).", low=0.0, high=1.0, open_high=True,
     ),
     Option(
         "data_split_test_fraction", "split.test_fraction", "fraction", None,
@@ -143,7 +144,7 @@ OPTIONS = (
         "shards", "shards", "int", 0, "Parts of the training rows; 0: rows // 8192, from 1 to 8.",
         low=0, high=4096,
     ),
-    Option("seed", "seed", "int", 0, "Every random choice follows from it.", low=0, search="linear"),
+    Option("seed", "seed", "int", 0, "All random choices follow it.", low=0, search="linear"),
     Option(
         "hparam_tuning_algorithm", "procedure", "choice", None,
         "grid, or random; grid if left out and nothing but lists is searched.", values=PROCEDURES,
@@ -152,7 +153,7 @@ OPTIONS = (
     ),
     Option(
         "hparam_tuning_objectives", "metric", "objectives", None,
-        "The metric that chooses the best trial; roc_auc or r2_score if left out.", values=OBJECTIVES,
+        "Chooses the best trial; roc_auc or r2_score if left out.", values=OBJECTIVES,
     ),
     Option(
         "num_trials", "num_trials", "int", None,

@@ -136,7 +136,7 @@ def _known(name: str, option: Option | None, family: str, value: OptionValue) ->
         )
     if family not in option.models:
         raise BindError(
-            f"option `{name}` is not one of {family} models; it is one of {', '.join(option.models)}",
+            f"option `{name}` is not one of {family} models, but of {', '.join(option.models)}",
             at=value.name_at,
             hint="leave it out or change model_type",
         )
@@ -238,7 +238,8 @@ def _number(option: Option, value: object, found: OptionValue) -> int | float:
     above = value >= option.high if option.open_high else value > option.high
     if below or above or not math.isfinite(value):
         raise BindError(
-            f"option `{option.name}` must be {_interval(option)}, found {value:g}", at=found.value_at
+            f"option `{option.name}` must be {_interval(option)}, found {value:g}",
+            at=found.value_at,
         )
     return int(value) if option.kind == "int" else float(value)
 
@@ -268,15 +269,14 @@ def _one_of(option: Option, value: str, found: OptionValue) -> str:
 
 def _names(option: Option, value: object, found: OptionValue) -> str | tuple[str, ...]:
     listed = value if isinstance(value, list) else [value]
-    if not listed or not all(isinstance(v, str) and v for v in listed):
+    texts = [v for v in listed if isinstance(v, str) and v]
+    if not texts or len(texts) != len(listed):
         raise _wrong(option, value, found)
     if option.field == "label":
         if len(listed) != 1:
-            raise BindError(
-                f"a model has one label column, found {len(listed)}", at=found.value_at
-            )
-        return listed[0]
-    return tuple(listed)
+            raise BindError(f"a model has one label column, found {len(listed)}", at=found.value_at)
+        return texts[0]
+    return tuple(texts)
 
 
 def _layers(option: Option, value: object, found: OptionValue) -> tuple[int, ...]:

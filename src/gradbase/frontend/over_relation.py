@@ -1,7 +1,7 @@
 """The block's text over a relation of ours that has its predictions as columns.
 
-Windows, HAVING, QUALIFY, ROLLUP, samples, functions we do not know: the engine runs them as the user
-wrote them, with names of columns in the place of predictions.
+Windows, HAVING, QUALIFY, ROLLUP, samples, functions we do not know: the engine runs them as the
+user wrote them, with names of columns in the place of predictions.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from gradbase.frontend.expression_spans import column_chains
 from gradbase.frontend.rich import Bound, Rich, join_pieces, render
 from gradbase.frontend.scopes import Scope, with_prefix
 from gradbase.frontend.select_list import Item, read_items
-from gradbase.frontend.simple import filter_predicate
+from gradbase.frontend.simple import filter_predicate, filtered
 from gradbase.frontend.sources import HIDDEN
 from gradbase.frontend.structure import Block, Span, Unrecognised
 from gradbase.frontend.tokens import quote_identifier
-from gradbase.ir.relational import Filter, Project
+from gradbase.ir.relational import Project
 from gradbase.ir.scalar import Column, Scalar
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 _KEYWORDS = {"GROUP": "GROUP BY", "ORDER": "ORDER BY", "SAMPLE": "USING"}
 
 
-def bind_over_relation(binder: Binder, converter: Converter, block: Block, scope: Scope) -> Bound:
+def bind_over_relation(converter: Converter, block: Block, binder: Binder, scope: Scope) -> Bound:
     """SqlFragment over Project[columns used, predictions] over Filter[WHERE] over the source."""
     words = {binder.text.word(i) for i in range(*block.body)}
     if "COLUMNS" in words or any(binder.text.word(i) == "#" for i in range(*block.body)):
         raise Unrecognised
-    predicate = filter_predicate(binder, converter, block.clauses.get("WHERE"))
+    predicate = filter_predicate(converter, block.clauses.get("WHERE"))
     writer = _Writer(binder, converter, scope)
     parts: list[str | Rich] = ["SELECT "]
     if block.distinct:
@@ -73,8 +73,7 @@ class _Writer:
         for call in self.binder.direct(span):
             start, end = tokens[call.whole[0]].start, tokens[call.whole[1] - 1].end
             edits.append((start, end, [quote_identifier(self._predicted(call.whole))]))
-        for sub in self.binder.text.subqueries(span):
-            edits.append(self._subquery(sub))
+        edits += [self._subquery(s) for s in self.binder.text.subqueries(span)]
         if not self.converter.source.is_single:
             edits += self._renamed(span)
         self._use_names(span)
@@ -89,7 +88,7 @@ class _Writer:
     def relation(self, predicate: Scalar | None) -> Bound:
         """What the text reads: columns used and predictions, filtered."""
         source = self.converter.source.finish()
-        below = source.relation if predicate is None else Filter(source.relation, predicate)
+        below = filtered(source.relation, predicate)
         values: dict[str, Scalar] = {**self.used, **{n: s for s, n in self.predicted.items()}}
         items = ", ".join(f"{render(v)} AS {quote_identifier(n)}" for n, v in values.items())
         stub = with_prefix(

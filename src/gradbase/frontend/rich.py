@@ -1,7 +1,7 @@
 """The user's text with relations and predictions of ours in it, and what its schema is.
 
-A *stub* is SQL that has the schema of a relation and computes nothing of ours: predictions are NULLs
-of their type.  The engine is asked for types of stubs.
+A *stub* is SQL that has the schema of a relation and computes nothing of ours: predictions are
+NULLs of their type.  The engine is asked for types of stubs.
 """
 
 from __future__ import annotations
@@ -57,10 +57,13 @@ class Rich:
                     texts[-1] += piece
                     continue
                 case Bound():
+                    # An engine may put a view's bare name here: that stands after FROM only.
+                    texts[-1] += "(SELECT * FROM "
+                    texts.append(")")
                     gaps.append((False, inputs.setdefault(piece.relation, len(inputs))))
                 case PredictCall():
+                    texts.append("")
                     gaps.append((True, calls.setdefault(piece, len(calls))))
-            texts.append("")
         numbered = tuple(n + len(inputs) * is_call for is_call, n in gaps)
         fragment = SqlFragment(
             tuple(texts), tuple(inputs), schema, self.reads, tuple(calls), numbered
@@ -101,7 +104,8 @@ def stub_call(of: SqlType, arguments: list[str]) -> str:
 
 
 _TYPE_NAMES = {
-    "null": "INTEGER", "bool": "BOOLEAN", "int8": "TINYINT", "int16": "SMALLINT", "int32": "INTEGER",
+    "null": "INTEGER",
+    "bool": "BOOLEAN", "int8": "TINYINT", "int16": "SMALLINT", "int32": "INTEGER",
     "int64": "BIGINT", "int128": "HUGEINT", "uint8": "UTINYINT", "uint16": "USMALLINT",
     "uint32": "UINTEGER", "uint64": "UBIGINT", "uint128": "UHUGEINT", "float32": "FLOAT",
     "float64": "DOUBLE", "text": "VARCHAR", "enum": "VARCHAR", "blob": "BLOB", "date": "DATE",

@@ -36,13 +36,13 @@ def aliases_of(text: Text, span: Span | None) -> dict[str, Span]:
     """Expressions that have an alias, by its casefolded name; the first of equal ones."""
     found: dict[str, Span] = {}
     for piece in text.split(span) if span else []:
-        name, expression = _alias(text, piece)
+        name, expression = alias_of(text, piece)
         if name:
             found.setdefault(name.casefold(), expression)
     return found
 
 
-def _alias(text: Text, span: Span) -> tuple[str, Span]:
+def alias_of(text: Text, span: Span) -> tuple[str, Span]:
     """``expression AS name``, ``expression name``, ``name: expression``; '' where there is none."""
     first, last = span
     tokens = text.tokens
@@ -90,12 +90,14 @@ def _read_item(converter: Converter, span: Span) -> list[Item]:
     first, last = span
     if text.word(first) == "*" or (last - first > 2 and _is_qualified_star(text, first)):
         return _star(converter, span)
-    name, expression = _alias(text, span)
+    name, expression = alias_of(text, span)
     return [Item(name or _default_name(converter, span), expression)]
 
 
 def _is_qualified_star(text: Text, first: int) -> bool:
-    return text.tokens[first].is_name and text.word(first + 1) == "." and text.word(first + 2) == "*"
+    return (
+        text.tokens[first].is_name and text.word(first + 1) == "." and text.word(first + 2) == "*"
+    )
 
 
 def _star(converter: Converter, span: Span) -> list[Item]:
@@ -103,9 +105,7 @@ def _star(converter: Converter, span: Span) -> list[Item]:
     text = converter.text
     first, last = span
     qualifier = "" if text.word(first) == "*" else text.tokens[first].name
-    items = {
-        c.out: Item(c.name, column=c) for c in converter.source.of_qualifier(qualifier)
-    }
+    items = {c.out: Item(c.name, column=c) for c in converter.source.of_qualifier(qualifier)}
     i = first + (1 if not qualifier else 3)
     while i < last:
         word = text.word(i)

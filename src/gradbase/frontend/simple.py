@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from gradbase.frontend.convert import Converter
 from gradbase.frontend.cursor import read_number
 from gradbase.frontend.rich import Bound, Rich, render
-from gradbase.frontend.scopes import Scope
 from gradbase.frontend.select_list import Item, read_items
 from gradbase.frontend.sources import HIDDEN
 from gradbase.frontend.structure import Block, Span, Unrecognised
 from gradbase.frontend.table_calls import distinct_names
 from gradbase.frontend.tokens import quote_identifier
-from gradbase.ir.relational import Aggregate, Filter, Limit, Project, Relation, Sort
-from gradbase.ir.scalar import Column, Scalar, SqlScalar, conjunction
+from gradbase.ir.node import find
+from gradbase.ir.relational import Aggregate, Filter, Join, Limit, Project, Relation, Sort
+from gradbase.ir.scalar import Column, Scalar, SqlScalar, conjunction, conjuncts
 from gradbase.ir.types import TEXT
-
-if TYPE_CHECKING:
-    from gradbase.frontend.binder import Binder
 
 _KNOWN = frozenset(("SELECT", "FROM", "WHERE", "GROUP", "ORDER", "LIMIT", "OFFSET"))
 _ALL_ROWS = 2**62
@@ -34,9 +30,8 @@ class Key:
     span: Span | None = None
 
 
-def bind_simple(binder: Binder, converter: Converter, block: Block, scope: Scope) -> Bound:
-    """The block as operators of the IR; Unrecognised where a clause needs the engine's own rules."""
-    del scope
+def bind_simple(converter: Converter, block: Block, *_: object) -> Bound:
+    """The block as operators of the IR; Unrecognised where a clause needs the engine's rules."""
     clauses = block.clauses
     if set(clauses) - _KNOWN or (block.distinct and block.distinct[1] - block.distinct[0] > 1):
         raise Unrecognised
@@ -45,7 +40,7 @@ def bind_simple(binder: Binder, converter: Converter, block: Block, scope: Scope
     names = distinct_names([i.name for i in items])
     keys = _sort_keys(converter, clauses.get("ORDER"), items)
     aggregated = [i for i in items if i.span is not None and converter.is_aggregate(i.span)]
-    predicate = filter_predicate(binder, converter, clauses.get("WHERE"))
+    predicate = filter_predicate(converter, clauses.get("WHERE"))
     if aggregated or "GROUP" in clauses:
         if block.distinct:
             raise Unrecognised
@@ -54,10 +49,10 @@ def bind_simple(binder: Binder, converter: Converter, block: Block, scope: Scope
         outputs = [_value(converter, i) for i in items]
         outputs += [converter.scalar(k.span) for k in keys if k.span is not None]
     source = converter.source.finish()
-    below: Relation = source.relation if predicate is None else Filter(source.relation, predicate)
+    below = filtered(source.relation, predicate)
     hidden = [f"{HIDDEN}_k{i}" for i, k in enumerate(keys) if k.span is not None]
     if isinstance(outputs, list):
-        relation: Relation = Project(below, (*names, *hidden), tuple(outputs))
+        relation = _project(below, (*names, *hidden), outputs)
         stub = _project_stub((*names, *hidden), outputs, converter.source.stub)
     else:
         relation, stub = outputs.over(below, (*names, *hidden), converter.source.stub)
@@ -66,31 +61,37 @@ def bind_simple(binder: Binder, converter: Converter, block: Block, scope: Scope
             raise Unrecognised
         columns = tuple(Column(f.name, f.type) for f in relation.schema)
         relation = Aggregate(relation, relation.schema.names, columns, (), ())
-    return _ordered(relation, converter.prefix(Rich((stub,))).stub, keys, limit, names, hidden)
-
-
-def _ordered(
-    relation: Relation,
-    stub: str,
-    keys: list[Key],
-    limit: tuple[int, int] | None,
-    names: list[str],
-    hidden: list[str],
-) -> Bound:
     if keys:
-        columns: list[Scalar] = []
-        rest = iter(hidden)
-        for key in keys:
-            name = next(rest) if key.output is None else names[key.output]
-            columns.append(Column(name, relation.schema.type_of(name)))
-        relation = Sort(relation, tuple(columns), tuple(k.order for k in keys))
+        relation = _sorted(relation, keys, names, hidden)
     if limit is not None:
         relation = Limit(relation, *limit)
-    if hidden:
-        kept = tuple(Column(n, relation.schema.type_of(n)) for n in names)
-        relation = Project(relation, tuple(names), kept)
-        stub = f"SELECT {', '.join(quote_identifier(n) for n in names)} FROM ({stub})"
-    return Bound(relation, stub)
+    stub = converter.prefix(Rich((stub,))).stub
+    return _without(hidden, Bound(relation, stub), names)
+
+
+def _sorted(relation: Relation, keys: list[Key], names: list[str], hidden: list[str]) -> Sort:
+    rest = iter(hidden)
+    by = [next(rest) if k.output is None else names[k.output] for k in keys]
+    columns = tuple(Column(n, relation.schema.type_of(n)) for n in by)
+    return Sort(relation, columns, tuple(k.order for k in keys))
+
+
+def _without(hidden: list[str], found: Bound, names: list[str]) -> Bound:
+    """The block's own outputs, where keys of ORDER BY were computed beside them."""
+    if not hidden:
+        return found
+    kept = tuple(Column(n, found.schema.type_of(n)) for n in names)
+    items = ", ".join(quote_identifier(n) for n in names)
+    project = Project(found.relation, tuple(names), kept)
+    return Bound(project, f"SELECT {items} FROM ({found.stub})")
+
+
+def _project(child: Relation, names: tuple[str, ...], values: list[Scalar]) -> Relation:
+    """The projection, or `child` where it would change nothing."""
+    same = tuple(Column(f.name, f.type) for f in child.schema)
+    if names == child.schema.names and tuple(values) == same:
+        return child
+    return Project(child, names, tuple(values))
 
 
 def _value(converter: Converter, item: Item) -> Scalar:
@@ -101,25 +102,33 @@ def _value(converter: Converter, item: Item) -> Scalar:
 
 
 def _project_stub(names: tuple[str, ...], values: list[Scalar], source: str) -> str:
-    items = (
-        f"{render(v)} AS {quote_identifier(n)}" for n, v in zip(names, values, strict=True)
-    )
+    items = (f"{render(v)} AS {quote_identifier(n)}" for n, v in zip(names, values, strict=True))
     return f"SELECT {', '.join(items)} FROM ({source})"
 
 
-def filter_predicate(binder: Binder, converter: Converter, span: Span | None) -> Scalar | None:
-    """WHERE as one condition over the source; what only subqueries decide is pushed into its text."""
-    if span is None:
-        return None
-    del binder
+def filter_predicate(converter: Converter, span: Span | None) -> Scalar | None:
+    """WHERE as one condition over the source; subqueries' conditions go into the source's text."""
     kept: list[Scalar] = []
-    for piece in converter.conjuncts(span):
+    pieces = converter.conjuncts(span) if span is not None else []
+    for piece in (*converter.source.conditions, *pieces):
         predicts, has_subquery = converter.holds(piece)
         if has_subquery and not predicts and not converter.uses_alias(piece):
             converter.source.pushed.append(converter.rewrite(piece))
         else:
             kept.append(converter.condition(piece))
     return conjunction(tuple(kept)) if kept else None
+
+
+def filtered(child: Relation, predicate: Scalar | None) -> Relation:
+    """`child` filtered; over a cross join what does not predict goes first: it makes the join."""
+    if predicate is None:
+        return child
+    if any(j.kind == "cross" for j in find(child, Join)):
+        free = tuple(c for c in conjuncts(predicate) if not c.predictions)
+        rest = tuple(c for c in conjuncts(predicate) if c.predictions)
+        if free and rest:
+            return Filter(Filter(child, conjunction(free)), conjunction(rest))
+    return Filter(child, predicate)
 
 
 # -- GROUP BY ----------------------------------------------------------------------------------

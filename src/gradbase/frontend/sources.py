@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from gradbase.errors import BindError
 from gradbase.frontend.rich import Asker, Bound, Rich, join_pieces, type_sql
+from gradbase.frontend.structure import Span
 from gradbase.frontend.tokens import quote_identifier
 from gradbase.ir.scalar import Column
 from gradbase.ir.types import Field, Schema, SqlType
@@ -40,6 +41,8 @@ class Source:
     from_text: Rich | None
     prefix: Callable[[Rich], Rich]
     base: Callable[[], Bound]
+    conditions: list[Span] = field(default_factory=list)
+    """Conditions of inner joins that predict: they filter the joined rows."""
     unmerged: frozenset[str] = frozenset()
     """Names (casefolded) that several factors have, so that they must be qualified."""
     hidden: list[tuple[str, Rich, SqlType]] = field(default_factory=list)

@@ -59,7 +59,9 @@ Dimension = Choice | Uniform | LogUniform | IntUniform
 
 def _check_order(low: float, high: float) -> None:
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-        raise BindError(f"a range goes from a smaller to a larger finite number, found {low:g}, {high:g}")
+        raise BindError(
+            f"a range goes from a smaller to a larger finite number, found {low:g}, {high:g}"
+        )
 
 
 def choice(*values: object) -> Choice:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from gradbase.errors import BindError, ParseError, UnsupportedError, near, underline
 from gradbase.frontend.cursor import Cursor, OptionValue, read_number, read_string, read_value
 from gradbase.frontend.tokens import Token, significant
-from gradbase.frontend.words import is_ours, prediction_calls, system_tables
+from gradbase.frontend.words import is_ours, prediction_calls, system_tables, without_semicolon
 from gradbase.frontend.wrapping import Wrapped, wrapped
 
 __all__ = [
@@ -114,7 +114,7 @@ def parse_statement(sql: str) -> Statement:
     """
     if not is_ours(sql):
         return Native(sql)
-    cursor = Cursor(sql)
+    cursor = Cursor(sql, without_semicolon(significant(sql)))
     match cursor.peek():
         case "EXPLAIN":
             return _explain(cursor)
@@ -145,9 +145,8 @@ def _plain(cursor: Cursor) -> CreateModel | DropModel | ShowModels | Query:
 
 
 def _query(sql: str, tokens: list[Token]) -> Query:
-    start = tokens[0].start
-    if start:
-        sql, tokens = sql[start:], significant(sql[start:])
+    sql = sql[tokens[0].start : tokens[-1].end]
+    tokens = significant(sql)
     tables = tuple(dict.fromkeys(name for name, _, _ in system_tables(tokens)))
     calls = prediction_calls(tokens)
     return Query(sql, wrapped(sql, tokens, calls), tables, bool(calls))
@@ -202,7 +201,7 @@ def _setting(cursor: Cursor) -> bool | int | float | str | None:
     if token.is_name:
         return token.name
     cursor.at -= 1
-    cursor.fail("expected a value")
+    raise cursor.error("expected a value")
 
 
 def _drop(cursor: Cursor) -> DropModel:
@@ -235,7 +234,8 @@ def _create(cursor: Cursor) -> CreateModel:
     first = cursor.token
     if first.text == "(" and cursor.peek(2) == "AS" and cursor.peek(3) == "(":
         raise UnsupportedError(
-            "several training queries are not offered", at=underline(cursor.sql, first.start, first.end)
+            "several training queries are not offered",
+            at=underline(cursor.sql, first.start, first.end),
         )
     query = cursor.sql[first.start : cursor.tokens[-1].end]
     return CreateModel(

@@ -1,17 +1,29 @@
-"""The clauses of a query, found by its words and brackets alone; expressions are not looked into."""
+"""The clauses of a query, found by words and brackets alone; expressions are not looked into."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gradbase.errors import ParseError, underline
 from gradbase.frontend.tokens import Token, matching, significant
+from gradbase.frontend.words import without_semicolon
 from gradbase.frontend.wrapping import QUERY_STARTS
 
 Span = tuple[int, int]
 """First token and the one after the last."""
 
-CLAUSES = ("SELECT", "FROM", "WHERE", "GROUP", "HAVING", "WINDOW", "QUALIFY", "ORDER", "LIMIT", "OFFSET")
+CLAUSES = (
+    "SELECT",
+    "FROM",
+    "WHERE",
+    "GROUP",
+    "HAVING",
+    "WINDOW",
+    "QUALIFY",
+    "ORDER",
+    "LIMIT",
+    "OFFSET",
+)
 SET_OPERATORS = frozenset(("UNION", "INTERSECT", "EXCEPT"))
 JOIN_WORDS = frozenset(
     "NATURAL ASOF POSITIONAL CROSS SEMI ANTI LEFT RIGHT FULL INNER OUTER JOIN".split()
@@ -31,13 +43,15 @@ class Text:
 
     @classmethod
     def of(cls, sql: str) -> Text:
-        tokens = significant(sql)
+        tokens = without_semicolon(significant(sql))
         return cls(sql, tokens, matching(tokens))
 
     def slice(self, span: Span) -> str:
         """The user's text of tokens [first, last)."""
         first, last = span
-        return self.sql[self.tokens[first].start : self.tokens[last - 1].end] if first < last else ""
+        return (
+            self.sql[self.tokens[first].start : self.tokens[last - 1].end] if first < last else ""
+        )
 
     def word(self, i: int) -> str:
         """Upper-case bare word, or the text of an operator; '' past the end."""
@@ -258,7 +272,7 @@ class Factor:
         return "SEMI" in self.joined or "ANTI" in self.joined
 
 
-class Unrecognised(Exception):
+class Unrecognised(Exception):  # noqa: N818 (a signal inside the frontend, never shown)
     """The clause has a form that is not taken apart."""
 
 
@@ -268,6 +282,14 @@ def read_from(text: Text, span: Span) -> list[Factor]:
     i = span[0]
     while i < span[1]:
         joined, i = _join_words(text, i, first=not factors)
+        if text.word(i) == "(" and not text.is_subquery(i):
+            closing = text.pairs.get(i, span[1])
+            if closing + 1 < span[1] and not _starts_join(text, closing + 1):
+                raise Unrecognised
+            inner = read_from(text, (i + 1, closing))
+            factors += [replace(inner[0], joined=joined), *inner[1:]]
+            i = closing + 1
+            continue
         factor, i = _read_factor(text, i, span[1], joined)
         factors.append(factor)
     return factors

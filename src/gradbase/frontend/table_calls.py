@@ -30,7 +30,9 @@ def bind_table_call(binder: Binder, call: Call, scope: Scope) -> Bound:
     if call.data is not None:
         raise BindError(f"ML.{call.function} takes no rows", at=at, hint="leave the relation out")
     if call.threshold is not None:
-        raise BindError("threshold needs rows", at=at, hint="ML.EVALUATE(MODEL m, TABLE t, STRUCT(…))")
+        raise BindError(
+            "threshold needs rows", at=at, hint="ML.EVALUATE(MODEL m, TABLE t, STRUCT(…))"
+        )
     binder.model(call)  # unknown names are reported with their span
     sql = binder.models.info(call.function, call.model)
     if call.trial is not None:
@@ -97,9 +99,7 @@ def _stub(project: Project, child: str) -> str:
     return f"SELECT {', '.join(items)} FROM ({child})"
 
 
-def _above(
-    binder: Binder, call: Call, model: Model, given: list[Given], label: Scalar
-) -> Scalar:
+def _above(binder: Binder, call: Call, model: Model, given: list[Given], label: Scalar) -> Scalar:
     """The higher class where its probability is above the threshold."""
     at = binder.text.at(call.whole)
     if model.task != "binary":
@@ -131,7 +131,9 @@ def _evaluate(binder: Binder, call: Call, data: Bound) -> Bound:
     label = _column(schema, model.label, model, at)
     threshold = 0.5 if call.threshold is None else call.threshold
     relation: Relation = Evaluate(data.relation, model, features, label, threshold)
-    stub = ", ".join(f"CAST(NULL AS DOUBLE) AS {quote_identifier(n)}" for n in relation.schema.names)
+    stub = ", ".join(
+        f"CAST(NULL AS DOUBLE) AS {quote_identifier(n)}" for n in relation.schema.names
+    )
     return Bound(relation, f"SELECT {stub}")
 
 

@@ -18,8 +18,8 @@ AUTO_SPLIT_SMALL, AUTO_SPLIT_LARGE, AUTO_SPLIT_EVAL_ROWS = 500, 50_000, 10_000
 class SplitSpec:
     """How rows are divided, as asked for.
 
-    `method` is ``auto_split``, ``random``, ``seq``, ``custom`` or ``no_split``; a fraction in [0, 1)
-    is None where not given; `column` is '' without data_split_col.
+    `method` is ``auto_split``, ``random``, ``seq``, ``custom`` or ``no_split``; a fraction in
+    [0, 1) is None where not given; `column` is '' without data_split_col.
     """
 
     method: str = "auto_split"
@@ -33,10 +33,10 @@ class TrainingSpec:
     """Everything that decides a search, before rows are seen.
 
     `hidden_units` None means BigQuery's rule over rows (see `default_hidden_units`). `task` is
-    ``classification``, ``regression`` or '' (a ``python:`` model: by the label's type). `space` maps
-    hyper-parameter names to dimensions; without one there is a single trial. `num_trials` None with
-    procedure ``grid`` means the whole product. `network` replaces the multilayer perceptron; `extra`
-    is a ``python:`` model's own configuration. `metric` '' means the task's default.
+    ``classification``, ``regression`` or '' (a ``python:`` model: by the label's type). `space`
+    maps hyper-parameter names to dimensions; without one there is a single trial. `num_trials` None
+    with procedure ``grid`` means the whole product. `network` replaces the multilayer perceptron;
+    `extra` is a ``python:`` model's own configuration. `metric` '' means the task's default.
     """
 
     model_type: str

@@ -40,13 +40,21 @@ def is_ours(sql: str) -> bool:
     """
     if not _MAYBE.search(sql):
         return False
-    tokens = significant(sql)
+    tokens = without_semicolon(significant(sql))
     return (
         is_model_statement(skip_explain(tokens))
         or is_setting(tokens)
         or bool(prediction_calls(tokens))
         or bool(system_tables(tokens))
     )
+
+
+def without_semicolon(tokens: list[Token]) -> list[Token]:
+    """The tokens of one statement, without the semicolons behind it."""
+    end = len(tokens)
+    while end and tokens[end - 1].text == ";":
+        end -= 1
+    return tokens[:end]
 
 
 def skip_explain(tokens: list[Token]) -> list[Token]:
@@ -101,14 +109,12 @@ def prediction_calls(tokens: list[Token]) -> list[tuple[int, int]]:
     pairs: dict[int, int] | None = None
     for i, token in enumerate(tokens):
         upper = token.upper
-        if upper in SCALARS:
-            if _follows(tokens, i + 1, "("):
-                pairs = matching(tokens) if pairs is None else pairs
-                if not _is_name_of_users(tokens, i, i + 1, pairs):
-                    starts.append((i, i + 1))
-        elif upper == "ML" and _follows(tokens, i + 1, ".") and _follows(tokens, i + 3, "("):
-            if not (i and tokens[i - 1].text == ".") and _is_ml_call(tokens, i):
-                starts.append((i, i + 3))
+        if upper in SCALARS and _follows(tokens, i + 1, "("):
+            pairs = matching(tokens) if pairs is None else pairs
+            if not _is_name_of_users(tokens, i, i + 1, pairs):
+                starts.append((i, i + 1))
+        elif upper == "ML" and _is_ml_call(tokens, i):
+            starts.append((i, i + 3))
     return starts
 
 
@@ -118,6 +124,10 @@ def _follows(tokens: Sequence[Token], at: int, text: str) -> bool:
 
 def _is_ml_call(tokens: Sequence[Token], i: int) -> bool:
     """``ML.<function>(``: a name of BigQuery ML's, or any name whose argument is a MODEL."""
+    if not (_follows(tokens, i + 1, ".") and _follows(tokens, i + 3, "(")):
+        return False
+    if i and tokens[i - 1].text == ".":
+        return False
     name, after = tokens[i + 2].upper, tokens[i + 4] if i + 4 < len(tokens) else None
     if i and tokens[i - 1].upper in _NAMED_BY - {"FROM", "JOIN"}:
         return False

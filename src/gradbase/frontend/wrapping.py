@@ -91,7 +91,9 @@ def _insert(sql: str, tokens: list[Token], start: int) -> Wrapped:
     if not first:
         raise _refused(sql, tokens[start], "predictions in this INSERT")
     if tokens[first].upper == "VALUES":
-        raise _refused(sql, tokens[first], "predictions in VALUES", "INSERT INTO … SELECT PREDICT(…)")
+        raise _refused(
+            sql, tokens[first], "predictions in VALUES", "INSERT INTO … SELECT PREDICT(…)"
+        )
     return _around(sql, tokens, first, _end_of_insert(tokens, first, pairs))
 
 

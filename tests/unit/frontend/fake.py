@@ -178,7 +178,9 @@ def _scalar(n: sc.Scalar, done: dict) -> str:
 
 
 def _named(names, exprs, done) -> str:
-    return ", ".join(f"{done[e]} AS {quote_identifier(n)}" for n, e in zip(names, exprs, strict=True))
+    return ", ".join(
+        f"{done[e]} AS {quote_identifier(n)}" for n, e in zip(names, exprs, strict=True)
+    )
 
 
 def _relation(n: ra.Relation, done: dict) -> str:

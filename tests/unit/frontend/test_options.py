@@ -1,0 +1,213 @@
+"""Options are checked against their table; what comes out is what a search is built from."""
+
+from __future__ import annotations
+
+import pytest
+
+from gradbase.errors import BindError, UnsupportedError
+from gradbase.frontend import option_table
+from gradbase.frontend.options import resolve
+from gradbase.frontend.space import Choice, IntUniform, LogUniform, Uniform, choice, loguniform
+from gradbase.frontend.statements import CreateModel, parse_statement
+from gradbase.frontend.training import (
+    SplitSpec,
+    TrainingSpec,
+    default_hidden_units,
+    resolve_split,
+)
+from gradbase.ir.learning import PythonNetwork
+
+
+def spec(options: str) -> TrainingSpec:
+    found = parse_statement(f"CREATE MODEL m OPTIONS ({options}) AS FROM t")
+    assert isinstance(found, CreateModel)
+    return resolve(found.options)
+
+
+def test_defaults_of_the_table_are_those_of_the_specification():
+    made = TrainingSpec("dnn_classifier")
+    for option in option_table.OPTIONS:
+        if option.default is None or option.field == "label":
+            continue
+        owner, _, name = option.field.rpartition(".")
+        assert getattr(made.split if owner else made, name) == option.default, option.name
+    assert made.label == "label"
+
+
+def test_every_option_has_a_field_and_a_line_of_documentation():
+    fields = set(TrainingSpec.__dataclass_fields__) | {
+        f"split.{f}" for f in SplitSpec.__dataclass_fields__
+    }
+    for option in option_table.OPTIONS:
+        assert option.doc.endswith("."), option.name
+        assert option.field in fields or option.name == "max_parallel_trials"
+        assert bool(option.values) == (option.kind in ("choice", "objectives")), option.name
+
+
+def test_bigquerys_defaults():
+    found = spec("model_type = 'DNN_Classifier'")
+
+    assert (found.label, found.task, found.metric) == ("label", "classification", "roc_auc")
+    assert (found.epochs, found.batch_size, found.learn_rate) == (20, 32, 0.001)
+    assert (found.optimizer, found.activation, found.early_stop) == ("adam", "relu", True)
+    assert (found.hidden_units, found.split.method, found.tuned) == (None, "auto_split", False)
+    assert spec("model_type = 'linear_reg'").hidden_units == ()
+    assert spec("model_type = 'linear_reg'").metric == "r2_score"
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "expected"),
+    [
+        ("max_iterations = 3", "epochs", 3),
+        ("labels = ['y']", "label", "y"),
+        ("input_label_cols = 'y'", "label", "y"),
+        ("hidden_units = [64, 32]", "hidden_units", (64, 32)),
+        ("hidden_units = STRUCT([64])", "hidden_units", (64,)),
+        ("OPTIMIZER = 'AdamW'", "optimizer", "adamw"),
+        ("activation_fn = 'TANH'", "activation", "tanh"),
+        ("row_key = ['a', 'b']", "row_key", ("a", "b")),
+        ("hparam_tuning_algorithm = 'RANDOM_SEARCH'", "procedure", "random"),
+        ("hparam_tuning_algorithm = 'GRID_SEARCH'", "procedure", "grid"),
+        ("num_trials = 8", "procedure", "random"),
+        ("batch_size = HPARAM_CANDIDATES([16, 32])", "procedure", "grid"),
+        ("batch_size = HPARAM_RANGE(16, 32)", "procedure", "random"),
+        ("hparam_tuning_objectives = ['LOG_LOSS']", "metric", "log_loss"),
+        (
+            "data_split_method = 'SEQ', data_split_col = 'd', data_split_eval_fraction = 0.3",
+            "split",
+            SplitSpec("seq", 0.3, None, "d"),
+        ),
+        ("max_parallel_trials = 3", "num_trials", None),
+    ],
+)
+def test_values(options, field, expected):
+    assert getattr(spec(f"model_type = 'dnn_classifier', {options}"), field) == expected
+
+
+def test_search_spaces():
+    found = spec(
+        "model_type = 'dnn_regressor', learn_rate = HPARAM_RANGE(0, 0.1), dropout = HPARAM_RANGE(0, 0.5),"
+        "l2_reg = HPARAM_RANGE(1e-6, 1), batch_size = HPARAM_RANGE(16, 64), seed = HPARAM_CANDIDATES([1, 2]),"
+        "hidden_units = HPARAM_CANDIDATES([STRUCT([64, 32]), [128]]), num_trials = 4"
+    )
+
+    assert found.space == {
+        "learn_rate": LogUniform(1e-14, 0.1),
+        "dropout": Uniform(0.0, 0.5),
+        "l2_reg": LogUniform(1e-6, 1.0),
+        "batch_size": IntUniform(16, 64),
+        "seed": Choice((1, 2)),
+        "hidden_units": Choice(((64, 32), (128,))),
+    }
+    assert found.tuned
+
+
+def test_a_python_model_takes_options_of_its_own():
+    found = spec(
+        "model_type = 'python:pkg.mod:net', width = HPARAM_RANGE(2, 9), Depth = 3, seed = 5"
+    )
+
+    assert found.network == PythonNetwork("pkg.mod:net", "{}")
+    assert (found.space, found.extra, found.seed) == ({"width": IntUniform(2, 9)}, {"depth": 3}, 5)
+    assert (found.model_type, found.task, found.metric) == ("python:pkg.mod:net", "", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ("seed = 1", BindError, r"needs the option model_type"),
+        ("model_type = 'dnn_clasifier'", BindError, r"did you mean `dnn_classifier`"),
+        ("model_type = 'kmeans'", UnsupportedError, r"'kmeans' is not offered yet"),
+        ("model_type = 'python:nofunction'", BindError, r"python:package.module:function"),
+        ("{d}, learn_rat = 1", BindError, r"`learn_rat`(.|\n)*\^{{9}}(.|\n)*`learn_rate`"),
+        (
+            "model_type = 'linear_reg', hidden_units = [3]",
+            BindError,
+            r"not one of linear_reg models",
+        ),
+        (
+            "{d}, class_weights = [STRUCT('a', 0.3)]",
+            UnsupportedError,
+            r"`class_weights` is not offered",
+        ),
+        ("{d}, kms_key_name = 'k'", UnsupportedError, r"cloud"),
+        ("{d}, optimizer = 'FTRL'", UnsupportedError, r"'ftrl'(.|\n)*adagrad"),
+        ("{d}, optimizer = 'adma'", BindError, r"did you mean `adam`"),
+        ("{d}, activation_fn = 'crelu'", UnsupportedError, r"doubles the width"),
+        ("{d}, learn_rate = 2", BindError, r"in \[0, 1\], found 2"),
+        ("{d}, learn_rate = 'x'", BindError, r"is a number, found 'x'"),
+        ("{d}, dropout = 1", BindError, r"in \[0, 1\)"),
+        ("{d}, batch_size = 1.5", BindError, r"a whole number"),
+        ("{d}, batch_size = 0", BindError, r"in \[1, 65536\]"),
+        ("{d}, early_stop = 1", BindError, r"TRUE or FALSE"),
+        ("{d}, hidden_units = [0]", BindError, r"layer sizes"),
+        ("{d}, labels = ['a', 'b']", BindError, r"one label column, found 2"),
+        ("{d}, data_split_eval_fraction = 20", BindError, r"not percent(.|\n)*write 0\.2"),
+        (
+            "{d}, data_split_eval_fraction = 0.6, data_split_test_fraction = 0.4",
+            BindError,
+            r"nothing is left to train on",
+        ),
+        ("{d}, data_split_method = 'custom'", BindError, r"needs data_split_col"),
+        ("{d}, data_split_col = 'a'", BindError, r"goes with data_split_method"),
+        (
+            "{d}, hparam_tuning_algorithm = 'vizier_default'",
+            UnsupportedError,
+            r"use 'random' or 'grid'",
+        ),
+        ("{d}, hparam_tuning_algorithm = 'asha'", UnsupportedError, r"later release"),
+        (
+            "{d}, hparam_tuning_algorithm = 'grid', dropout = HPARAM_RANGE(0, 0.5)",
+            BindError,
+            r"a grid needs listed values, `dropout` is a range",
+        ),
+        (
+            "{d}, hidden_units = HPARAM_RANGE(1, 8)",
+            BindError,
+            r"has no range(.|\n)*HPARAM_CANDIDATES",
+        ),
+        ("{d}, max_epochs = HPARAM_RANGE(1, 8)", BindError, r"cannot be searched"),
+        ("{d}, learn_rate = HPARAM_RANGE(0.1, 0.01)", BindError, r"from a smaller to a larger"),
+        ("{d}, hparam_tuning_objectives = ['r2_score']", BindError, r"no metric of dnn_classifier"),
+        ("{d}, hparam_tuning_objectives = ['a', 'b']", BindError, r"takes one metric"),
+        ("{d}, num_trials = 0", BindError, r"in \[1, 100000\]"),
+    ],
+)
+def test_errors_name_the_option_and_the_way_out(options, error, text):
+    dnn = "model_type = 'dnn_classifier'"
+    with pytest.raises(error, match=text.replace("{{", "{").replace("}}", "}")):
+        spec(options.replace("{d}", dnn))
+
+
+@pytest.mark.parametrize(
+    ("split", "rows", "tuned", "expected"),
+    [
+        (SplitSpec(), 499, True, ("none", 0, 0)),
+        (SplitSpec(), 500, False, ("random", 0.2, 0)),
+        (SplitSpec(), 100_000, False, ("random", 0.1, 0)),
+        (SplitSpec(), 100_000, True, ("random", 0.1, 0.1)),
+        (SplitSpec("random"), 100, True, ("none", 0, 0)),
+        (SplitSpec("random", 0.3), 100, True, ("random", 0.3, 0)),
+        (SplitSpec("random", None, 0.1), 100, True, ("random", 0.2, 0.1)),
+        (SplitSpec("no_split"), 1000, True, ("none", 0, 0)),
+        (SplitSpec("custom", column="c"), 1000, True, ("custom", 0, 0)),
+        (SplitSpec("seq", column="c"), 1000, False, ("seq", 0.2, 0)),
+    ],
+)
+def test_splits_follow_bigquery(split, rows, tuned, expected):
+    found = resolve_split(split, rows, tuned=tuned)
+
+    assert (found.method, found.eval_fraction, found.test_fraction) == expected
+    assert found.column == split.column
+
+
+def test_hidden_units_left_out_follow_the_rows():
+    assert default_hidden_units(10, 4, 1) == (1,)
+    assert default_hidden_units(10**7, 9, 1) == (128,)
+
+
+def test_spaces_refuse_what_cannot_be_sampled():
+    with pytest.raises(BindError, match="above 0"):
+        loguniform(0, 1)
+    with pytest.raises(BindError, match="at least one value"):
+        choice()
