@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradbase.errors import BindError, near
-from gradbase.frontend.fits import build_dataset, build_fits, find_column
+from gradbase.frontend.fits import build_dataset, build_fits
 from gradbase.frontend.training import (
     CLASSIFICATION,
     DEFAULT_METRIC,
@@ -18,9 +18,7 @@ from gradbase.frontend.training import (
     default_hidden_units,
 )
 from gradbase.ir.learning import METRICS, Dataset, Fit, Mlp, PythonNetwork, Search
-from gradbase.ir.relational import Aggregate, Relation
-from gradbase.ir.scalar import Column, SqlScalar
-from gradbase.ir.types import INT64
+from gradbase.ir.relational import Relation
 from gradbase.selection import make_procedure
 from gradbase.selection.api import DNN
 from gradbase.selection.networks import Networks
@@ -67,7 +65,7 @@ def build(
     Parameters
     ----------
     counts : Counts
-        Exact (see `counting`): the automatic split and the default layer follow from them.
+        Exact: the automatic split and the default layer follow from them.
     python_modules : sequence of str
         Modules whose functions ``python:`` models may call.
 
@@ -83,16 +81,6 @@ def build(
     found = make_procedure(spec.procedure, spec.space, spec.num_trials, spec.seed)
     fits = build_fits(spec, data, found.configurations())
     return Planned(Search(name, fits, spec.metric, spec.procedure), spec)
-
-
-def counting(spec: TrainingSpec, relation: Relation) -> Relation:
-    """The query whose single row (rows, classes) are the `Counts` of `relation`."""
-    schema = relation.schema
-    name = find_column(schema, spec.label, "label column", "set input_label_cols")
-    label = Column(name, schema.type_of(name))
-    rows = SqlScalar(("count(", ")"), (label,), INT64)
-    classes = SqlScalar(("count(DISTINCT ", ")"), (label,), INT64)
-    return Aggregate(relation, (), (), ("rows", "classes"), (rows, classes))
 
 
 def _task(task: str, classes: int) -> str:

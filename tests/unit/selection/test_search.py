@@ -9,10 +9,9 @@ import pytest
 import gradbase as gb
 from gradbase.errors import BindError
 from gradbase.ir.learning import Mlp, PythonNetwork
-from gradbase.ir.node import walk
 from gradbase.ir.relational import Scan
 from gradbase.ir.types import FLOAT64, INT64, TEXT, Schema, array_of
-from gradbase.selection.search import Counts, build, configuration_of, counting
+from gradbase.selection.search import Counts, build, configuration_of
 
 TABLE = Scan("t", "", Schema.of(id=INT64, a=FLOAT64, v=array_of(FLOAT64, 3), label=TEXT, y=FLOAT64))
 
@@ -79,12 +78,6 @@ def test_a_function_s_configuration_is_its_own():
     assert networks[0].configuration == '{"depth": 2, "width": 8}'
     last = configuration_of(found.search.fits[3], found.tuned)
     assert last == {"learn_rate": 0.2, "width": 16}
-
-
-def test_counting_asks_for_rows_with_a_label_and_classes():
-    query = counting(gb.search(gb.mlp()), TABLE)
-    assert query.schema.names == ("rows", "classes")
-    assert TABLE in set(walk(query))
 
 
 @pytest.mark.parametrize(
