@@ -305,13 +305,15 @@ class _Run:
         for outcome in self.outcomes:
             reason = (outcome.error or "").partition("\n")[0]
             trials.setdefault(reason, []).append(outcome.trial)
+        if len(trials) == 1:  # then there is room for where it happened and what to do
+            trials = {(self.outcomes[0].error or "").replace("\n", "\n  "): [*trials.values()][0]}
         reasons = [f"trial {_numbers(t)}: {e}" for e, t in list(trials.items())[:_SHOWN_REASONS]]
         if len(trials) > _SHOWN_REASONS:
             reasons.append(f"and {len(trials) - _SHOWN_REASONS} other reasons")
         raise TrainingError(
             f"all {len(self.outcomes)} trials of `{self.search.name}` failed:\n  "
             + "\n  ".join(reasons),
-            hint="a smaller learn_rate helps against losses that are not finite",
+            hint="lower learn_rate" if any("loss of trial" in r for r in trials) else None,
         )
 
 
