@@ -17,7 +17,7 @@ from gradbase.runtime.columns import category_text, numbers
 from gradbase.runtime.context import RunContext
 from gradbase.runtime.encode import category_codes
 from gradbase.runtime.metrics import metrics
-from gradbase.runtime.predict import Runners, Sizes, leased, one_thread
+from gradbase.runtime.predict import Runners, Sizes, leased
 from gradbase.runtime.program import compile_program
 from gradbase.runtime.streams import Stream, grouped, watched
 
@@ -69,9 +69,9 @@ def _collect(
         target, known = _targets(head, batch.column(label), node.label, first_row)
         inputs = batch.select(features)
         lease = leased(context, f"evaluate {node.model.name}", threads=1)
-        with lease, one_thread(), torch.inference_mode():
-            output = runners.of_thread(inputs).run(inputs, first_row)[0].numpy()
-        outputs.append(output[known])  # a copy
+        with lease, torch.inference_mode(), runners.one(inputs) as runner:
+            output = runner.run(inputs, first_row)[0].numpy()
+            outputs.append(output[known])  # a copy
         targets.append(target[known])
         first_row += batch.num_rows
     return _joined(head, outputs, targets)

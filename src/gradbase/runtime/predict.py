@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -129,7 +128,8 @@ def predict_stream(node: Predict, source: Stream, sizes: Sizes, context: RunCont
         features = batch.select(positions)
         with leased(context, f"predict {node.model.name}", threads=1):
             start = time.perf_counter()
-            columns = runners.of_thread(features)(features, first_row)
+            with runners.one(features) as runner:
+                columns = runner(features, first_row)
             context.metrics.add("predict_seconds", time.perf_counter() - start)
         context.metrics.add("predicted_rows", batch.num_rows)
         return pa.RecordBatch.from_arrays([*batch.columns, *columns], schema=schema)
@@ -142,26 +142,35 @@ def predict_stream(node: Predict, source: Stream, sizes: Sizes, context: RunCont
 
 
 class Runners:
-    """One runner per thread."""
+    """Runners of a program, each used by one thread at a time.
+
+    They are handed out and taken back rather than kept per thread: an engine's threads have a new
+    Python thread state in every call, and clearing one that holds tensors crashes.
+    """
 
     def __init__(self, program: Program, tile: int, context: RunContext) -> None:
         self._program, self._tile, self._context = program, tile, context
-        self._here = threading.local()
+        self._free: list[Runner] = []
 
-    def of_thread(self, features: pa.RecordBatch) -> Runner:
-        """This thread's runner for columns of these types."""
+    @contextlib.contextmanager
+    def one(self, features: pa.RecordBatch) -> Generator[Runner]:
+        """A runner for columns of these types; torch has one thread while it is out."""
         types = features.schema.types
-        if getattr(self._here, "types", None) != types:
-            self._here.types = types
-            self._here.runner = self._program.runner(types, self._tile, self._context.metrics)
-        return self._here.runner
+        try:
+            runner = self._free.pop()
+        except IndexError:
+            runner = None
+        if runner is None or runner.types != types:
+            runner = self._program.runner(types, self._tile, self._context.metrics)
+        with one_thread():
+            yield runner
+        self._free.append(runner)
 
 
 def _inline(batches: Iterator[pa.RecordBatch], work: Work) -> Generator[pa.RecordBatch]:
     first_row = 0
     for batch in batches:
-        with one_thread():
-            made = work(batch, first_row)
+        made = work(batch, first_row)
         first_row += batch.num_rows
         yield made
 
@@ -221,8 +230,8 @@ def _in_engine(
     def run(columns: list[pa.Array]) -> list[pa.Array]:
         context.check_cancelled()
         features = pa.RecordBatch.from_arrays(columns, names)
-        with one_thread():
-            made = runners.of_thread(features)(features)
+        with runners.one(features) as runner:
+            made = runner(features)
         context.metrics.add("predicted_rows", features.num_rows)
         return made
 

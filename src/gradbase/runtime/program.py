@@ -163,6 +163,7 @@ class Runner:
         metrics: Metrics | None,
     ) -> None:
         self.program, self.tile_rows, self.metrics = program, tile_rows, metrics or Metrics()
+        self.types = list(types)
         self._slots = {n: i for i, n in enumerate(program.steps)}
         self._values: list[torch.Tensor] = [program.weights.get(n, _NOTHING) for n in self._slots]
         self._steps = [(self._slots[n], *self._step(n, types))
