@@ -114,9 +114,8 @@ class Binder:
 
     def _named(self, cte: Cte, scope: Scope) -> NamedQuery:
         if not self.predicts(cte.whole):
-            return NamedQuery(
-                Rich((self.text.slice(cte.whole),), self.reads(cte.body)), cte.recursive
-            )
+            written = self.text.slice(cte.whole)
+            return NamedQuery(Rich((written,), self.reads(cte.body, scope)), cte.recursive)
         if not self.stands_alone(cte.body, scope):
             return NamedQuery(self.rewrite(cte.whole, scope), cte.recursive)
         bound = self.query(cte.body, scope)
@@ -179,20 +178,36 @@ class Binder:
         arguments = [self.stub_text(a.value, scope) for a in named]
         return stub_call(model.output(method_of(call.function, model)).type, arguments)
 
-    def reads(self, span: Span) -> tuple[str, ...]:
-        """Names of tables that the text of `span` reads."""
+    def reads(self, span: Span, scope: Scope) -> tuple[str, ...]:
+        """Names of tables that the text of `span` reads; queries of `scope` are none."""
+        text = self.text
         found: dict[str, None] = {}
-        for i in range(*span):
-            if self.text.word(i) not in ("FROM", "JOIN") or i + 1 >= span[1]:
-                continue
-            last = i + 1
-            if not self.text.tokens[last].is_name:
-                continue
-            while self.text.word(last + 1) == "." and last + 2 < span[1]:
-                last += 2
-            if self.text.word(last + 1) != "(":
-                found[self.text.slice((i + 1, last + 1))] = None
+        i = span[0]
+        while i < span[1]:
+            listed = text.word(i) == "JOIN" or (text.word(i) == "FROM" and not self._is_keyword(i))
+            i += 1
+            while listed and i < span[1] and text.tokens[i].is_name:
+                last = i
+                while text.word(last + 1) == "." and last + 2 < span[1]:
+                    last += 2
+                known = last == i and text.tokens[i].name.casefold() in scope
+                if text.word(last + 1) != "(" and not known:
+                    found[text.slice((i, last + 1))] = None
+                i = last + 1
+                i += text.word(i) == "AS"
+                i += i < span[1] and text.tokens[i].is_name and text.word(i + 1) == ","
+                listed = text.word(i) == ","
+                i += listed
         return tuple(found)
+
+    def _is_keyword(self, i: int) -> bool:
+        """Whether the FROM at token `i` belongs to an expression: ``extract(year FROM d)``."""
+        if self.text.word(i - 1) == "DISTINCT":
+            return self.text.word(i - 2) in ("IS", "NOT")
+        around = [a for a, b in self.text.pairs.items() if a < i < b]
+        return bool(around) and self.text.word(max(around) - 1) in (
+            "EXTRACT", "TRIM", "SUBSTRING", "SUBSTR", "OVERLAY",
+        )  # fmt: skip
 
     # -- rewriting text -------------------------------------------------------------------------
 
@@ -228,7 +243,7 @@ class Binder:
         if insert and span[1] in insert:
             pieces.append(insert[span[1]])
         rich = join_pieces(*pieces)
-        return Rich(rich.pieces, tuple(n for n in self.reads(span) if n.casefold() not in scope))
+        return Rich(rich.pieces, self.reads(span, scope))
 
     def _replaced(
         self,

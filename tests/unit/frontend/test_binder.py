@@ -291,3 +291,16 @@ def test_order_by_reads_the_output_it_names(relations, models):
     assert shape(plan) == "Limit(Sort(Project(Aggregate(Scan))))"
     assert only(plan, Sort).keys == (Column("n", plan.schema.type_of("n")),)
     assert only(plan, Limit).count == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "tables"),
+    [
+        ("SELECT t.id FROM t, main.u AS v, vip WHERE t.id < 3", {"t", "main.u", "vip"}),
+        ("WITH c AS (SELECT * FROM u) SELECT c.id FROM c JOIN t USING (id)", {"u", "t"}),
+        ("SELECT id FROM t WHERE id IN (SELECT id FROM vip)", {"t", "vip"}),
+        ("SELECT extract(year FROM d) FROM t WHERE x IS DISTINCT FROM y", {"t"}),
+    ],
+)
+def test_a_fragment_says_which_tables_it_reads(query, tables, relations, models):
+    assert set(bind_query(query, relations, models).reads) == tables
