@@ -140,7 +140,9 @@ def test_any_depth(hidden):
 
 
 def results(trainer, epochs=2):
-    losses = [trainer.run_unit(e, s) for e in range(epochs) for s in range(len(trainer.data.shards))]
+    losses = [
+        trainer.run_unit(e, s) for e in range(epochs) for s in range(len(trainer.data.shards))
+    ]
     return losses, trainer.evaluate()
 
 
@@ -154,7 +156,10 @@ def same(one, other):
 
 def group(node, count, **options):
     rates = [0.001 * 1.3**i for i in range(count)]
-    return [fit_of(node, i + 1, learn_rate=r, dropout=0.1 * (i % 3), **options) for i, r in enumerate(rates)]
+    return [
+        fit_of(node, i + 1, learn_rate=r, dropout=0.1 * (i % 3), **options)
+        for i, r in enumerate(rates)
+    ]
 
 
 @pytest.mark.parametrize("hidden", [(8, 5), (64, 32), ()], ids=str)

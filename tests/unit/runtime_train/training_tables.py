@@ -83,7 +83,9 @@ def prepared(table, label="y", task="binary", **options):
 
 def fit_of(data_node, trial=1, **changes):
     network = Mlp(
-        changes.pop("hidden", (8, 5)), changes.pop("activation", "relu"), changes.pop("dropout", 0.0)
+        changes.pop("hidden", (8, 5)),
+        changes.pop("activation", "relu"),
+        changes.pop("dropout", 0.0),
     )
     optimizer = Optimizer(
         changes.pop("optimizer", "adamw"), changes.pop("learn_rate", 0.01),

@@ -53,7 +53,7 @@ class Inputs:
     features: tuple[Feature, ...]
     dense: tuple[ToTensor, ...]
     embedded: tuple[ToTensor, ...]
-    params: dict[str, npt.NDArray[np.float64]]
+    params: dict[str, npt.NDArray[Any]]
     warnings: tuple[str, ...]
 
     @property
@@ -96,7 +96,7 @@ class Chooser:
         self._features: list[Feature] = []
         self._dense: list[ToTensor] = []
         self._embedded: list[ToTensor] = []
-        self._params: dict[str, npt.NDArray[np.float64]] = {}
+        self._params: dict[str, npt.NDArray[Any]] = {}
         self._warnings: list[str] = []
 
     def inputs(self) -> Inputs:
@@ -140,9 +140,7 @@ class Chooser:
         if found:
             self._features.append(Feature(name, of))
         else:
-            self._warnings.append(
-                f"column `{name}` is NULL in all training rows and was left out"
-            )
+            self._warnings.append(f"column `{name}` is NULL in all training rows and was left out")
 
     def _numeric(self, name: str, part: str) -> list[ToTensor]:
         found = moments(self._numbers(name, part))
@@ -223,7 +221,7 @@ class Chooser:
         return constant(np.array(values, np.float64), self._params)
 
 
-def constant(values: npt.NDArray[np.generic], params: dict[str, npt.NDArray[np.generic]]) -> Tensor:
+def constant(values: npt.NDArray[Any], params: dict[str, npt.NDArray[Any]]) -> Tensor:
     """`values` as a node: a `Const` where small, else a `Param` whose content goes to `params`."""
     kind = str(values.dtype)
     if values.size <= 16:

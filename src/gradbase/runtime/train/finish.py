@@ -29,8 +29,7 @@ Params = dict[str, npt.NDArray[Any]]
 def matrix(inputs: Inputs) -> list[Tensor]:
     """The parts of the input matrix (without its constant column), in order."""
     return [
-        OneHot(t, t.encoding.codes) if isinstance(t.encoding, Category) else t
-        for t in inputs.dense
+        OneHot(t, t.encoding.codes) if isinstance(t.encoding, Category) else t for t in inputs.dense
     ]
 
 
@@ -56,9 +55,7 @@ def perceptron(
     return x
 
 
-def _linear(
-    x: Tensor, weight: npt.NDArray[Any], bias: npt.NDArray[Any], params: Params
-) -> Tensor:
+def _linear(x: Tensor, weight: npt.NDArray[Any], bias: npt.NDArray[Any], params: Params) -> Tensor:
     """`weight` is (in, out) here and (out, in) in a plan."""
     turned = constant(np.ascontiguousarray(weight.T), params)
     return Linear(x, turned, constant(bias.copy(), params))

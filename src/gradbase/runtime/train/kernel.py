@@ -96,9 +96,7 @@ class Kernel:
         self._before: list[tuple[Tensor, Tensor, Tensor | None]] = []  # z, a (whole), mask
         self._buffer = functools.lru_cache(maxsize=256)(self._carve)
 
-    def forward(
-        self, x: Tensor, codes: Tensor | None, masks: list[Tensor] | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, codes: Tensor | None, masks: list[Tensor] | None = None) -> Tensor:
         """Outputs Tensor[count, B, outputs].
 
         Parameters

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from gradbase.errors import DataError
 from gradbase.ir.scalar import Literal
@@ -49,14 +48,12 @@ class Target:
 def missing(column: pa.Array) -> npt.NDArray[np.bool_] | None:
     """Where a label is NULL or NaN; None where nowhere."""
     found = column.is_null(nan_is_null=True)
-    return found.to_numpy(zero_copy_only=False) if pc.any(found).as_py() else None
+    return found.to_numpy(zero_copy_only=False) if found.true_count else None
 
 
 def regression(label: str, column: pa.ChunkedArray, train: npt.NDArray[np.int64]) -> Target:
     """Standardise by the training rows; DataError for infinite or constant labels."""
-    values = np.concatenate(
-        [numbers(c, "value", label).astype(np.float64) for c in column.chunks]
-    )
+    values = np.concatenate([numbers(c, "value", label).astype(np.float64) for c in column.chunks])
     infinite = np.flatnonzero(np.isinf(values))
     if len(infinite):
         raise DataError(

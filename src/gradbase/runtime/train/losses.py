@@ -56,9 +56,7 @@ class Loss:
         return dz.mul_(1 / (y.shape[0] - padding))
 
 
-def row_losses(
-    task: str, z: Tensor, y: Tensor, class_weights: Tensor | None = None
-) -> Tensor:
+def row_losses(task: str, z: Tensor, y: Tensor, class_weights: Tensor | None = None) -> Tensor:
     """Each row's loss for one network: z [rows, outputs], y [rows], result [rows].
 
     `class_weights` Tensor[classes] multiply the rows' losses.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,7 +23,7 @@ generator_lock = threading.Lock()
 _FRAMES = 6
 
 
-def make_optimizer(spec: Optimizer, parameters: list[Tensor]) -> torch.optim.Optimizer:
+def make_optimizer(spec: Optimizer, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
     """torch's optimiser of that name, with torch's defaults for what `spec` does not say."""
     rate: dict[str, Any] = {"lr": spec.learn_rate, "weight_decay": spec.l2_reg}
     match spec.name:

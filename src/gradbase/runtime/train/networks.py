@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,6 @@ from dataclasses import dataclass
 import torch
 
 from gradbase.runtime.train.keys import generator
-
 
 ALIGNED = 16
 """Members of a stack lie at multiples of so many elements: products round by their alignment."""
@@ -74,11 +74,13 @@ class MlpShape:
         """`blocks` without padding."""
         return self._blocks(self.dense, self.wide, (*self.hidden, self.outputs))
 
-    def _blocks(self, dense: int, wide: int, widths: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    def _blocks(
+        self, dense: int, wide: int, widths: tuple[int, ...]
+    ) -> tuple[tuple[int, ...], ...]:
         found: list[tuple[int, ...]] = [(dense, widths[0])]
         if self.embeddings:
             found += [(wide, widths[0]), *self.embeddings]
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in itertools.pairwise(widths):
             found += [(before, after), (after,)]
         return tuple(found)
 
@@ -105,7 +107,7 @@ def initial(shape: MlpShape, seed: int, dtype: torch.dtype) -> list[torch.Tensor
     if shape.embeddings:
         found.append(weight[dense:].clone())
         found += [torch.randn(*e, generator=draw, dtype=dtype) for e in shape.embeddings]
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in itertools.pairwise(widths):
         found += _linear(before, after, draw, dtype)
     return found
 
@@ -145,9 +147,7 @@ class Blocks:
     def views(self, flat: torch.Tensor) -> list[torch.Tensor]:
         """The blocks of `flat` as Tensor[count, *block] each, sharing its memory."""
         parts = torch.split(flat, [*self.sizes, self._rest])[:-1]
-        return [
-            p.view(self.count, *b) for p, b in zip(parts, self.shape.blocks, strict=True)
-        ]
+        return [p.view(self.count, *b) for p, b in zip(parts, self.shape.blocks, strict=True)]
 
     def place(self, flat: torch.Tensor, member: int, layers: Sequence[torch.Tensor]) -> None:
         """Write one member's parameters, without padding, into `flat`."""

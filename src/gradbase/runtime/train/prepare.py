@@ -25,7 +25,7 @@ from gradbase.runtime.train.data import TrainingData
 from gradbase.runtime.train.features import Chooser, Inputs, columns_of
 from gradbase.runtime.train.identity import Words, identities, row_hashes
 from gradbase.runtime.train.labels import Target
-from gradbase.runtime.train.rows import Block, RowStore
+from gradbase.runtime.train.rows import Block, RowStore, spill_error, temporary_file
 from gradbase.runtime.train.split import Parts, divide, shards
 
 if TYPE_CHECKING:
@@ -145,17 +145,13 @@ class _Reading:
         relation = Project(self.data.relation, names, columns)
         engine: Any = self.context.engine
         sql = engine.compile(relation, {})
-        with engine.stream(
-            sql, self.context.parameters or None, batch_rows=BATCH_ROWS
-        ) as reader:
+        with engine.stream(sql, self.context.parameters or None, batch_rows=BATCH_ROWS) as reader:
             yield from reader
 
     def _check_rows(self, rows: int) -> None:
         label = self.data.label
         if not self.seen:
-            raise DataError(
-                "the training query returns no rows", hint="check its FROM and WHERE"
-            )
+            raise DataError("the training query returns no rows", hint="check its FROM and WHERE")
         if not rows:
             raise DataError(
                 f"label `{label}` is NULL in all {self.seen:,} rows", at=f"column {label}",
@@ -220,10 +216,13 @@ class _Reading:
                 lease = broker.acquire(OWNER, "encoded rows", size_bytes=size_bytes, timeout_s=0.1)
                 self.resources.callback(broker.release, lease)
                 return np.empty(shape, dtype)
-        handle = self.resources.enter_context(
-            tempfile.NamedTemporaryFile(dir=spill_folder(self.context), suffix=".rows")
-        )
-        return np.memmap(handle.name, dtype, "w+", shape=shape)
+        folder = spill_folder(self.context)
+        try:
+            path = temporary_file(folder, ".rows", size_bytes)
+        except OSError as error:
+            raise spill_error(folder, error) from error
+        self.resources.callback(path.unlink, missing_ok=True)
+        return np.memmap(path, dtype, "r+", shape=shape)
 
     def _relation_hash(self, content: Words) -> str:
         digest = blake3.blake3(str(self.data.relation.schema.select(self._columns)).encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -79,21 +80,14 @@ class RowStore:
     def _spill(self, batch: pa.RecordBatch) -> None:
         try:
             if self._writer is None:
-                handle = tempfile.NamedTemporaryFile(
-                    dir=self._folder(), suffix=".arrows", delete=False
-                )
-                handle.close()
-                self.path = Path(handle.name)
+                self.path = temporary_file(self._folder(), ".arrows")
                 self._writer = pa.ipc.new_stream(str(self.path), batch.schema)
                 for held in self._batches:
                     self._writer.write_batch(held)
                 self._batches = []
             self._writer.write_batch(batch)
         except OSError as error:
-            raise StoreError(
-                f"rows for training could not be spilled to {self.path}: {error}",
-                hint="free space there, or SET gradbase.memory_limit higher",
-            ) from error
+            raise spill_error(self.path, error) from error
 
     def finish(self) -> None:
         """No more rows come."""
@@ -116,3 +110,25 @@ class RowStore:
         self._batches = []
         if self.path is not None:
             self.path.unlink(missing_ok=True)
+
+
+def temporary_file(folder: Path, suffix: str, size_bytes: int = 0) -> Path:
+    """A new file in `folder`, with room for `size_bytes` (a mapped file must never lack it)."""
+    handle, name = tempfile.mkstemp(suffix, dir=folder)
+    try:
+        if size_bytes:
+            os.posix_fallocate(handle, 0, size_bytes)
+    except OSError:
+        Path(name).unlink()
+        raise
+    finally:
+        os.close(handle)
+    return Path(name)
+
+
+def spill_error(path: Path | None, error: OSError) -> StoreError:
+    """What a user is told when there is no room for rows outside memory."""
+    return StoreError(
+        f"rows for training do not fit into memory and could not be written to {path}: {error}",
+        hint="free space there, or SET gradbase.memory_limit higher",
+    )

@@ -111,8 +111,8 @@ def _custom(name: str, rows: Rows, column: pa.Array) -> Parts:
     if pa.types.is_boolean(values.type):
         evaluated = pc.fill_null(values, fill_value=True).to_numpy(zero_copy_only=False)
         return Parts(rows[~evaluated], rows[evaluated], rows[:0])
-    text = pc.utf8_upper(values.cast(pa.large_string()))
-    found = np.array([_PART_NUMBER.get(t, -1) for t in text.to_pylist()])
+    texts = values.cast(pa.large_string()).to_pylist()
+    found = np.array([_PART_NUMBER.get((t or "").upper(), -1) for t in texts])
     if (found < 0).any():
         bad = values[int(np.flatnonzero(found < 0)[0])].as_py()
         raise DataError(

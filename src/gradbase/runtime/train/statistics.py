@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from gradbase.runtime.columns import category_text
 
@@ -110,7 +109,7 @@ def count_texts(columns: Iterable[pa.Array]) -> Counter[str | None]:
     """How often each value occurs, by its canonical text; None for missing."""
     found: Counter[str | None] = Counter()
     for column in columns:
-        counted = pc.value_counts(category_text(column))
+        counted = category_text(column).value_counts()
         texts, counts = counted.field("values").to_pylist(), counted.field("counts").to_pylist()
         for text, count in zip(texts, counts, strict=True):
             found[text] += count

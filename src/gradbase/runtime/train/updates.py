@@ -135,16 +135,14 @@ class LoneUpdate:
             case "rmsprop":
                 self._rmsprop()
             case "adagrad":
-                torch._fused_adagrad_(  # noqa: SLF001
+                torch._fused_adagrad_(
                     [self.weights], [self.gradients], [self.slots["square"]], [self._step],
                     lr=self.optimizer.learn_rate, lr_decay=0.0,
                     weight_decay=self.optimizer.l2_reg, eps=ADAGRAD_EPS, maximize=False,
                 )  # fmt: skip
 
     def _adam(self) -> None:
-        kernel: Any = (
-            torch._fused_adamw_ if self.optimizer.name == "adamw" else torch._fused_adam_  # noqa: SLF001
-        )
+        kernel: Any = torch._fused_adamw_ if self.optimizer.name == "adamw" else torch._fused_adam_
         kernel(
             [self.weights], [self.gradients], [self.slots["mean"]], [self.slots["square"]], [],
             [self._step], lr=self.optimizer.learn_rate, beta1=BETA1, beta2=BETA2,
