@@ -137,6 +137,7 @@ class Session:
         """The plan of a statement as text; `analyze` runs it and adds what was measured."""
         from gradbase.session.statements import explain
 
+        self._check_open()
         return explain(self, text, params, verbose=verbose, analyze=analyze)
 
     def run_relation(self, relation: Relation, params: Mapping[str, Any] | None = None) -> Result:
@@ -163,16 +164,19 @@ class Session:
         """A trained model, by default its newest version and best trial."""
         from gradbase.session.handles import ModelHandle
 
+        self._check_open()
         return ModelHandle(self, self.store.model(name, version, trial))
 
     def study(self, name: str) -> Study[ModelHandle]:
         """The search that made the newest version of a model."""
         from gradbase.selection.study import Study
 
+        self._check_open()
         return Study(self.store, name, self.model)
 
     def register(self, name: str, rows: Any) -> None:
         """Make an Arrow table, pandas or Polars DataFrame a view of this session."""
+        self._check_open()
         self.engine.register(name, rows)
 
     def unregister(self, name: str) -> None:
@@ -208,6 +212,7 @@ class Session:
 
     def change_settings(self, **changes: Any) -> None:
         """Change settings by name; see `Settings`."""
+        self._check_open()
         self.settings = dataclasses.replace(self.settings, **changes)
         self.broker.release(self._engine_lease)
         self.broker.resize(*limits(self.settings))
@@ -233,6 +238,7 @@ class Session:
 
     def fsck(self, *, repair: bool = False) -> Report:
         """Verify catalog and blobs, and with `repair` mend what can be mended."""
+        self._check_open()
         return self.store.fsck(repair=repair)
 
     def close(self) -> None:
