@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from gradbase.errors import TrainingError
 from gradbase.ir.learning import MINIMISED, Fit, Model, Search
 from gradbase.ir.tensor import ToTable
 from gradbase.store.records import FAILED, EpochRecord, TrialRecord
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
     from gradbase.runtime.train.data import TrainingData
 
+_SHOWN = 5
+"""Reasons listed where every trial failed for another one."""
 LOSS = "loss"
 """The metric that stands for the loss itself."""
 
@@ -99,6 +102,26 @@ def best_of(outcomes: Sequence[Outcome], metric: str) -> Outcome:
         return (1, math.inf if math.isnan(loss) else loss, outcome.trial)
 
     return min((o for o in outcomes if o.status != FAILED), key=rank)
+
+
+def all_failed(name: str, outcomes: Sequence[Outcome]) -> TrainingError:
+    """The error of a search without a single trial left; equal reasons are told once."""
+    reasons: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        reason = (outcome.error or "").partition("\n")[0]
+        reasons.setdefault(reason.replace(f" of trial {outcome.trial}", ""), []).append(outcome)
+    told = [f"trial {_numbers(o)}: {r}" for r, o in list(reasons.items())[:_SHOWN]]
+    if len(reasons) == 1:  # then there is room for where it happened and what to do
+        whole = (outcomes[0].error or "").replace("\n", "\n  ")
+        told = [f"trial {_numbers(outcomes)}: {whole}"]
+    elif len(reasons) > _SHOWN:
+        told.append(f"and {len(reasons) - _SHOWN} other reasons")
+    return TrainingError(f"all {len(outcomes)} trials of `{name}` failed:\n  " + "\n  ".join(told))
+
+
+def _numbers(outcomes: Sequence[Outcome]) -> str:
+    shown = ", ".join(str(o.trial) for o in outcomes[:3])
+    return shown if len(outcomes) <= 3 else f"{shown}, … ({len(outcomes)} trials)"
 
 
 def trial_record(

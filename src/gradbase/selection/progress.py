@@ -102,11 +102,11 @@ class LiveBar:
 
     def state(self) -> str:
         """What is known now, as text."""
-        parts = [f"{self.running} trials running"]
+        parts = [f"{self.running} running"]
         if self.failed:
             parts.append(f"{self.failed} failed")
         if self.best is not None:
-            parts.append(f"best {self.metric} {self.best[0]:.4g} (trial {self.best[1]})")
+            parts.append(f"{self.metric} {self.best[0]:.4g} (trial {self.best[1]})")
         return ", ".join(parts)
 
     def _advance(self, epochs: int) -> None:
@@ -124,13 +124,19 @@ class LiveBar:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
         from rich.progress import TimeRemainingColumn as TimeLeft
+        from rich.table import Column
+
+        def column(least: int) -> Column:
+            return Column(min_width=least, no_wrap=True)
 
         return Progress(
-            TextColumn("training {task.fields[model]}", markup=False),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("epochs, {task.fields[state]}", markup=False),
-            TimeLeft(),
+            TextColumn("{task.fields[model]}", markup=False, table_column=column(8)),
+            BarColumn(bar_width=12),
+            MofNCompleteColumn(table_column=column(7)),
+            TextColumn("epochs", table_column=column(6)),
+            # In a narrow terminal this is what gives way.
+            TextColumn("{task.fields[state]}", markup=False, table_column=Column(no_wrap=True)),
+            TimeLeft(table_column=column(7)),
             console=Console(stderr=True),
             transient=True,
         )

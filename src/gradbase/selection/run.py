@@ -12,7 +12,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gradbase import __version__
-from gradbase.errors import CancelledError, ResourceError, TrainingError, UnsupportedError
+from gradbase.errors import (
+    CancelledError,
+    ResourceError,
+    StoreError,
+    UnsupportedError,
+)
 from gradbase.frontend.torch_export import Exporter
 from gradbase.ir.learning import PythonNetwork, Search
 from gradbase.ir.printer import print_plan
@@ -20,7 +25,7 @@ from gradbase.runtime.train.prepare import prepare
 from gradbase.selection import make_procedure
 from gradbase.selection.group import Group, Shared
 from gradbase.selection.networks import Networks
-from gradbase.selection.outcome import Outcome, best_of, trial_record, value_of
+from gradbase.selection.outcome import Outcome, all_failed, best_of, trial_record, value_of
 from gradbase.selection.progress import Listener, listener_for
 from gradbase.selection.search import configuration_of
 from gradbase.selection.watch import Watch
@@ -35,7 +40,6 @@ log = logging.getLogger("gradbase.selection")
 
 _POLL_S = 0.1
 """Seconds between two looks at whether somebody cancelled."""
-_SHOWN_REASONS = 5
 
 
 @dataclass(frozen=True)
@@ -146,13 +150,13 @@ class _Run:
         listener: Listener | None,
     ) -> None:
         self.search, self.context, self.store, self.info = search, context, store, info
-        self.listener = listener or listener_for(search, context.settings)
         self.started = time.perf_counter()
         self.outcomes: list[Outcome] = []
         self.warnings: tuple[str, ...] = ()
         header = {"plan": print_plan(search), "options": dict(info.options), "sql": info.sql}
         self.journal = store.start_run(search.name, header)
-        self.watch = Watch(self.journal, self.listener, search.metric, context.cancelled)
+        listener = listener or listener_for(search, context.settings)
+        self.watch = Watch(self.journal, listener, search.metric, context.cancelled)
 
     def run(self) -> RunResult:
         """Train and commit; whatever happens, say in journal and progress how it ended."""
@@ -178,9 +182,13 @@ class _Run:
         self, status: str, message: str, version: int | None = None, error: str | None = None
     ) -> None:
         log.info("%s", message)
-        self.listener.on_end(message)
-        reason = error if status == "FAILED" else (message if status == "INTERRUPTED" else None)
-        self.store.finish_run(self.journal, status, version, reason)
+        self.watch.finished(message)
+        reason = {"FAILED": error, "INTERRUPTED": message}.get(status)
+        try:
+            self.store.finish_run(self.journal, status, version, reason)
+        except StoreError as problem:
+            # The model is there, or another error is on its way: this one changes neither.
+            log.warning("run %s could not be marked %s: %s", self.journal.run_id, status, problem)
 
     def _lost(self, what: str) -> str:
         ended = sum(bool(o.status) for o in self.outcomes)
@@ -193,14 +201,14 @@ class _Run:
     def _train(self) -> ModelRecord:
         fits = self.search.fits
         stacked = not any(isinstance(f.network, PythonNetwork) for f in fits)
-        data = prepare(fits[0].data, self.context, self.listener.on_data, embeddings=stacked)
+        data = prepare(fits[0].data, self.context, self.watch.data, embeddings=stacked)
         for warning in data.warnings:
             log.warning("model %s: %s", self.search.name, warning)
         self.warnings = data.warnings
         try:
             groups = self._groups(data)
             self.outcomes = sorted((o for g in groups for o in g.outcomes), key=lambda o: o.trial)
-            self.listener.on_start(len(self.outcomes), sum(o.fit.epochs for o in self.outcomes))
+            self.watch.started(self.outcomes)
             self._train_groups(groups)
             return self._record(data)
         finally:
@@ -269,7 +277,8 @@ class _Run:
                     raise
 
     def _record(self, data: TrainingData) -> ModelRecord:
-        self._fail_if_nothing_is_left()
+        if all(o.status == FAILED for o in self.outcomes):
+            raise all_failed(self.search.name, self.outcomes)
         best = best_of(self.outcomes, self.search.metric)
         if best.outputs is None:
             raise UnsupportedError(
@@ -297,29 +306,6 @@ class _Run:
             best_trial=best.trial,
             sql=self.info.sql,
         )
-
-    def _fail_if_nothing_is_left(self) -> None:
-        if any(o.status != FAILED for o in self.outcomes):
-            return
-        trials: dict[str, list[int]] = {}
-        for outcome in self.outcomes:
-            reason = (outcome.error or "").partition("\n")[0]
-            trials.setdefault(reason, []).append(outcome.trial)
-        if len(trials) == 1:  # then there is room for where it happened and what to do
-            trials = {(self.outcomes[0].error or "").replace("\n", "\n  "): [*trials.values()][0]}
-        reasons = [f"trial {_numbers(t)}: {e}" for e, t in list(trials.items())[:_SHOWN_REASONS]]
-        if len(trials) > _SHOWN_REASONS:
-            reasons.append(f"and {len(trials) - _SHOWN_REASONS} other reasons")
-        raise TrainingError(
-            f"all {len(self.outcomes)} trials of `{self.search.name}` failed:\n  "
-            + "\n  ".join(reasons),
-            hint="lower learn_rate" if any("loss of trial" in r for r in trials) else None,
-        )
-
-
-def _numbers(trials: Sequence[int]) -> str:
-    shown = ", ".join(str(t) for t in trials[:3])
-    return shown if len(trials) <= 3 else f"{shown}, … ({len(trials)} trials)"
 
 
 def _code_version(network: object) -> str:

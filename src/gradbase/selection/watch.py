@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from gradbase.errors import CancelledError
 from gradbase.selection.outcome import Outcome
-from gradbase.selection.progress import Listener
+from gradbase.selection.progress import Listener, Silent
 from gradbase.store.records import EpochRecord
+
+log = logging.getLogger("gradbase.selection")
 
 Unit = tuple[int, float]
 """Shard and seconds of a unit of training."""
@@ -48,6 +51,19 @@ class Watch:
         """Make every worker stop at its next check."""
         self._abandoned.set()
 
+    def data(self, what: str, rows: int) -> None:
+        """The rows are being made ready."""
+        self._tell(lambda to: to.on_data(what, rows))
+
+    def started(self, outcomes: Sequence[Outcome]) -> None:
+        """Training begins."""
+        epochs = sum(o.fit.epochs for o in outcomes)
+        self._tell(lambda to: to.on_start(len(outcomes), epochs))
+
+    def finished(self, message: str) -> None:
+        """The search is over."""
+        self._tell(lambda to: to.on_end(message))
+
     def epoch(self, outcomes: Sequence[Outcome], units: Sequence[Unit], worker: int) -> None:
         """A group has trained and validated one epoch; its records are the outcomes' last."""
         trials = {o.trial: _plain(o.epochs[-1]) for o in outcomes}
@@ -67,7 +83,7 @@ class Watch:
                     "loss": outcome.value("loss"),
                     self._metric: outcome.value(self._metric),
                 }
-                self._listener.on_epoch(outcome.trial, number + 1, shown)
+                self._tell(lambda to, o=outcome, s=shown: to.on_epoch(o.trial, number + 1, s))
 
     def ended(self, outcome: Outcome, reason: str) -> None:
         """A trial is over; `reason` is ``done``, ``converged``, ``stopped`` or ``failed``."""
@@ -78,7 +94,15 @@ class Watch:
         with self._lock:
             self._journal.append(event)
             left = outcome.fit.epochs - len(outcome.epochs)
-            self._listener.on_trial_end(outcome.trial, outcome.status, left)
+            self._tell(lambda to: to.on_trial_end(outcome.trial, outcome.status, left))
+
+    def _tell(self, what: Callable[[Listener], None]) -> None:
+        """Progress that cannot be shown stops being shown; the search goes on."""
+        try:
+            what(self._listener)
+        except Exception as error:  # noqa: BLE001
+            log.warning("progress is no longer reported: %s: %s", type(error).__name__, error)
+            self._listener = Silent()
 
 
 def _plain(epoch: EpochRecord) -> dict[str, Any]:

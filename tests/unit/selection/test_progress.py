@@ -40,11 +40,11 @@ def test_the_line_says_what_is_running_failed_and_best(monkeypatch):
     bar.on_epoch(2, 1, {"roc_auc": 0.8})
     bar.on_epoch(3, 1, {"roc_auc": float("nan")})
     bar.on_trial_end(3, "FAILED", 9)
-    assert bar.state() == "2 trials running, 1 failed, best roc_auc 0.8 (trial 2)"
+    assert bar.state() == "2 running, 1 failed, roc_auc 0.8 (trial 2)"
     bar.on_end("trained `churn`")
     assert "trained `churn`" in out.getvalue()
     assert "12/30" in out.getvalue()
-    assert "epochs, 2 trials running, 1 failed" in out.getvalue()
+    assert "epochs 2 running, 1 failed" in out.getvalue()
 
 
 def test_less_is_better_where_the_metric_says_so():

@@ -13,7 +13,13 @@ import torch
 from torch import nn
 
 import gradbase as gb
-from gradbase.errors import BindError, CancelledError, TrainingError, UnsupportedError
+from gradbase.errors import (
+    BindError,
+    CancelledError,
+    StoreError,
+    TrainingError,
+    UnsupportedError,
+)
 from gradbase.frontend.cursor import OptionValue
 from gradbase.frontend.options import resolve
 from gradbase.ir.learning import SUMMARY
@@ -122,7 +128,7 @@ def test_a_trial_that_diverges_fails_alone(lab, fused):
 
 
 def test_all_trials_failing_is_an_error_with_the_reasons(lab):
-    with pytest.raises(TrainingError, match=r"all 2 trials of `m` failed:\n  trial 2: the loss"):
+    with pytest.raises(TrainingError, match=r"all 2 trials of `m` failed:\n  trial 2"):
         lab.train(WILD, only=[2, 4])
     assert lab.store.names() == ()
     assert [r["status"] for r in lab.runs()] == ["FAILED"]
@@ -195,6 +201,31 @@ def test_ctrl_c_ends_cleanly(lab):
     assert lab.store.names() == ()
     assert lab.context.broker.leases() == []
     assert [r["status"] for r in lab.runs()] == ["INTERRUPTED"]
+
+
+def test_progress_that_breaks_does_not_break_the_search(lab, caplog):
+    def broken():
+        raise OSError("the terminal is gone")
+
+    result = lab.train(SPEC, listener=Cancelling(broken))
+    assert result.version == 1
+    assert "progress is no longer reported: OSError: the terminal is gone" in caplog.text
+
+
+def test_a_journal_that_cannot_be_written_ends_the_search(lab, monkeypatch):
+    """A full disk is nobody's trial's fault."""
+    append = journal.Journal.append
+
+    def full(self, event):
+        if event["event"] == "epoch":
+            raise StoreError("the disk is full")
+        append(self, event)
+
+    monkeypatch.setattr(journal.Journal, "append", full)
+    with pytest.raises(StoreError, match="the disk is full"):
+        lab.train(SPEC, workers=2)
+    assert lab.store.names() == ()
+    assert lab.context.broker.leases() == []
 
 
 def test_the_journal_tells_the_whole_story(lab):
@@ -287,6 +318,31 @@ def test_a_function_of_a_named_module_is_called(lab, monkeypatch):
     assert result.record.trials[0].status == SUCCEEDED
     with pytest.raises(BindError, match="may not be called"):
         lab.train(spec)
+
+
+class Tiring(nn.Linear):
+    """Raises in its second epoch of training."""
+
+    calls = 0
+
+    def forward(self, x):
+        self.calls += self.training
+        if self.calls > 12:
+            raise RuntimeError("tired")
+        return super().forward(x)
+
+
+def test_a_module_that_raises_while_training_fails_with_its_traceback(lab):
+    def net_or_tiring(config):
+        kind = Tiring if config["tired"] else nn.Linear
+        return kind(config["n_inputs"], config["n_outputs"])
+
+    spec = python_spec(net_or_tiring, tired=gb.choice(False, True))
+    trials = lab.train(spec).record.trials
+    assert [t.status for t in trials] == [SUCCEEDED, FAILED] * 2
+    assert "raised RuntimeError: tired" in trials[1].error
+    assert "in forward" in trials[1].error
+    assert len(trials[1].epochs) == 1
 
 
 class Random(nn.Linear):
