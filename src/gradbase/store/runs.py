@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
@@ -17,8 +18,12 @@ log = logging.getLogger("gradbase.store")
 
 RUNNING, DONE, FAILED, INTERRUPTED = "RUNNING", "DONE", "FAILED", "INTERRUPTED"
 
-PROCESS = uuid.uuid4().hex
-"""Tells runs of this process from those of one that died."""
+_PROCESS = uuid.uuid4().hex
+
+
+def process() -> str:
+    """Tells runs of this process from those of one that died; differs in a fork."""
+    return f"{_PROCESS}-{os.getpid()}"
 
 
 class Runs:
@@ -35,7 +40,7 @@ class Runs:
         try:
             with self._catalog.write() as handle:
                 self._mark_interrupted(handle)
-                row = (run_id, model, RUNNING, PROCESS, now(), None, None, None)
+                row = (run_id, model, RUNNING, process(), now(), None, None, None)
                 self._catalog.insert(handle, "runs", [row])
         except BaseException:
             journal.close()
@@ -73,7 +78,7 @@ class Runs:
     def interrupted(self) -> list[str]:
         """Ids of runs whose process died."""
         rest = "FROM {g}.runs WHERE status = ? AND process <> ?"
-        rows = self._catalog.rows(["run_id"], rest, [RUNNING, PROCESS])
+        rows = self._catalog.rows(["run_id"], rest, [RUNNING, process()])
         return [row["run_id"] for row in rows]
 
     def mark_interrupted(self) -> None:
@@ -99,5 +104,5 @@ class Runs:
     def _mark_interrupted(self, handle: Transaction) -> None:
         handle.execute(
             f"UPDATE {self._catalog.schema}.runs SET status = ? WHERE status = ? AND process <> ?",
-            [INTERRUPTED, RUNNING, PROCESS],
+            [INTERRUPTED, RUNNING, process()],
         )

@@ -9,7 +9,7 @@ import pytest
 
 from gradbase.errors import BindError, StoreError
 from gradbase.store import fsck, gc
-from gradbase.store.runs import PROCESS
+from gradbase.store.runs import process
 
 from .samples import record
 
@@ -85,7 +85,7 @@ def test_leavings_of_a_crash_are_removed(filled):
     assert filled.fsck().findings == []
     statuses = filled.engine.fetch("SELECT status FROM gradbase.runs").column(0).to_pylist()
     assert statuses == ["INTERRUPTED"]
-    assert PROCESS != "dead"
+    assert process() != "dead"
 
 
 def test_a_damaged_journal_is_found(filled):
