@@ -34,9 +34,9 @@ RANKS = {
 
 # Lines of code and comments a package may have; raise one only with a reason in the commit.
 BUDGETS = {
-    "ir": 2200,
+    "ir": 3200,  # the printer and parser of plans are a third of it
     "resources": 700,
-    "frontend": 4600,
+    "frontend": 5700,  # every place where SQL allows an expression
     "optimizer": 3600,
     "engines": 2600,
     "store": 2800,
