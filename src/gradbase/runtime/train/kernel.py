@@ -89,6 +89,8 @@ class Kernel:
         start = shape.first_dense_layer
         self._turned = [w.transpose(1, 2) for w in weights[start::2]]
         self._biases = [b.unsqueeze(1) for b in weights[start + 1 :: 2]]
+        # A product with one output is much faster the other way round: 1 x inputs by inputs x rows.
+        self._narrow, self._last = shape.outputs == 1, len(shape.hidden) - 1
         self._act, self._act_back, self._keeps_z = ACTIVATIONS[shape.activation]
         self._fills = shape.activation == "sigmoid"  # the only one that is not 0 at 0
         self._memory: dict[str, Tensor] = {}
@@ -117,7 +119,10 @@ class Kernel:
             self._inputs.append(a)
             weight = self.weights[self.shape.first_dense_layer + 2 * layer]
             z = self._buffer(f"z{layer + 1}", rows, widths[layer])
-            torch.baddbmm(bias, a, weight, out=z)
+            if self._narrow and layer == self._last:
+                torch.baddbmm(bias, self._turned[layer], a.transpose(1, 2), out=z.transpose(1, 2))
+            else:
+                torch.baddbmm(bias, a, weight, out=z)
         return z
 
     def backward(self, dz: Tensor) -> None:
@@ -127,10 +132,14 @@ class Kernel:
         for layer in range(len(self._inputs) - 1, -1, -1):
             block = start + 2 * layer
             a = self._inputs[layer]
-            torch.bmm(a.transpose(1, 2), dz, out=self.gradients[block])
-            torch.sum(dz, 1, out=self.gradients[block + 1])
             da = self._buffer(f"d{layer}", rows, self.shape.widths[layer])
-            torch.bmm(dz, self._turned[layer], out=da)
+            if self._narrow and layer == self._last:
+                torch.bmm(dz.transpose(1, 2), a, out=self.gradients[block].transpose(1, 2))
+                torch.mul(dz, self._turned[layer], out=da)
+            else:
+                torch.bmm(a.transpose(1, 2), dz, out=self.gradients[block])
+                torch.bmm(dz, self._turned[layer], out=da)
+            torch.sum(dz, 1, out=self.gradients[block + 1])
             z, a, mask = self._before[layer]
             if mask is not None:
                 da.mul_(mask)
@@ -141,7 +150,11 @@ class Kernel:
     def _first(self, x: Tensor, codes: Tensor | None, rows: int) -> Tensor:
         dense = self.weights[0]
         z = self._buffer("z0", rows, dense.shape[2])
-        torch.bmm(x.expand(self.count, *x.shape), dense, out=z)
+        shared = x.expand(self.count, *x.shape)
+        if self._narrow and self._last < 0:
+            torch.bmm(dense.transpose(1, 2), shared.transpose(1, 2), out=z.transpose(1, 2))
+        else:
+            torch.bmm(shared, dense, out=z)
         if codes is not None:
             tables = self.weights[2 : 2 + len(self.shape.embeddings)]
             found = [t.index_select(1, codes[:, j]) for j, t in enumerate(tables)]
@@ -154,7 +167,11 @@ class Kernel:
 
     def _first_back(self, dz: Tensor, rows: int) -> None:
         x = self._x
-        torch.bmm(x.t().expand(self.count, x.shape[1], rows), dz, out=self.gradients[0])
+        shared = x.expand(self.count, *x.shape)
+        if self._narrow and self._last < 0:
+            torch.bmm(dz.transpose(1, 2), shared, out=self.gradients[0].transpose(1, 2))
+        else:
+            torch.bmm(shared.transpose(1, 2), dz, out=self.gradients[0])
         if self._codes is None:
             return
         torch.bmm(self._wide.transpose(1, 2), dz, out=self.gradients[1])

@@ -15,10 +15,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gradbase.errors import CancelledError, DataError, ResourceError
-from gradbase.ir.learning import Dataset
+from gradbase.ir.learning import Dataset, Evaluate, Predict
+from gradbase.ir.node import walk
 from gradbase.ir.relational import Project
-from gradbase.ir.scalar import Column
+from gradbase.ir.scalar import Column, PredictCall
 from gradbase.ir.tensor import Category, ToTensor
+from gradbase.runtime import execute
 from gradbase.runtime.encode import encode_into
 from gradbase.runtime.train import labels
 from gradbase.runtime.train.data import TrainingData
@@ -35,6 +37,8 @@ Progress = Callable[[str, int], None]
 """Told what is done now and how many rows have been read."""
 BATCH_ROWS = 65_536
 OWNER = "training data"
+_OURS = (Predict, Evaluate, PredictCall)
+"""What the engine cannot run by itself."""
 
 
 def prepare(
@@ -143,6 +147,10 @@ class _Reading:
         schema = self.data.relation.schema
         columns = tuple(Column(n, schema.type_of(n)) for n in names)
         relation = Project(self.data.relation, names, columns)
+        if any(isinstance(n, _OURS) for n in walk(relation)):
+            with execute.run(relation, self.context) as result:
+                yield from result
+            return
         engine: Any = self.context.engine
         sql = engine.compile(relation, {})
         with engine.stream(sql, self.context.parameters or None, batch_rows=BATCH_ROWS) as reader:
