@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,19 +21,18 @@ from gradbase.errors import (
     UnsupportedError,
 )
 from gradbase.frontend.torch_export import Exporter
-from gradbase.ir.learning import MINIMISED, Fit, FusedFit
-from gradbase.runtime.train.module import generator_lock
+from gradbase.ir.learning import MINIMISED, Fit, FusedFit, PythonNetwork
 from gradbase.runtime.train.trainer import make_trainer, shard_order
 from gradbase.selection.networks import Networks
 from gradbase.selection.outcome import Outcome
 from gradbase.selection.procedure import EpochResult, Procedure
+from gradbase.selection.tracing import tracing, training
 from gradbase.selection.watch import Unit, Watch
 from gradbase.store.records import FAILED, STOPPED, SUCCEEDED, EpochRecord
 
 if TYPE_CHECKING:
     from gradbase.runtime.train.data import TrainingData
-    from gradbase.runtime.train.module import generator_lock
-from gradbase.runtime.train.trainer import Trainer
+    from gradbase.runtime.train.trainer import Evaluation, Trainer
 
 FATAL = (CancelledError, StoreError, EngineError, InternalError)
 """Errors that end a search: no other trial would fare better."""
@@ -61,24 +62,38 @@ class Group:
         self.item, self.shared = item, shared
         fits = item.fits if isinstance(item, FusedFit) else (item,)
         self.outcomes = [Outcome(fit) for fit in fits]
+        self._is_module = isinstance(fits[0].network, PythonNetwork)
+        self._untraced: Trainer | None = None
 
     def train(self, watch: Watch, worker: int) -> None:
         """Run every epoch; afterwards each outcome has a status."""
         try:
             watch.check()
-            trainer = make_trainer(
-                self.item, self.shared.data, self.shared.networks,
-                threads=self.shared.threads, exporter=self.shared.exporter,
-            )  # fmt: skip
-            epoch = 0
-            while self._running:
+            with self._steps():
+                trainer = make_trainer(
+                    self.item, self.shared.data, self.shared.networks,
+                    threads=self.shared.threads, exporter=self.shared.exporter,
+                )  # fmt: skip
+            for epoch in itertools.count():
                 self._epoch(trainer, epoch, watch, worker)
-                epoch += 1
+                if not self._running:
+                    break
         except FATAL:
             raise
         except Exception as error:  # noqa: BLE001 (a trial's error is recorded, the others go on)
             for outcome in self._running.values():
                 _fail(outcome, error, watch)
+
+    def finish(self) -> None:
+        """Trace a module that has ended; for when no other trial of the search trains."""
+        if self._untraced is not None:
+            with tracing():
+                _keep_model(self._untraced, 0, self.outcomes[0])
+            self._untraced = None
+
+    def _steps(self) -> AbstractContextManager[None]:
+        """What the trainer's work stands under."""
+        return training() if self._is_module else nullcontext()
 
     @property
     def _running(self) -> dict[int, Outcome]:
@@ -86,25 +101,18 @@ class Group:
         return {place: o for place, o in enumerate(self.outcomes) if not o.status}
 
     def _epoch(self, trainer: Trainer, epoch: int, watch: Watch, worker: int) -> None:
-        data, started = self.shared.data, time.perf_counter()
-        rows = [len(shard) for shard in data.shards]
-        losses = [0.0] * len(self.outcomes)
-        units: list[Unit] = []
-        for shard in shard_order(epoch, len(rows)):
-            watch.check()
-            unit_started = time.perf_counter()
-            for place, loss in enumerate(trainer.run_unit(epoch, shard)):
-                losses[place] += loss * rows[shard] / sum(rows) if rows[shard] else 0.0
-            units.append((shard, time.perf_counter() - unit_started))
-        measured = trainer.evaluate("eval" if data.has("eval") else "train")
+        held_out, started = self.shared.data.has("eval"), time.perf_counter()
+        losses, units = self._units(trainer, epoch, watch)
+        with self._steps():
+            measured = trainer.evaluate("eval" if held_out else "train")
         going = {p: o for p, o in self._running.items() if p not in trainer.failed}
         seconds = (time.perf_counter() - started) / max(len(going), 1)
         for place, outcome in going.items():
             loss, metrics = measured[place]
-            held_out = loss if data.has("eval") else None
             rate = outcome.fit.optimizer.learn_rate
+            eval_loss = loss if held_out else None
             outcome.epochs.append(
-                EpochRecord(epoch, losses[place], held_out, metrics, rate, seconds)
+                EpochRecord(epoch, losses[place], eval_loss, metrics, rate, seconds)
             )
         if going:
             watch.epoch(list(going.values()), units, worker)
@@ -112,6 +120,21 @@ class Group:
             if not self.outcomes[place].status:
                 _fail(self.outcomes[place], error, watch)
         self._end_some(trainer, going, watch)
+
+    def _units(self, trainer: Trainer, epoch: int, watch: Watch) -> tuple[list[float], list[Unit]]:
+        """Train over every shard: each trial's mean loss, and how long each unit took."""
+        rows = [len(shard) for shard in self.shared.data.shards]
+        losses = [0.0] * len(self.outcomes)
+        units: list[Unit] = []
+        for shard in shard_order(epoch, len(rows)):
+            watch.check()
+            started = time.perf_counter()
+            with self._steps():
+                found = trainer.run_unit(epoch, shard)
+            units.append((shard, time.perf_counter() - started))
+            for place, loss in enumerate(found):
+                losses[place] += loss * rows[shard] / sum(rows)
+        return losses, units
 
     def _end_some(self, trainer: Trainer, going: Mapping[int, Outcome], watch: Watch) -> None:
         """Give a status to trials that are done, have converged or are stopped."""
@@ -124,11 +147,17 @@ class Group:
                 reasons[place] = "converged"
             elif outcome.trial not in go_on:
                 reasons[place] = "stopped"
-        tested = trainer.evaluate("test") if reasons and self.shared.data.has("test") else []
+        tested: list[Evaluation] = []
+        if reasons and self.shared.data.has("test"):
+            with self._steps():
+                tested = trainer.evaluate("test")
         for place, reason in reasons.items():
             outcome = self.outcomes[place]
             outcome.test_metrics = dict(tested[place][1]) if tested else {}
-            _keep_model(trainer, place, outcome)
+            if self._is_module:
+                self._untraced = trainer
+            else:
+                _keep_model(trainer, place, outcome)
             outcome.status = STOPPED if reason == "stopped" else SUCCEEDED
             watch.ended(outcome, reason)
         if self._running:
@@ -150,8 +179,7 @@ class Group:
 def _keep_model(trainer: Trainer, place: int, outcome: Outcome) -> None:
     """The trial's program; a network that cannot be stored leaves its reason instead."""
     try:
-        with generator_lock:  # tracing a module saves and restores the generator
-            outcome.outputs, outcome.params = trainer.finish(place)
+        outcome.outputs, outcome.params = trainer.finish(place)
     except (UnsupportedError, ShapeError) as error:
         outcome.error = f"the trained network cannot be stored: {error}"
 

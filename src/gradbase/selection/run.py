@@ -210,6 +210,9 @@ class _Run:
             self.outcomes = sorted((o for g in groups for o in g.outcomes), key=lambda o: o.trial)
             self.watch.started(self.outcomes)
             self._train_groups(groups)
+            for group in groups:
+                self.watch.check()
+                group.finish()
             return self._record(data)
         finally:
             data.close()
