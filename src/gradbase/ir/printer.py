@@ -12,7 +12,7 @@ The text is the specification of the IR: ``parse_plan(print_plan(n)) is n`` for 
 A column is bare where its type is that of the relation below, else ``name:type``. A scalar in the
 user's own words stands between backquotes with our expressions in braces: ```{a} + 1`:int64``.
 Nodes used twice, models, tensor operators and what is nested too deep are defined first, on lines
-``%label = …``. Everything else is ``Class(field=value, …)``, without fields that have their default.
+``%label = …``. Everything else is ``Class(field=value, …)`` without fields equal to their default.
 """
 
 from __future__ import annotations
@@ -299,7 +299,9 @@ class Writer:
 
 def block_children(node: Node) -> tuple[Node, ...]:
     """The children of `node` that stand on lines below it."""
-    if isinstance(node, (Dataset, FusedFit, Search)):
+    if isinstance(node, Dataset):
+        return (node.relation,)
+    if isinstance(node, (FusedFit, Search)):
         return node.children
     if isinstance(node, Relation):
         return tuple(c for c in node.children if isinstance(c, Relation))

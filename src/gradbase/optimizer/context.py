@@ -1,0 +1,98 @@
+"""What rules may ask while a plan is optimised."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from gradbase.ir.facts import Capabilities, Settings, Statistics
+from gradbase.ir.learning import Dataset
+from gradbase.ir.node import Node
+from gradbase.ir.relational import Relation
+from gradbase.resources.calibration import Calibration
+
+_INTERNAL = re.compile(r"__gb_(\d+)\Z")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an operator is expected to do, without its inputs.
+
+    Parameters
+    ----------
+    rows : float
+        Rows it gives.
+    bytes : float, bytes
+        Size of these rows.
+    flops : float
+        Floating-point operations.
+    seconds : float, seconds
+    """
+
+    rows: float
+    bytes: float
+    flops: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A way to run an operator and the seconds it is expected to take."""
+
+    what: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen for an operator, why, and what else there was."""
+
+    chosen: str
+    reason: str
+    alternatives: tuple[Alternative, ...] = ()
+
+
+@dataclass
+class Context:
+    """Facts, settings and notes of one optimisation.
+
+    Parameters
+    ----------
+    statistics : Statistics
+        Rows and values of tables.
+    calibration : Calibration
+        Speeds of this machine.
+    capabilities : Capabilities
+        What the engine can do.
+    settings : Settings
+    encoded_width : callable, optional
+        Columns of a dataset's features once encoded; estimated from types where missing.
+    """
+
+    statistics: Statistics
+    calibration: Calibration
+    capabilities: Capabilities
+    settings: Settings
+    encoded_width: Callable[[Dataset], int] | None = None
+    choices: dict[Node, Choice] = field(default_factory=dict[Node, Choice])
+    estimates: dict[Node, Estimate] = field(default_factory=dict[Node, Estimate])
+    _last_name: int = 0
+
+    @property
+    def threads(self) -> int:
+        """Threads a statement may use."""
+        return min(self.settings.threads or self.calibration.cores, self.calibration.cores)
+
+    def fresh(self) -> str:
+        """A column name that no relation of the plan has: ``__gb_1``, ``__gb_2``, …"""
+        self._last_name += 1
+        return f"__gb_{self._last_name}"
+
+    def reserve(self, nodes: Iterable[Node]) -> None:
+        """Keep `fresh` from giving a name that one of these relations has already."""
+        for node in nodes:
+            if isinstance(node, Relation):
+                found = (_INTERNAL.match(name) for name in node.schema.names)
+                numbers = (int(m.group(1)) for m in found if m is not None)
+                self._last_name = max(self._last_name, *numbers, 0)

@@ -1,0 +1,211 @@
+"""Seconds of training, alone and as a stack, and the grouping of a search's fits.
+
+Alone, a batch is small products at full speed with a fixed time per torch call. A stack of k fits
+makes k times fewer calls; its first layer is one large product; the others are batched products,
+which reach full speed only when layers are large; its activations and optimiser slots leave the
+cache. So stacking wins for small layers, and loses above about 1e5 multiply-adds a row and layer.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from dataclasses import dataclass
+
+from gradbase.ir.learning import Dataset, Fit, Mlp
+from gradbase.ir.types import SqlType
+from gradbase.optimizer.context import Alternative, Choice, Context
+from gradbase.optimizer.selectivity import column_statistics
+
+LARGEST_GROUP = 64
+"""Fits in a group: beyond, calls are no longer what a batch costs and memory grows."""
+_CALLS_PER_LAYER, _CALLS_PER_STEP = 10, 12
+_AUTOGRAD_CALLS = 140
+"""Torch calls of a step: hand-written kernel (per layer and step), autograd with AdamW."""
+_MODULE_FLOPS = 1e6
+"""FLOPs a row and forward pass of a Python module, whose layers are not known here."""
+_SMALL_LAYER, _GROWTH = 64 * 64, 0.35
+"""Batched products of `_SMALL_LAYER` weights run at `stacked_flops`; larger ones grow faster."""
+_PASSES = 6
+"""How often an activation is read or written in a step."""
+_SLOT_PASSES = {"sgd": 3, "adagrad": 5, "rmsprop": 5}
+_CACHED = 4.0
+_ONE_HOT = 8
+_EVALUATING = 1 / 3
+"""Of a training row: forward only."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Groups of fits that train together, and why."""
+
+    groups: tuple[tuple[Fit, ...], ...]
+    seconds: float
+    choice: Choice
+
+
+def plan_search(fits: tuple[Fit, ...], context: Context) -> Schedule:
+    """The grouping of `fits` that is expected to finish first on the threads there are."""
+    alone = tuple((f,) for f in fits)
+    options: dict[str, tuple[tuple[Fit, ...], ...]] = {"alone": alone}
+    for most in (LARGEST_GROUP, *_shares(fits, context)):
+        options[f"at most {most} together"] = _grouped(fits, most, context)
+    finish = {w: _finish(g, context) for w, g in options.items()}
+    # On a tie the first: alone, then the largest groups.
+    best = min(options, key=lambda w: finish[w])
+    shown = {options[w]: Alternative(_counted(options[w]), finish[w]) for w in reversed(options)}
+    sizes = {len(g) for g in options[best]}
+    gain = finish["alone"] / max(finish[best], 1e-12)
+    reason = f"groups of up to {max(sizes)}: {gain:.1f}x faster than each fit alone"
+    if max(sizes) == 1:
+        reason = "stacking would not be faster at these layer sizes" if len(fits) > 1 else "one fit"
+    choice = Choice(_counted(options[best]), reason, tuple(shown.values())[::-1])
+    return Schedule(options[best], finish[best], choice)
+
+
+def makespan(seconds: list[float], workers: int) -> float:
+    """When the last of `workers` ends, longest groups first."""
+    ends = [0.0] * max(workers, 1)
+    for work in sorted(seconds, reverse=True):
+        heapq.heapreplace(ends, ends[0] + work)
+    return max(ends)
+
+
+def group_seconds(fits: tuple[Fit, ...], context: Context) -> float:
+    """Training `fits` as one stack on one thread (one fit: alone)."""
+    fit = fits[0]
+    rows = training_rows(fit, context)
+    batch = min(fit.batch_size, max(int(rows), 1))
+    steps = math.ceil(rows / batch) * fit.epochs
+    return steps * step_seconds(fits, batch, context) * (1 + _evaluated(fit) * _EVALUATING)
+
+
+def step_seconds(fits: tuple[Fit, ...], batch: int, context: Context) -> float:
+    """One batch of `batch` rows through all of `fits`: forward, backward, update."""
+    fit, count, calibration = fits[0], len(fits), context.calibration
+    if not isinstance(fit.network, Mlp):
+        flops = 3 * _MODULE_FLOPS * batch * count
+        return flops / calibration.gemm_flops + count * _AUTOGRAD_CALLS * calibration.op_s
+    sizes = layer_sizes(fit, context)
+    compute = 0.0
+    for at, (width_in, width_out) in enumerate(sizes):
+        flops = _layer_flops(at, width_in, width_out) * batch * count
+        one_product = count == 1 or at == 0
+        speed = calibration.gemm_flops
+        if not one_product:
+            larger = max(1.0, width_in * width_out / _SMALL_LAYER)
+            speed = min(speed, calibration.stacked_flops * larger**_GROWTH)
+        compute += flops / speed
+    calls = _CALLS_PER_LAYER * len(sizes) + _CALLS_PER_STEP
+    activations = 4 * batch * count * sum(out for _, out in sizes)
+    weights = 4 * count * sum(i * o + o for i, o in sizes)
+    passes = _SLOT_PASSES.get(fit.optimizer.name, 7)
+    moved = _PASSES * activations + passes * weights
+    # Each layer is touched in turn, so it is the largest working set that has to fit.
+    cached = activations + weights <= 2 * calibration.cache_bytes
+    speed = calibration.copy_bytes_s * (_CACHED if cached else 1.0)
+    return compute + calls * calibration.op_s + moved / speed
+
+
+def training_flops(fit: Fit, context: Context) -> float:
+    """FLOPs of all epochs of a fit."""
+    rows = training_rows(fit, context) * fit.epochs
+    if not isinstance(fit.network, Mlp):
+        return 3 * _MODULE_FLOPS * rows
+    sizes = layer_sizes(fit, context)
+    return rows * sum(_layer_flops(at, i, o) for at, (i, o) in enumerate(sizes))
+
+
+def training_rows(fit: Fit, context: Context) -> float:
+    """Rows of an epoch; the dataset has been estimated."""
+    return max(context.estimates[fit.data].rows * (1 - _evaluated(fit)), 1.0)
+
+
+def layer_sizes(fit: Fit, context: Context) -> list[tuple[int, int]]:
+    """(inputs, outputs) of each layer of an `Mlp`."""
+    assert isinstance(fit.network, Mlp)
+    widths = [encoded_width(fit.data, context), *fit.network.hidden_units, _outputs(fit, context)]
+    return list(itertools.pairwise(widths))
+
+
+def encoded_width(data: Dataset, context: Context) -> int:
+    """Inputs of a network on `data`: as told, or one per number and a guess per category."""
+    if context.encoded_width is not None:
+        return context.encoded_width(data)
+    return sum(_width(data.relation.schema.type_of(f)) for f in data.features)
+
+
+def _width(of: SqlType) -> int:
+    if of.is_vector:
+        return of.size[0]
+    return _ONE_HOT if of.is_text else 1
+
+
+def _layer_flops(at: int, width_in: int, width_out: int) -> float:
+    """Per row: forward and weight gradient; the first layer needs no gradient of its input."""
+    return 2.0 * (3 if at else 2) * width_in * width_out
+
+
+def _evaluated(fit: Fit) -> float:
+    split = fit.data.split
+    if split.method in ("auto", "auto_split") and not split.eval_fraction:
+        return 0.2
+    return min(split.eval_fraction + split.test_fraction, 0.9)
+
+
+def _outputs(fit: Fit, context: Context) -> int:
+    if fit.data.task != "multiclass":
+        return 1
+    known = column_statistics(fit.data.relation, fit.data.label, context)
+    return known.distinct if known is not None and known.distinct else 10
+
+
+# -- grouping ----------------------------------------------------------------------------------
+
+
+def group_key(fit: Fit) -> object:
+    """Equal for fits that can train as one stack; None for one that cannot."""
+    if not isinstance(fit.network, Mlp):
+        return None
+    shape = fit.network.replace(dropout=0.0)
+    optimizer = (fit.optimizer.name, fit.optimizer.momentum > 0)
+    stopping = (fit.early_stop, fit.min_rel_progress, fit.auto_class_weights)
+    return (fit.data, shape, fit.batch_size, optimizer, fit.epochs, fit.seed, stopping)
+
+
+def _grouped(fits: tuple[Fit, ...], most: int, context: Context) -> tuple[tuple[Fit, ...], ...]:
+    """Fits of equal key in even groups of at most `most`; alone where that is no slower."""
+    by_key: dict[object, list[Fit]] = {}
+    for fit in fits:
+        key = group_key(fit)
+        by_key.setdefault(fit if key is None else key, []).append(fit)
+    groups: list[tuple[Fit, ...]] = []
+    for found in by_key.values():
+        parts = math.ceil(len(found) / most)
+        size = math.ceil(len(found) / parts)
+        stacked = [tuple(found[at : at + size]) for at in range(0, len(found), size)]
+        alone = group_seconds((found[0],), context) * len(found)
+        if sum(group_seconds(g, context) for g in stacked) < alone:
+            groups += stacked
+        else:
+            groups += [(f,) for f in found]
+    return tuple(sorted(groups, key=lambda g: g[0].trial))
+
+
+def _shares(fits: tuple[Fit, ...], context: Context) -> tuple[int, ...]:
+    """Group sizes that give every worker the same number of fits, once, twice and four times."""
+    share = math.ceil(len(fits) / max(context.threads, 1))
+    sizes = (math.ceil(share / parts) for parts in (1, 2, 4))
+    return tuple(dict.fromkeys(s for s in sizes if 1 < s < LARGEST_GROUP))
+
+
+def _finish(groups: tuple[tuple[Fit, ...], ...], context: Context) -> float:
+    return makespan([group_seconds(g, context) for g in groups], context.threads)
+
+
+def _counted(groups: tuple[tuple[Fit, ...], ...]) -> str:
+    largest = max(len(g) for g in groups)
+    if largest == 1:
+        return f"{len(groups)} alone"
+    return f"{len(groups)} group{'s' * (len(groups) > 1)}, largest {largest}"

@@ -1,0 +1,195 @@
+"""The text of EXPLAIN."""
+
+from __future__ import annotations
+
+from gradbase.ir.learning import Dataset, Evaluate, Fit, FusedFit, Model, Predict, Search
+from gradbase.ir.node import Node, find
+from gradbase.ir.printer import Writer, block_children, label_nodes, print_plan
+from gradbase.optimizer.context import Choice, Context
+from gradbase.optimizer.cost import estimate, total_seconds
+from gradbase.optimizer.driver import Trace
+from gradbase.optimizer.stages import all_rules
+
+_SHOWN_FITS = 3
+
+
+def explain(
+    plan: Node, context: Context, *, trace: Trace | None = None, verbose: bool = False
+) -> str:
+    """The plan as a tree with what each operator is expected to do, and how it came about.
+
+    Parameters
+    ----------
+    trace : Trace, optional
+        Of the plan's optimisation: names the rules that fired.
+    verbose : bool
+        Also the plan after each rule that changed it, and each rule's time.
+    """
+    estimate(plan, context)
+    lines = _Tree(plan, context).lines()
+    lines += ["", f"total ≈ {seconds_text(total_seconds(plan, context))}"]
+    models = sorted(set(find(plan, Model)), key=lambda m: m.address)
+    lines += [_model_line(m) for m in models]
+    if trace is not None:
+        lines += ["", *_rule_lines(trace)]
+        if verbose:
+            lines += _step_lines(trace, {m: m.name for m in models})
+    return "\n".join(lines)
+
+
+class _Tree:
+    """Writes a plan as indented lines; a part used twice is shown once."""
+
+    def __init__(self, plan: Node, context: Context) -> None:
+        self.plan, self.context = plan, context
+        names: dict[Node, str] = {m: m.name for m in find(plan, Model)}
+        self.labels = label_nodes(plan, names)
+        self.writer = Writer(self.labels)
+        self.shown: set[Node] = set()
+
+    def lines(self) -> list[str]:
+        rows: list[tuple[str, str]] = []
+        stack: list[tuple[Node, int]] = [(self.plan, 0)]
+        while stack:
+            node, depth = stack.pop()
+            indent = "  " * depth
+            if node in self.shown:
+                rows.append((f"{indent}%{self.labels.get(node, '?')} (above)", ""))
+                continue
+            self.shown.add(node)
+            mark = f"%{self.labels[node]} = " if node in self.labels else ""
+            rows.append((indent + mark + self.head(node), self.facts(node)))
+            rows += [(f"{indent}    {text}", "") for text in self.notes(node)]
+            stack.extend((c, depth + 1) for c in reversed(self.below(node)))
+        width = min(max(len(left) for left, right in rows if right), 72)
+        return [f"{left:<{width}}  {right}".rstrip() for left, right in rows]
+
+    def head(self, node: Node) -> str:
+        match node:
+            case Search():
+                return (
+                    f"Search {node.name}: {len(node.fits)} fits, best {node.metric}, "
+                    f"{node.procedure}, {node.workers} workers x {node.threads} threads"
+                )
+            case FusedFit(fits=fits):
+                numbers = _ranges([f.trial for f in fits])
+                return f"FusedFit of {len(fits)} (trials {numbers}): {_fit_text(fits[0])}"
+            case Fit():
+                return f"Fit (trial {node.trial}): {_fit_text(node)}"
+            case Dataset():
+                split = f"{node.split.method} split" if node.split.method != "none" else "no split"
+                return f"Dataset {len(node.features)} features, label {node.label}, {split}"
+            case _:
+                return self.writer.head(node)
+
+    def facts(self, node: Node) -> str:
+        """Estimated rows, bytes and seconds of this operator alone."""
+        found = estimate(node, self.context)
+        flops = f", {quantity(found.flops, 'FLOP')}" if found.flops else ""
+        size = f"{count_text(found.rows)} rows, {quantity(found.bytes, 'B')}"
+        if isinstance(node, (Fit, FusedFit)):
+            return f"≈ {seconds_text(found.seconds)}{flops}"
+        return f"≈ {size}{flops}, {seconds_text(found.seconds)}"
+
+    def notes(self, node: Node) -> list[str]:
+        choice = self.context.choices.get(node)
+        found = _choice_lines(choice) if choice is not None else []
+        if isinstance(node, (Predict, Evaluate)):
+            found.append("exactness: float32 network, rounding may depend on the batch (tolerance)")
+        if isinstance(node, FusedFit):
+            found.append("exactness: tolerance (gradients within 1e-5 of a fit alone)")
+        if isinstance(node, Dataset):
+            found.append("read once for all fits on it")
+        hidden = len(node.trials) - _SHOWN_FITS if isinstance(node, Search) else 0
+        if hidden > 0:
+            found.append(f"the first {_SHOWN_FITS} groups are shown, {hidden} more like them")
+        return found
+
+    def below(self, node: Node) -> tuple[Node, ...]:
+        if isinstance(node, Search):
+            return (*node.trials[:_SHOWN_FITS], *dict.fromkeys(f.data for f in node.fits))
+        return () if isinstance(node, FusedFit) else block_children(node)
+
+
+def _choice_lines(choice: Choice) -> list[str]:
+    lines = [f"chosen: {choice.chosen}: {choice.reason}"]
+    if len(choice.alternatives) > 1:
+        each = (f"{a.what} ≈ {seconds_text(a.seconds)}" for a in choice.alternatives)
+        lines.append(f"considered: {'; '.join(each)}")
+    return lines
+
+
+def _fit_text(fit: Fit) -> str:
+    network = Writer({}).head(fit.network)
+    return f"{network}, {fit.optimizer.name}, batch {fit.batch_size}, {fit.epochs} epochs"
+
+
+def _ranges(numbers: list[int]) -> str:
+    """``1-3, 7`` for 1, 2, 3, 7."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    return ", ".join("-".join(map(str, run)) for run in runs)
+
+
+def _model_line(model: Model) -> str:
+    return (
+        f"%{model.name} = {model.address}: {model.task}, {len(model.features)} features, "
+        f"{quantity(model.flops, 'FLOP')} a row, {quantity(model.param_bytes, 'B')} of weights"
+    )
+
+
+def _rule_lines(trace: Trace) -> list[str]:
+    exactness = {r.name: r.exactness for r in all_rules()}
+    fired = ", ".join(f"{name} ({exactness[name]})" for name in trace.fired)
+    return [f"rules that fired: {fired or 'none'}", *(f"warning: {w}" for w in trace.warnings)]
+
+
+def _step_lines(trace: Trace, names: dict[Node, str]) -> list[str]:
+    lines: list[str] = []
+    for step in trace.steps:
+        times = "once" if step.firings == 1 else f"{step.firings} times"
+        lines += ["", f"after {step.rule} (stage {step.stage}, {times}):"]
+        lines += [f"  {line}" for line in print_plan(step.plan, names).splitlines()]
+    lines += ["", "time of each rule:"]
+    lines += [f"  {name}: {seconds_text(s)}" for name, s in trace.seconds.items()]
+    return lines
+
+
+# -- units -------------------------------------------------------------------------------------
+
+
+def seconds_text(seconds: float) -> str:
+    """Seconds with a unit that leaves up to three digits before the point.
+
+    Examples
+    --------
+    >>> seconds_text(0.0123), seconds_text(75.0), seconds_text(2e-6)
+    ('12.3 ms', '75.0 s', '2.0 µs')
+    """
+    for unit, factor in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
+        if seconds * factor >= 1.0:
+            return f"{seconds * factor:,.1f} {unit}"
+    return "0 s" if seconds <= 0 else "<1 µs"
+
+
+def count_text(rows: float) -> str:
+    """A number of rows, rounded to whole ones."""
+    return f"{round(rows):,}"
+
+
+def quantity(value: float, unit: str) -> str:
+    """`value` with a decimal prefix.
+
+    Examples
+    --------
+    >>> quantity(1_234_567, "B"), quantity(12, "FLOP")
+    ('1.2 MB', '12 FLOP')
+    """
+    for prefix, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= factor:
+            return f"{value / factor:.1f} {prefix}{unit}"
+    return f"{value:.0f} {unit}"

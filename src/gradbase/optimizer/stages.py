@@ -1,0 +1,76 @@
+"""The order of the rules, as data, with the reason on each line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gradbase.optimizer.rule import Rule
+from gradbase.optimizer.rules.choose_representation import choose_representation
+from gradbase.optimizer.rules.choose_workers import choose_workers
+from gradbase.optimizer.rules.drop_unused_predictions import drop_unused_predictions
+from gradbase.optimizer.rules.extract_predictions import extract_predictions
+from gradbase.optimizer.rules.fuse_fits import fuse_fits
+from gradbase.optimizer.rules.merge_filters import merge_filters
+from gradbase.optimizer.rules.merge_projects import merge_projects
+from gradbase.optimizer.rules.order_conjuncts import order_conjuncts
+from gradbase.optimizer.rules.prune_columns import prune_columns
+from gradbase.optimizer.rules.push_filter_below_predict import push_filter_below_predict
+from gradbase.optimizer.rules.push_filter_below_project import push_filter_below_project
+from gradbase.optimizer.rules.push_limit_below_predict import push_limit_below_predict
+from gradbase.optimizer.rules.push_limit_below_project import push_limit_below_project
+from gradbase.optimizer.rules.push_topk_below_predict import push_topk_below_predict
+from gradbase.optimizer.rules.remove_identity_project import remove_identity_project
+from gradbase.optimizer.rules.share_predictions import share_predictions
+from gradbase.optimizer.rules.share_scan import share_scan
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Rules that run together, over and over, until nothing changes or `passes` are done."""
+
+    name: str
+    rules: tuple[Rule, ...]
+    top_down: bool = True
+    passes: int = 1
+
+
+STAGES = (
+    # Predictions are still expressions: the order of conjuncts becomes the order of Predicts.
+    Stage("order", (order_conjuncts,)),
+    # Children first, as a prediction may read another one's result. Runs with the optimiser off.
+    Stage("lower", (extract_predictions,), top_down=False),
+    Stage(
+        "move",
+        (
+            merge_filters,  # first, so that all conjuncts of a block move in one go
+            merge_projects,  # takes away the projections that lowering leaves between operators
+            push_filter_below_project,  # brings filters next to predictions
+            push_filter_below_predict,  # fewer rows are predicted
+            share_predictions,  # after the filters, so that what is shared is the filtered one
+            push_limit_below_project,  # brings limits next to predictions
+            push_limit_below_predict,  # after the filters: a limit never passes one
+            push_topk_below_predict,  # the same
+        ),
+        passes=30,
+    ),
+    Stage(
+        "narrow",
+        (
+            drop_unused_predictions,  # first: its features may be what nobody else reads
+            prune_columns,  # puts projections above scans, step by step
+            merge_projects,  # of which these two remove what is not needed any more
+            remove_identity_project,
+        ),
+        passes=30,
+    ),
+    # After narrowing: relations are compared by what is left of them.
+    Stage("train", (share_scan, fuse_fits)),
+    # Last: choices depend on rows, columns and groups as they are now. Runs with the optimiser off.
+    Stage("physical", (choose_representation, choose_workers)),
+)
+"""What `optimize` does."""
+
+
+def all_rules() -> tuple[Rule, ...]:
+    """Every rule once, in order of its first turn."""
+    return tuple(dict.fromkeys(rule for stage in STAGES for rule in stage.rules))
