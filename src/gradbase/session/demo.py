@@ -20,18 +20,21 @@ OPTIONS (model_type = 'dnn_classifier', input_label_cols = ['diagnosis'], row_ke
          num_trials = 32, max_epochs = 20, early_stop = FALSE,
          data_split_method = 'random', data_split_eval_fraction = 0.2,
          data_split_test_fraction = 0.2, seed = 7)
-AS SELECT * FROM tumours"""
+AS SELECT * EXCLUDE (clinic_id) FROM tumours"""
 
 QUERIES = (
     (
         "The trials, best first",
         """\
-SELECT trial_id, hyperparameters, round(eval_loss, 4) AS eval_loss, status, is_optimal
-FROM ML.TRIAL_INFO(MODEL malignancy) ORDER BY eval_loss LIMIT 5""",
+SELECT trial_id, hyperparameters, round(eval_loss, 4) AS eval_loss,
+       round(hparam_tuning_evaluation_metrics.roc_auc, 4) AS roc_auc, status, is_optimal
+FROM ML.TRIAL_INFO(MODEL malignancy) ORDER BY is_optimal DESC, roc_auc DESC LIMIT 5""",
     ),
     (
         "How good is the best on rows it was not chosen by?",
-        "SELECT * FROM ML.EVALUATE(MODEL malignancy)",
+        """\
+SELECT e.* FROM ML.EVALUATE(MODEL malignancy) e
+JOIN ML.TRIAL_INFO(MODEL malignancy) t ON e.trial_id = t.trial_id WHERE t.is_optimal""",
     ),
     (
         "Table function: every row with its prediction",

@@ -164,6 +164,9 @@ def cell(value: Any) -> str:
             return "{" + ", ".join(f"{k}: {cell(v)}" for k, v in value.items()) + "}"
         case list():
             return "[" + ", ".join(cell(v) for v in value) + "]"
+        case pa.MonthDayNano(months=months, days=days, nanoseconds=ns):
+            parts = ((months, "months"), (days, "days"), (ns / 1e9, "s"))
+            return " ".join(f"{n:g} {unit}" for n, unit in parts if n) or "0 s"
     return str(value)
 
 
