@@ -7,6 +7,7 @@ Nothing here recurses: networks are deeper than Python's stack.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import struct
 import threading
 import weakref
@@ -72,7 +73,9 @@ class Node(metaclass=_Interned):
     """Cached properties that follow from the children's; settled when the node is built."""
 
     @classmethod
+    @functools.cache
     def field_names(cls) -> tuple[str, ...]:
+        """Names of the operator's fields, in order."""
         return tuple(f.name for f in dataclasses.fields(cls))  # type: ignore[arg-type]
 
     @property
