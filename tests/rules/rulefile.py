@@ -1,0 +1,91 @@
+"""Reads `.rule` files: pairs of plan text, before and after one rule.
+
+Lines at the top of a file, before the first title::
+
+    # rule: push_filter_below_predict
+    # model m: binary (a int64, b float64)      %m in the plans; also `regression`, `hidden 512`
+    # table t: 1000                             rows of a table
+
+Each case is a title, a plan, ``----``, and the plan after or ``unchanged``. A line
+``# setting: name=value`` below a title changes a setting for that case.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from gradbase.ir.facts import Capabilities, Settings, TableStatistics
+from gradbase.ir.learning import Feature, Model
+from gradbase.ir.node import Node
+from gradbase.ir.parser import parse_plan
+from gradbase.ir.scalar import Literal
+from gradbase.ir.tensor import Concat, Linear, Numeric, Param, ToTable, ToTensor, Unary
+from gradbase.ir.types import FLOAT64, TEXT, list_of, parse_type, struct_of
+from gradbase.optimizer.context import Context
+from gradbase.optimizer.cost import FixedStatistics
+from gradbase.resources.calibration import Calibration
+
+DUCKDB = Capabilities("duckdb", frozenset(), ("dl", "udf"), True)
+CASTS = {"optimizer": lambda v: v == "on", "batch_rows": int, "threads": int}
+
+
+@dataclass
+class Case:
+    """One pair of plans; `after` is None where the rule must not fire."""
+
+    rule: str
+    title: str
+    before: Node
+    after: Node | None
+    names: dict[Node, str]
+    context: Context
+
+
+def read_cases(path: Path) -> list[Case]:
+    """The cases of a file."""
+    head, *parts = re.split(r"^# title: ", path.read_text(), flags=re.MULTILINE)
+    (rule,) = re.findall(r"^# rule: (\w+)$", head, re.MULTILINE)
+    lines = re.findall(r"^# model (\w+): (.*)$", head, re.MULTILINE)
+    models = {name: model_of(name, text) for name, text in lines}
+    tables = re.findall(r"^# table (\w+): (\d+)$", head, re.MULTILINE)
+    statistics = FixedStatistics({t: TableStatistics(int(rows)) for t, rows in tables})
+    return [_case(rule, part, models, statistics) for part in parts]
+
+
+def _case(rule: str, part: str, models: dict[str, Model], statistics: FixedStatistics) -> Case:
+    title, body = part.split("\n", 1)
+    pairs = re.findall(r"^# setting: (\w+)=(\w+)$", body, re.MULTILINE)
+    values = {name: CASTS.get(name, str)(value) for name, value in pairs}
+    settings = dataclasses.replace(Settings(), **values)
+    body = re.sub(r"^# setting: .*\n", "", body, flags=re.MULTILINE)
+    before, after = (text.strip("\n") for text in body.split("\n----\n"))
+    return Case(
+        rule,
+        title,
+        parse_plan(before, models),
+        None if after == "unchanged" else parse_plan(after, models),
+        {model: name for name, model in models.items()},
+        Context(statistics, Calibration(), DUCKDB, settings),
+    )
+
+
+def model_of(name: str, text: str) -> Model:
+    """A model from ``task (column type, …) [hidden n]``."""
+    task, columns, hidden = re.fullmatch(r"(\w+) \((.*)\)(?: hidden (\d+))?", text).groups()
+    pairs = (column.strip().split(" ", 1) for column in columns.split(","))
+    features = tuple(Feature(n, parse_type(t)) for n, t in pairs)
+    tensors = tuple(ToTensor(f.name, Numeric(0.0, 1.0, False)) for f in features)
+    x = tensors[0] if len(tensors) == 1 else Concat(tensors)
+    if hidden:
+        x = Unary("relu", Linear(x, Param("aa", (int(hidden), len(features)))))
+    logit = Linear(x, Param("bb", (1, x.shape[-1])))
+    if task == "regression":
+        return Model(name, 1, 0, task, "y", features, (ToTable(logit, "value", FLOAT64),))
+    classes = (Literal("no", TEXT), Literal("yes", TEXT))
+    pair = list_of(struct_of(label=TEXT, prob=FLOAT64))
+    kinds = {"label": TEXT, "proba": FLOAT64, "probs": pair}
+    outputs = tuple(ToTable(logit, method, of, classes) for method, of in kinds.items())
+    return Model(name, 1, 0, task, "y", features, outputs)
