@@ -283,10 +283,15 @@ class _Run:
         """Functions of the predictions that the engine itself computes."""
         found: dict[Node, Function] = {}
         for node in nodes:
-            if isinstance(node, PredictCall):
-                found[node] = call_function(node, _name("call"), self.context)
-            elif isinstance(node, Predict):
-                found[node] = predict_function(node, _name("predict"), self.context)
+            match node:
+                case PredictCall(model=model):
+                    found[node] = call_function(node, _name("call"), self.context)
+                case Predict(model=model):
+                    found[node] = predict_function(node, _name("predict"), self.context)
+                case _:
+                    continue
+            purpose = f"predict {model.name} in the engine"
+            self.stack.enter_context(leased(self.context, purpose, size_bytes=model.param_bytes))
         return found
 
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import torch
 
 from gradbase.engines.base import Function
-from gradbase.errors import ResourceError
+from gradbase.errors import DataError, ResourceError
 from gradbase.ir.learning import Model, Predict
 from gradbase.ir.scalar import PredictCall
 from gradbase.ir.types import struct_of
@@ -26,7 +26,7 @@ from gradbase.runtime.context import RunContext
 from gradbase.runtime.program import Program, Runner, compile_program, tile_rows
 from gradbase.runtime.streams import Stream, grouped, watched
 
-INLINE_ROWS, THREADED_ROWS = 8_192, 32_768
+INLINE_ROWS, THREADED_ROWS = 16_384, 32_768
 """Rows per batch from the engine: small keeps a batch in cache, large feeds several threads."""
 _SMALLEST_BATCH = 256
 _MOST_THREADS = 8
@@ -230,8 +230,12 @@ def _in_engine(
     def run(columns: list[pa.Array]) -> list[pa.Array]:
         context.check_cancelled()
         features = pa.RecordBatch.from_arrays(columns, names)
-        with runners.one(features) as runner:
-            made = runner(features)
+        try:
+            with runners.one(features) as runner:
+                made = runner(features)
+        except DataError as error:
+            hint = f"rows are counted within one call of the engine; {error.hint}"
+            raise DataError(error.message, at=error.at, hint=hint) from None
         context.metrics.add("predicted_rows", features.num_rows)
         return made
 
