@@ -14,14 +14,15 @@ from gradbase.ir.learning import Evaluate, Model, Predict
 from gradbase.ir.node import walk
 from gradbase.ir.relational import Filter, Relation
 from gradbase.ir.tensor import BATCH, Tensor, elements
+from gradbase.ir.types import Schema
 from gradbase.optimizer.context import Context
 
 PLAIN_BATCH = 8192
-BATCHES = tuple(256 << i for i in range(9))
-"""Rows computed at once that are considered: 256 to 65,536."""
+BATCHES = tuple(256 << i for i in range(8))
+"""Rows computed at once that are considered: 256 to 32,768."""
 
-_SETUP_S = {"dl": 2e-3, "udf": 1.5e-3}
-"""Starting a stream or registering a function, measured with one row."""
+_SETUP_S = {"dl": 2e-3, "udf": 6e-3}
+"""Starting a stream or registering a function, which takes 4 ms longer (measured with one row)."""
 _ARROW_ROWS = 32_768
 _CACHED = 4.0
 """How much faster activations move inside the second-level cache than `copy_bytes_s`."""
@@ -40,7 +41,7 @@ def row_seconds(model: Model, batch: int, context: Context) -> float:
     """Computing one row of a batch of `batch` rows on one core."""
     calibration = context.calibration
     operators, traffic = _shape(model)
-    working = 8 * model.widest * batch
+    working = (8 * model.widest + 4 * len(model.features)) * batch
     speed = calibration.copy_bytes_s
     if working <= calibration.cache_bytes:
         speed *= _CACHED
@@ -64,8 +65,7 @@ def predict_seconds(
 def _dl(n: Predict | Evaluate, rows: float, batch: int, context: Context) -> float:
     """Scan and network overlap where the network is the dearer one."""
     calibration = context.calibration
-    columns = len(n.child.schema)
-    scan = rows * columns * calibration.arrow_value_s
+    scan = rows * _values(n.child.schema) * calibration.arrow_value_s
     batches = math.ceil(rows / max(batch, _ARROW_ROWS))
     over = batches * (calibration.batch_s + len(n.features) * calibration.op_s)
     compute = rows * row_seconds(n.model, min(batch, math.ceil(rows)), context)
@@ -81,9 +81,15 @@ def _udf(n: Predict | Evaluate, rows: float, context: Context) -> float:
     calls = math.ceil(before / calibration.udf_rows)
     per_call = min(rows / calls, calibration.udf_rows)
     outputs = len(n.methods) if isinstance(n, Predict) else 1
-    handed = rows * (len(n.features) + 1) * calibration.udf_value_s
+    values = _values(n.child.schema.select(tuple(dict.fromkeys(n.features)))) + 1
+    handed = rows * values * calibration.udf_value_s
     compute = rows * row_seconds(n.model, max(1, int(per_call)), context) / context.threads
     return outputs * (calls * calibration.udf_call_s + handed + compute)
+
+
+def _values(schema: Schema) -> int:
+    """Values in a row; a vector has as many as elements."""
+    return sum(f.type.size[0] if f.type.kind == "array" else 1 for f in schema)
 
 
 def _before_filters(relation: Relation, context: Context) -> float:

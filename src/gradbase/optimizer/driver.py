@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -107,15 +108,18 @@ def apply(rule: Rule, root: Node, context: Context, *, top_down: bool = True) ->
     """`root` with `rule` applied at every node, and how often it fired.
 
     Top-down, a node is rewritten until the rule no longer fires, then the children of the result.
-    Bottom-up, a node is rewritten once, over children that have been.
+    Bottom-up, a node is rewritten once, over children that have been. A firing is given up where it
+    would take apart, for one of its readers, a part with predictions that several read: it would be
+    computed for each of them.
     """
     fired = 0
+    shared = _shared_predictions(root)
 
     def fire(node: Node, times: int) -> Node:
         nonlocal fired
         for _ in range(times):
             after = rule.rewrite(node, context)
-            if after is None or after is node:
+            if after is None or after is node or _splits(node, after, shared):
                 return node
             _check(rule, node, after)
             node, fired = after, fired + 1
@@ -137,6 +141,21 @@ def apply(rule: Rule, root: Node, context: Context, *, top_down: bool = True) ->
         rebuilt = _over(rewritten, done)
         done[node] = rebuilt if top_down else fire(rebuilt, 1)
     return done[root], fired
+
+
+def _shared_predictions(root: Node) -> frozenset[Node]:
+    """What several operators stand on and has a `Predict` at or below it."""
+    order = list(plan_nodes(root))
+    readers = Counter(c for n in order for c in plan_children(n))
+    several = [n for n in order if readers[n] > 1 and isinstance(n, Relation)]
+    return frozenset(n for n in several if any(isinstance(b, Predict) for b in plan_nodes(n)))
+
+
+def _splits(before: Node, after: Node, shared: frozenset[Node]) -> bool:
+    if not shared:
+        return False
+    needed = shared.intersection(plan_nodes(before)) - {before}
+    return not needed <= set(plan_nodes(after))
 
 
 def plan_children(node: Node) -> tuple[Node, ...]:

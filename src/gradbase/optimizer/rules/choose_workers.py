@@ -25,10 +25,10 @@ def choose_workers(n: Node, ctx: Context) -> Node | None:
             most = min(ctx.threads, len(groups)) if ctx.settings.optimizer else 1
             workers = min(range(1, most + 1), key=lambda w: (round(makespan(seconds, w), 3), w))
             chosen = n.replace(workers=max(workers, 1), threads=1)
-            before = ctx.choices.get(n)
+            before, one_each = ctx.choices.get(n), f"{len(groups)} alone"
             reason = before.reason if before else "each fit trains alone"
             ctx.choices[chosen] = Choice(
-                f"{before.chosen if before else f'{len(groups)} alone'} on {chosen.workers} workers",
+                f"{before.chosen if before else one_each} on {chosen.workers} workers",
                 reason,
                 before.alternatives if before else (),
             )
