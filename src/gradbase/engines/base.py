@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,20 @@ if TYPE_CHECKING:
 Parameters: TypeAlias = Mapping[str, Any] | Sequence[Any] | None
 """Values of ``$name`` (a mapping) or of ``?`` and ``$1`` (a sequence)."""
 
-View: TypeAlias = pa.Table | pa.RecordBatchReader
+
+class RowStream(Protocol):
+    """Rows on their way: batches of one schema, and a way to stop whoever makes them."""
+
+    @property
+    def schema(self) -> pa.Schema: ...
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]: ...
+
+    def close(self) -> None: ...
+
+
+View: TypeAlias = pa.Table | pa.RecordBatchReader | RowStream
+"""Rows that a statement sees as a view. All but a Table are read lazily, once, and then closed."""
 
 
 @dataclass(frozen=True)

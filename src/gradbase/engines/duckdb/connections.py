@@ -56,7 +56,9 @@ class Connections:
         config = {"python_enable_replacements": False}
         with translated():
             self.main = duckdb.connect(str(path or ":memory:"), read_only, config)
+            self._spare = self.main.cursor()
         self.main_lock = threading.RLock()
+        self._spare_lock = threading.Lock()
         self.frames: dict[str, Any] = {}
         self._cursors: dict[int, duckdb.DuckDBPyConnection] = {}
         self._settings: dict[str, None] = {}
@@ -71,8 +73,8 @@ class Connections:
     @contextlib.contextmanager
     def cursor(self, sql: str = "") -> Generator[duckdb.DuckDBPyConnection]:
         """A cursor with the session's settings and the frames that `sql` mentions."""
-        with translated():
-            made = self.main.cursor()
+        with self._asking() as spare:
+            made = spare.cursor()
         self._cursors[id(made)] = made
         try:
             self._furnish(made, sql)
@@ -80,6 +82,17 @@ class Connections:
         finally:
             del self._cursors[id(made)]
             made.close()
+
+    @contextlib.contextmanager
+    def _asking(self) -> Generator[duckdb.DuckDBPyConnection]:
+        """For questions that take no time: a connection that is busy refuses even those."""
+        with self._spare_lock, translated():
+            yield self._spare
+
+    def statements(self, sql: str) -> list[duckdb.Statement]:
+        """The statements of a text, parsed."""
+        with self._asking() as spare:
+            return spare.extract_statements(sql)
 
     def _furnish(self, cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
         for setting in list(self._settings):
@@ -102,7 +115,7 @@ class Connections:
         """Close all connections; twice is allowed."""
         self.interrupt()
         self.frames.clear()
-        for connection in [*list(self._cursors.values()), self.main]:
+        for connection in [*list(self._cursors.values()), self._spare, self.main]:
             connection.close()
 
     # -- frames ------------------------------------------------------------------------------------

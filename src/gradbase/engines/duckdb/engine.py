@@ -18,7 +18,7 @@ from gradbase.engines.duckdb.connections import Connections
 from gradbase.engines.duckdb.errors import translated
 from gradbase.engines.duckdb.results import DuckDBResult
 from gradbase.engines.duckdb.statistics import DuckDBStatistics
-from gradbase.engines.duckdb.streaming import BATCH_ROWS, furnished, reading
+from gradbase.engines.duckdb.streaming import BATCH_ROWS, as_table, furnished, reading
 from gradbase.engines.duckdb.types import from_duckdb
 from gradbase.errors import BindError, near
 from gradbase.ir.facts import Capabilities
@@ -87,9 +87,7 @@ class DuckDBEngine:
 
     def parameter_names(self, sql: str) -> set[str]:
         """Names of the parameters in a statement (numbers for ``?`` and ``$1``)."""
-        with translated():
-            statements = self._connections.main.extract_statements(sql)
-        return {name for s in statements for name in s.named_parameters}
+        return {n for s in self._connections.statements(sql) for n in s.named_parameters}
 
     def compile(
         self,
@@ -155,8 +153,9 @@ class DuckDBEngine:
         parameters : mapping or sequence, optional
         batch_rows : int
             Rows per batch at most; 0: 8,192.
-        views : mapping of str to Table or RecordBatchReader
-            Visible to this statement only. A reader is read as the statement consumes it, once.
+        views : mapping of str to Table, RecordBatchReader or RowStream
+            Visible to this statement only. All but tables are read as the statement consumes them,
+            once, and closed at its end.
         functions : sequence of Function
             Callable by this statement only.
         """
@@ -173,7 +172,7 @@ class DuckDBEngine:
         ):
             with failures.translated():
                 reader = cursor.sql(sql, params=values).to_arrow_reader(batch_rows)
-            with reading(reader, failures) as checked:
+            with reading(cursor, reader, failures) as checked:
                 yield checked
 
     @contextlib.contextmanager
@@ -306,15 +305,13 @@ class DuckDBEngine:
         if not views or not self._connections.needs_main(sql, parameters):
             return views or {}
         return {
-            name: view.read_all() if isinstance(view, pa.RecordBatchReader) else view
+            name: view if isinstance(view, pa.Table) else as_table(view)
             for name, view in views.items()
         }
 
     def _kinds(self, sql: str) -> list[str]:
         try:
-            with translated():
-                statements = self._connections.main.extract_statements(sql)
-                return [s.type.name for s in statements]
+            return [s.type.name for s in self._connections.statements(sql)]
         except ValueError:  # a kind that the Python client has no name for
             return ["OTHER"]
 

@@ -116,10 +116,9 @@ def _extents(ask: Ask, sql: str, items: Sequence[_Item]) -> dict[str, _Extent]:
     (row,) = _select(ask, sql, parts)
     found: dict[str, _Extent] = {}
     for k, i in enumerate(items):
-        known, nan, inf, low, high = row[1 + 5 * k : 6 + 5 * k]
+        known, nan, inf, low, high = (v or 0 for v in row[1 + 5 * k : 6 + 5 * k])
         finite = known - nan - inf
-        low, high = (0.0, 0.0) if finite == 0 else (low + 0.0, high + 0.0)
-        found[i.key] = _Extent(finite, row[0] - known, nan, inf, low, high)
+        found[i.key] = _Extent(finite, row[0] - known, nan, inf, low + 0.0, high + 0.0)
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from gradbase.engines.base import Function, View
+from gradbase.engines.base import Function, RowStream, View
 from gradbase.engines.duckdb.errors import translate, translated
 from gradbase.engines.duckdb.types import type_name
 
@@ -63,12 +63,12 @@ def _view(
     connection: duckdb.DuckDBPyConnection, name: str, view: View, failures: Failures
 ) -> Generator[None]:
     source = None
-    if isinstance(view, pa.RecordBatchReader):
+    if not isinstance(view, pa.Table):
         source = _recorded(view, failures)
         view = pa.RecordBatchReader.from_batches(view.schema, source)
-    with translated():
-        connection.register(name, view)
     try:
+        with translated():
+            connection.register(name, view)
         yield
     finally:
         # A connection that was closed meanwhile has no views any more.
@@ -78,14 +78,24 @@ def _view(
             source.close()
 
 
-def _recorded(reader: pa.RecordBatchReader, failures: Failures) -> Generator[pa.RecordBatch]:
+def _recorded(
+    rows: pa.RecordBatchReader | RowStream, failures: Failures
+) -> Generator[pa.RecordBatch]:
     try:
-        yield from reader
+        yield from rows
     except Exception as error:
         failures.add(error)
         raise
     finally:
-        reader.close()
+        rows.close()
+
+
+def as_table(rows: pa.RecordBatchReader | RowStream) -> pa.Table:
+    """All rows of a stream, which is closed."""
+    try:
+        return pa.Table.from_batches(list(rows), schema=rows.schema)
+    finally:
+        rows.close()
 
 
 @contextlib.contextmanager
@@ -126,7 +136,9 @@ def _callable(function: Function, failures: Failures) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def reading(reader: pa.RecordBatchReader, failures: Failures) -> Generator[pa.RecordBatchReader]:
+def reading(
+    connection: duckdb.DuckDBPyConnection, reader: pa.RecordBatchReader, failures: Failures
+) -> Generator[pa.RecordBatchReader]:
     """`reader` with translated errors; leaving the block stops its query."""
 
     def batches() -> Generator[pa.RecordBatch]:
@@ -137,5 +149,8 @@ def reading(reader: pa.RecordBatchReader, failures: Failures) -> Generator[pa.Re
     try:
         yield pa.RecordBatchReader.from_batches(reader.schema, source)
     finally:
+        # Closing alone would first read the query, and the views below it, to their end.
+        with contextlib.suppress(duckdb.Error):
+            connection.interrupt()
         source.close()
         reader.close()
