@@ -91,8 +91,8 @@ def embedding_width(codes: int) -> int:
 class Chooser:
     """Collects the encodings of one column after the other."""
 
-    def __init__(self, blocks: Blocks, *, embeddings: bool) -> None:
-        self._blocks, self._embeddings = blocks, embeddings
+    def __init__(self, blocks: Blocks, *, embeddings: bool, fits_memory: bool) -> None:
+        self._blocks, self._embeddings, self._fits_memory = blocks, embeddings, fits_memory
         self._features: list[Feature] = []
         self._dense: list[ToTensor] = []
         self._embedded: list[ToTensor] = []
@@ -143,7 +143,7 @@ class Chooser:
             self._warnings.append(f"column `{name}` is NULL in all training rows and was left out")
 
     def _numeric(self, name: str, part: str) -> list[ToTensor]:
-        found = moments(self._numbers(name, part))
+        found = moments(self._held(self._numbers(name, part)))
         if not found or found[0].count == 0:
             return []
         first, mean, deviation = found[0], found[0].mean, found[0].deviation
@@ -186,6 +186,13 @@ class Chooser:
         chosen = ToTensor(name, Vector(size, mean, scale))
         self._dense.append(chosen)
         return [chosen]
+
+    def _held(self, values: Values) -> Values:
+        """The same values, decoded once where memory allows it."""
+        if not self._fits_memory:
+            return values
+        chunks = list(values())
+        return lambda: iter(chunks)
 
     def _numbers(self, name: str, part: str) -> Values:
         def found(column: pa.Array, first: int) -> Floats:

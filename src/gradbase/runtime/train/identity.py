@@ -220,7 +220,10 @@ def identities(key: Words, content: Words) -> tuple[Words, npt.NDArray[np.int64]
     """
     everything = key if key is content else np.concatenate([key, content], 1)
     order = order_of(everything)
-    same = (key[order[1:]] == key[order[:-1]]).all(1)
+    first = key[order, 0]
+    equal = np.flatnonzero(first[1:] == first[:-1])
+    same = np.zeros(max(len(order) - 1, 0), np.bool_)
+    same[equal] = key[order[equal], 1] == key[order[equal + 1], 1]
     ids = key.copy()
     if same.any():
         starts = np.flatnonzero(np.concatenate([[True], ~same]))

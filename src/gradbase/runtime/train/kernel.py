@@ -145,7 +145,7 @@ class Kernel:
                 da.mul_(mask)
             self._act_back(whole(da), z, a)
             dz = da
-        self._first_back(dz, rows)
+        self._first_back(dz)
 
     def _first(self, x: Tensor, codes: Tensor | None, rows: int) -> Tensor:
         dense = self.weights[0]
@@ -165,7 +165,7 @@ class Kernel:
             z.baddbmm_(self._wide, self.weights[1])
         return z
 
-    def _first_back(self, dz: Tensor, rows: int) -> None:
+    def _first_back(self, dz: Tensor) -> None:
         x = self._x
         shared = x.expand(self.count, *x.shape)
         if self._narrow and self._last < 0:

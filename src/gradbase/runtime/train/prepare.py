@@ -188,7 +188,7 @@ class _Reading:
             for block in store.blocks():
                 yield block, trains[block.start : block.start + block.rows.num_rows]
 
-        chooser = Chooser(blocks, embeddings=embeddings)
+        chooser = Chooser(blocks, embeddings=embeddings, fits_memory=not store.spilled)
         for name in self.data.features:
             self.progress(f"column {name}", store.rows)
             chooser.add(name, self.data.relation.schema.type_of(name))

@@ -91,8 +91,11 @@ class RowStore:
 
     def finish(self) -> None:
         """No more rows come."""
-        if self._writer is not None:
-            self._writer.close()
+        try:
+            if self._writer is not None:
+                self._writer.close()
+        except OSError as error:
+            raise spill_error(self.path, error) from error
 
     def blocks(self) -> Iterator[Block]:
         """All rows, from the first."""
@@ -106,7 +109,8 @@ class RowStore:
 
     def close(self) -> None:
         """Forget the rows and remove the file."""
-        self.finish()
+        with contextlib.suppress(StoreError):  # what is not on disk is not needed any more
+            self.finish()
         self._batches = []
         if self.path is not None:
             self.path.unlink(missing_ok=True)
