@@ -53,9 +53,11 @@ class Result:
     schema : pa.Schema
     """
 
-    def __init__(self, stream: Stream, stack: contextlib.ExitStack, context: RunContext) -> None:
+    def __init__(
+        self, stream: Stream, stack: contextlib.ExitStack, context: RunContext, started: float
+    ) -> None:
         self.schema = stream.schema
-        self._stack, self._context = stack, context
+        self._stack, self._context, self._started = stack, context, started
         self._batches = self._counted(stream.batches)
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
@@ -72,7 +74,7 @@ class Result:
         self._stack.close()
 
     def _counted(self, batches: Iterator[pa.RecordBatch]) -> Generator[pa.RecordBatch]:
-        metrics, start, rows, size = self._context.metrics, time.perf_counter(), 0, 0
+        metrics, rows, size = self._context.metrics, 0, 0
         try:
             for batch in watched(batches, self._context):
                 rows += batch.num_rows
@@ -84,7 +86,7 @@ class Result:
                 log.info("statement failed after %d rows: %s", rows, error)
             raise
         finally:
-            seconds = time.perf_counter() - start
+            seconds = time.perf_counter() - self._started
             for name, value in (("rows", rows), ("bytes", size), ("seconds", seconds)):
                 metrics.add(name, value)
             log.info("%d rows, %d bytes in %.3f s", rows, size, seconds)
@@ -119,11 +121,12 @@ def run(plan: Relation, context: RunContext) -> Result:
     ResourceError
         The plan needs more memory than the broker will ever have.
     """
+    started = time.perf_counter()  # an engine may do all its work before the first batch
     context.metrics.add("queries")
     log.debug("plan:\n%s", plan)
     with contextlib.ExitStack() as stack:
         stream = _Run(plan, context, stack).open(plan)
-        return Result(stream, stack.pop_all(), context)
+        return Result(stream, stack.pop_all(), context, started)
 
 
 class _Run:
