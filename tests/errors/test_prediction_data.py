@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 import shop
 
-from gradbase.errors import BindError, DataError
+from gradbase.errors import BindError, DataError, UnsupportedError
 
 # query, error, what its text must say
 QUERIES = {
@@ -28,7 +28,15 @@ QUERIES = {
         BindError, ["was trained on `fee` of type float64, found text", "AS fee)"],
     ),
     "number for a text": (
-        "SELECT PREDICT(churn, * REPLACE (1 AS region)) FROM customers", BindError, ["region"],
+        "SELECT PREDICT(churn, *, 1 AS region) FROM customers",
+        BindError, ["was trained on `region` of type text, found int"],
+    ),
+    "a changed star": (
+        "SELECT PREDICT(churn, * REPLACE (1 AS fee)) FROM customers",
+        UnsupportedError, ["REPLACE", "PREDICT(model, *, x + 1 AS x)"],
+    ),
+    "a changed star of a table": (
+        "SELECT PREDICT(churn, c.* EXCLUDE (fee), 1 AS fee) FROM customers c", UnsupportedError, ["EXCLUDE"],
     ),
     "number for a date": (
         "SELECT PREDICT(churn, *) FROM (SELECT * REPLACE (7 AS since) FROM customers)",
@@ -92,9 +100,9 @@ def test_infinity_is_found_by_every_representation(own_shop, representation):
     with gb.connect(str(own_shop), progress=False) as db:
         db.sql(f"SET gradbase.representation = '{representation}'")
         with pytest.raises(DataError, match=r"`fee` holds inf in row"):
-            db.sql("SELECT PREDICT(churn, * REPLACE (fee / 0 AS fee)) FROM customers").fetchall()
+            db.sql("SELECT PREDICT(churn, *, fee / 0 AS fee) FROM customers").fetchall()
         with pytest.raises(DataError, match=r"`fee` holds inf in row"):
-            db.sql("SELECT sum(PREDICT_PROBA(churn, * REPLACE (fee / 0 AS fee))) FROM customers").fetchall()
+            db.sql("SELECT sum(PREDICT_PROBA(churn, *, fee / 0 AS fee)) FROM customers").fetchall()
 
 
 def test_handles_say_the_same(trained):

@@ -15,6 +15,7 @@ import gradbase as gb
 from gradbase.errors import BindError, EngineError, StoreError, UnsupportedError
 
 PREDICT = "SELECT count(*) FROM customers WHERE PREDICT_PROBA(churn, *) <= 1"
+FRESH = PREDICT.replace("churn", "fresh")
 HERE = Path(__file__).parent
 
 
@@ -107,7 +108,9 @@ def test_files_that_are_no_database(tmp_path):
 
 @pytest.fixture
 def blobs(own_shop):
-    """The files with the models' weights."""
+    """The files with the models' weights, of which model `fresh` was never used in this process."""
+    with gb.connect(str(own_shop), progress=False) as db:
+        db.sql(shop.create_model("fresh", seed=99))
     folder = own_shop.with_name(own_shop.name + ".gradbase") / "blobs"
     files = [p for p in folder.rglob("*") if p.is_file()]
     assert files
@@ -120,18 +123,18 @@ def test_corrupted_blob_names_its_model(own_shop, blobs):
         data[len(data) // 2] ^= 0x10
         path.write_bytes(data)
     with gb.connect(str(own_shop), progress=False) as db:
-        with pytest.raises(StoreError, match=r"(?s)is damaged: .*`churn@1` trial.*gradbase fsck"):
-            db.sql(PREDICT).fetchall()
+        with pytest.raises(StoreError, match=r"(?s)is damaged: .*`fresh@1` trial.*gradbase fsck"):
+            db.sql(FRESH).fetchall()
         with pytest.raises(StoreError, match="is damaged"):
-            db.model("churn").predict("customers")
+            db.model("fresh").predict("customers")
         report = db.fsck()
         assert not report.ok
         db.fsck(repair=True)
         assert db.fsck().ok
-        with pytest.raises(BindError, match=r"trial \d of model `churn` cannot be used: FAILED"):
-            db.sql(PREDICT).fetchall()
-        db.sql(shop.create_model("churn", verb="CREATE OR REPLACE MODEL"))
-        assert db.sql(PREDICT).fetchall() == [(shop.ROWS,)]
+        with pytest.raises(BindError, match=r"trial \d of model `fresh` cannot be used: FAILED"):
+            db.sql(FRESH).fetchall()
+        db.sql(shop.create_model("fresh", verb="CREATE OR REPLACE MODEL"))
+        assert db.sql(FRESH).fetchall() == [(shop.ROWS,)]
         assert db.fsck().ok
 
 
@@ -139,10 +142,10 @@ def test_missing_blob_and_missing_folder(own_shop, blobs):
     for path in blobs:
         path.unlink()
     with gb.connect(str(own_shop)) as db, pytest.raises(StoreError, match="is missing in"):
-        db.sql(PREDICT).fetchall()
+        db.sql(FRESH).fetchall()
     shutil.rmtree(own_shop.with_name(own_shop.name + ".gradbase"))
     with gb.connect(str(own_shop)) as db, pytest.raises(StoreError, match="copied without it"):
-        db.sql(PREDICT).fetchall()
+        db.sql(FRESH).fetchall()
 
 
 # -- a full disk -------------------------------------------------------------------------------
@@ -172,7 +175,7 @@ with gb.connect(sys.argv[1], progress=False) as db:
 MANY = "SELECT c.* EXCLUDE (plan, spent), r.i FROM customers c, range(500) r(i)"
 CASES = {
     "weights": (900_000, "", shop.rows_for("churned"), "the disk is full"),
-    "spill": (2_000_000, "40MB", MANY, "could not be spilled"),
+    "spill": (2_000_000, "40MB", MANY, "could not be written"),
 }
 
 
