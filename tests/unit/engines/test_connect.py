@@ -71,7 +71,7 @@ def test_missing_file_cannot_be_read_only(tmp_path):
 
 def test_folder_that_is_missing(tmp_path):
     """The message has the path."""
-    with pytest.raises(StoreError, match="none/x.duckdb"):
+    with pytest.raises(StoreError, match=r"none/x\.duckdb"):
         connect(tmp_path / "none" / "x.duckdb")
 
 

@@ -78,7 +78,7 @@ class _Compiler:
 
     def query(self, root: Relation) -> str:
         order = _below(root, self.names)
-        uses = Counter(c for n in order for c in set(n.children) if isinstance(c, Relation))
+        uses = Counter(c for n in order for c in n.children if isinstance(c, Relation))
         for current in order:
             if isinstance(current, Scalar):
                 self.done[current] = self.scalar(current)
