@@ -69,7 +69,7 @@ def _collect(
         target, known = _targets(head, batch.column(label), node.label, first_row)
         inputs = batch.select(features)
         lease = leased(context, f"evaluate {node.model.name}", threads=1)
-        with lease, torch.inference_mode(), runners.one(inputs) as runner:
+        with lease, runners.one(inputs) as runner:
             output = runner.run(inputs, first_row)[0].numpy()
             outputs.append(output[known])  # a copy
         targets.append(target[known])

@@ -67,9 +67,7 @@ class Output:
     def _raw(self, x: torch.Tensor, nulls: Bools | None) -> pa.Array:
         values = x.reshape(len(x), -1)
         if not pa.types.is_fixed_size_list(self.type):
-            return pa.array(_own(values[:, 0])).cast(self.type) if nulls is None else pa.array(
-                _own(values[:, 0]), mask=nulls
-            ).cast(self.type)  # fmt: skip
+            return pa.array(_own(values[:, 0]), mask=nulls).cast(self.type)
         flat = pa.array(_own(values).ravel()).cast(self.type.value_type)
         mask = None if nulls is None else pa.array(nulls)
         return pa.FixedSizeListArray.from_arrays(flat, type=self.type, mask=mask)

@@ -33,6 +33,8 @@ _MOST_THREADS = 8
 _MEMORY_SHARE = 4
 """A prediction's batches take at most this part (one in …) of the memory there is."""
 
+_PATIENCE_S = 60.0
+
 Work = Callable[[pa.RecordBatch, int], pa.RecordBatch]
 
 
@@ -51,7 +53,11 @@ def one_thread() -> Generator[None]:
 def leased(
     context: RunContext, purpose: str, *, threads: int = 0, size_bytes: int = 0
 ) -> Generator[None]:
-    """A lease that is waited for until the statement is cancelled."""
+    """A lease that is waited for until the statement is cancelled.
+
+    Threads come back when other statements pause; memory may be held for good (an engine's buffer
+    pool), so waiting for it ends after a minute.
+    """
     start = time.perf_counter()
     while True:
         context.check_cancelled()
@@ -61,8 +67,9 @@ def leased(
             )
             break
         except ResourceError:
+            waited = time.perf_counter() - start
             impossible = size_bytes > context.broker.memory_bytes
-            if impossible or threads > context.broker.threads:
+            if impossible or (size_bytes and waited > _PATIENCE_S):
                 raise
     context.metrics.add("leases")
     context.metrics.add("lease_wait_seconds", time.perf_counter() - start)
