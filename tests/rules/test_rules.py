@@ -21,9 +21,7 @@ CASES = [case for path in sorted(HERE.glob("*.rule")) for case in read_cases(pat
 def test_rule(case):
     """The rule rewrites the plan as written, or leaves it."""
     case.context.reserve(plan_nodes(case.before))
-    after, _ = apply(
-        RULES[case.rule], case.before, case.context, top_down=TOP_DOWN[case.rule]
-    )
+    after, _ = apply(RULES[case.rule], case.before, case.context, top_down=TOP_DOWN[case.rule])
     expected = case.before if case.after is None else case.after
     assert print_plan(expected, case.names) == print_plan(after, case.names)
     assert expected is after

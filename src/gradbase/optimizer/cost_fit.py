@@ -30,7 +30,8 @@ _SMALL_LAYER, _GROWTH = 64 * 64, 0.35
 _PASSES = 6
 """How often an activation is read or written in a step."""
 _SLOT_PASSES = {"sgd": 3, "adagrad": 5, "rmsprop": 5}
-_CACHED = 4.0
+_CACHED = ((2, 4.0), (16, 2.0))
+"""(working set in second-level caches, how much faster than `copy_bytes_s` it moves)."""
 _ONE_HOT = 8
 _EVALUATING = 1 / 3
 """Of a training row: forward only."""
@@ -102,9 +103,9 @@ def step_seconds(fits: tuple[Fit, ...], batch: int, context: Context) -> float:
     weights = 4 * count * sum(i * o + o for i, o in sizes)
     passes = _SLOT_PASSES.get(fit.optimizer.name, 7)
     moved = _PASSES * activations + passes * weights
-    # Each layer is touched in turn, so it is the largest working set that has to fit.
-    cached = activations + weights <= 2 * calibration.cache_bytes
-    speed = calibration.copy_bytes_s * (_CACHED if cached else 1.0)
+    caches = (activations + weights) / calibration.cache_bytes
+    faster = next((f for most, f in _CACHED if caches <= most), 1.0)
+    speed = calibration.copy_bytes_s * faster
     return compute + calls * calibration.op_s + moved / speed
 
 

@@ -1,8 +1,8 @@
 """Seconds of a prediction, by representation and batch.
 
-Checked against two networks over 2 million rows of 28 floats (2-core EPYC, millions of rows a
-second, measured / estimated): ``dl`` 28-16-1 10.9 / 11, 28-256-1 3.3 / 4; ``udf`` 3.8 / 3.8 and
-3.1 / 2.7.
+Checked against two networks over 2 million rows of 28 floats (2-core EPYC), in millions of rows a
+second, measured then estimated: ``dl`` 28-16-1 10.9 and 12.7, 28-256-1 3.3 and 2.4; ``udf`` 3.8 and
+3.2, 3.1 and 1.9.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from gradbase.optimizer.rule import rule
 
 @rule(source="textbook")
 def remove_identity_project(n: Node, ctx: Context) -> Node | None:
-    """Project[all columns, in order](x) -> x."""
+    """Project[all columns as they are, in order](x) -> x."""
     del ctx
     match n:
         case Project(child=x, names=names, exprs=exprs) if names == x.schema.names:
