@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import re
+import shlex
 from pathlib import Path
 
 import pytest
+import typer
 
 import gradbase
 from gradbase import errors
@@ -25,7 +28,11 @@ def rules():
 def public_objects(module):
     for name, value in vars(module).items():
         own = getattr(value, "__module__", None) == module.__name__
-        if own and not name.startswith("_") and (inspect.isclass(value) or inspect.isfunction(value)):
+        if (
+            own
+            and not name.startswith("_")
+            and (inspect.isclass(value) or inspect.isfunction(value))
+        ):
             yield name, value
 
 
@@ -56,7 +63,10 @@ def test_every_error_stands_in_the_tree():
 def test_every_error_is_raised_in_a_test():
     """Each public exception is expected somewhere in the tests."""
     text = "\n".join(
-        p.read_text() for s in ("*.py", "*.slt") for p in (ROOT / "tests").rglob(s) if p != Path(__file__)
+        p.read_text()
+        for s in ("*.py", "*.slt")
+        for p in (ROOT / "tests").rglob(s)
+        if p != Path(__file__)
     )
     for name in set(errors.__all__) - {"GradbaseError"}:
         assert name in text, name
@@ -69,6 +79,29 @@ def test_every_command_is_in_the_readme():
     readme = (ROOT / "README.md").read_text()
     for command in app.registered_commands:
         assert f"gradbase {command.callback.__name__}" in readme
+
+
+def commands_shown():
+    """Every ``gradbase …`` line of a block for the shell, without its comment."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    blocks = (
+        b
+        for p in pages
+        for b in re.findall(r"^```bash\n(.*?)^```", p.read_text(), re.MULTILINE | re.DOTALL)
+    )
+    lines = (line for block in blocks for line in block.splitlines())
+    return [line for line in lines if line.startswith("gradbase ")]
+
+
+@pytest.mark.parametrize("line", commands_shown())
+def test_commands_shown_exist(line):
+    """What the pages tell to type is parsed by the command line (nothing runs)."""
+    from gradbase.cli import app
+
+    group = typer.main.get_command(app)
+    name, *arguments = shlex.split(line, comments=True)[1:]
+    command = group.get_command(None, name)
+    command.make_context(name, arguments)
 
 
 def test_public_names_are_documented():

@@ -9,17 +9,18 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
+MORE = [ROOT / "CONTRIBUTING.md", *(ROOT / "benchmarks").glob("*.md"), *ROOT.glob("docs/*/*.md")]
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def blocks(page: Path) -> list[tuple[str, str, int]]:
     """(language, code, line) of every Python and SQL block of a page."""
     text = page.read_text()
-    found = []
-    for match in FENCE.finditer(text):
-        if match[1] in ("python", "sql"):
-            found.append((match[1], match[2], text.count("\n", 0, match.start()) + 2))
-    return found
+    return [
+        (match[1], match[2], text.count("\n", 0, match.start()) + 2)
+        for match in FENCE.finditer(text)
+        if match[1] in ("python", "sql")
+    ]
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda p: p.name)
@@ -29,7 +30,8 @@ def test_code_of_page_runs(page, tmp_path, monkeypatch):
     names: dict = {"__name__": "documentation"}
     for language, code, line in blocks(page):
         if language == "python":
-            exec(compile("\n" * (line - 1) + code, str(page), "exec"), names)
+            source = "\n" * (line - 1) + code  # so that errors name the line of the page
+            exec(compile(source, str(page), "exec", dont_inherit=True), names)
         else:
             for result in names["db"].script(code):
                 result.text()
@@ -37,7 +39,7 @@ def test_code_of_page_runs(page, tmp_path, monkeypatch):
         names["db"].close()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", [*PAGES, *MORE], ids=lambda p: p.name)
 def test_links_lead_somewhere(page):
     """Relative links name files that exist."""
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
