@@ -1,1 +1,1 @@
-
+"""From text to the IR: statements, options, queries, exported modules."""

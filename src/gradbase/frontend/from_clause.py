@@ -73,6 +73,7 @@ def _prefix(scope: Scope) -> Callable[[Rich], Rich]:
 
 
 def single_source(binder: Binder, factor: Factor, scope: Scope) -> Source:
+    """The columns and the relation of one item of FROM."""
     from_text = _factor_text(binder, factor, scope, f"{HIDDEN}_f0")
     all_columns = with_prefix(join_pieces("SELECT * FROM ", from_text), scope)
     alias = factor.alias or f"{HIDDEN}_f0"

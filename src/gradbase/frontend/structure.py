@@ -149,6 +149,7 @@ def read_query(text: Text, span: Span) -> Block:
 
 
 def strip_parentheses(text: Text, span: Span) -> Span:
+    """`span` without the parentheses around all of it."""
     first, last = span
     while text.word(first) == "(" and text.pairs.get(first) == last - 1:
         first, last = first + 1, last - 1

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from gradbase.errors import BindError, OptimizerBug, near
+from gradbase.errors import BindError, OptimizerBug, PlanError, near
 from gradbase.ir.learning import Dataset, Fit, FusedFit, Predict, Search
 from gradbase.ir.node import Node
 from gradbase.ir.printer import print_plan
@@ -60,7 +60,9 @@ def optimize(root: Node, context: Context, trace: Trace | None = None) -> Node:
     OptimizerBug
         A rule changed what the plan means (as far as its schema shows), or left it incomplete.
     BindError
-        The settings disable a rule that does not exist or cannot be disabled.
+        The settings disable a rule that does not exist.
+    PlanError
+        They disable one that no plan can do without.
     """
     check_stages(STAGES)
     _check_disabled(context)
@@ -247,4 +249,7 @@ def _check_disabled(context: Context) -> None:
         if name not in rules:
             raise BindError(f"there is no rule `{name}`", hint=near(name, rules))
         if rules[name].mandatory:
-            raise BindError(f"rule `{name}` cannot be disabled: without it no plan can run")
+            raise PlanError(
+                f"rule `{name}` cannot be disabled: without it no plan can run",
+                hint="RESET gradbase.disabled_rules",
+            )

@@ -1,1 +1,1 @@
-
+"""Threads, bytes and the speeds of the machine, as values."""

@@ -1,1 +1,1 @@
-
+"""Physical operators: what plans run on, one file each."""
