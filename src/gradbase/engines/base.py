@@ -157,7 +157,13 @@ class Engine(Protocol):
         """SQL of a relation; `names`: views holding sub-relations, `functions`: of predictions."""
         ...
 
-    def run(self, sql: str, parameters: Parameters = None) -> NativeResult:
+    def run(
+        self,
+        sql: str,
+        parameters: Parameters = None,
+        *,
+        views: Mapping[str, View] | None = None,
+    ) -> NativeResult:
         """A statement of the engine's own: queries are lazy, everything else runs now."""
         ...
 

@@ -134,6 +134,21 @@ def test_view_beside_a_temporary_table(engine, table):
             assert reader.read_all()["i"].to_pylist() == [3]
 
 
+@pytest.mark.parametrize("begin", [False, True])
+def test_stream_written_into_a_table(engine, table, begin):
+    """CREATE TABLE AS over a lazy view, also inside the user's transaction."""
+    if begin:
+        engine.run("BEGIN")
+    with engine.stream("SELECT i FROM t") as source:
+        producer = Producer(source)
+        engine.run("CREATE TABLE copy AS SELECT i + 1 AS i FROM v", views={"v": producer})
+    assert producer.closed
+    assert engine.run("SELECT count(*), min(i) FROM copy").fetchall() == [(ROWS, 1)]
+    if begin:
+        engine.run("ROLLBACK")
+        assert engine.fetch("SELECT * FROM duckdb_tables()").num_rows == 1
+
+
 def test_view_hides_nothing_for_others(engine):
     """Two threads use the same name for different rows."""
     found = {}

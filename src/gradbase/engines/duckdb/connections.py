@@ -150,6 +150,10 @@ class Connections:
                 self._stale = True
         self._macros = self._macros or "macro" in folded or "function" in folded
 
+    def has_local_state(self) -> bool:
+        """Whether any statement might need the main connection."""
+        return self._variables or self._in_transaction() or bool(self._local_names())
+
     def needs_main(self, sql: str, parameters: Parameters = None) -> bool:
         """Whether only the main connection sees what the statement reads."""
         text = "\n".join([sql, *_texts(parameters)]).casefold()

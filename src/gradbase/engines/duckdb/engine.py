@@ -18,7 +18,7 @@ from gradbase.engines.duckdb.connections import Connections
 from gradbase.engines.duckdb.errors import translated
 from gradbase.engines.duckdb.results import DuckDBResult
 from gradbase.engines.duckdb.statistics import DuckDBStatistics
-from gradbase.engines.duckdb.streaming import BATCH_ROWS, as_table, furnished, reading
+from gradbase.engines.duckdb.streaming import BATCH_ROWS, drained, furnished, reading
 from gradbase.engines.duckdb.types import from_duckdb
 from gradbase.errors import BindError, near
 from gradbase.ir.facts import Capabilities
@@ -100,14 +100,29 @@ class DuckDBEngine:
 
     # -- running -----------------------------------------------------------------------------------
 
-    def run(self, sql: str, parameters: Parameters = None) -> DuckDBResult:
-        """A statement of DuckDB's own: a query runs when its rows are asked for, the rest now."""
+    def run(
+        self,
+        sql: str,
+        parameters: Parameters = None,
+        *,
+        views: Mapping[str, View] | None = None,
+    ) -> DuckDBResult:
+        """A statement of DuckDB's own: a query runs when its rows are asked for, the rest now.
+
+        With `views` (see `stream`) it runs now, whatever it is.
+        """
         kinds = self._kinds(sql)
-        if kinds == ["SELECT"]:
+        if kinds == ["SELECT"] and not views:
             types = self.types(sql, parameters)
             return DuckDBResult(types, lambda rows: self.stream(sql, parameters, batch_rows=rows))
         connections = self._connections
-        with connections.main_lock, translated():
+        if views and connections.has_local_state():
+            views = drained(views)
+        with (
+            connections.main_lock,
+            furnished(connections.main, views or {}, ()) as failures,
+            failures.translated(),
+        ):
             try:
                 # None where the text is a comment only.
                 found: Any = connections.main.sql(sql, params=_bound(parameters))
@@ -127,10 +142,11 @@ class DuckDBEngine:
     ) -> pa.Table:
         """All rows of a query."""
         values = self._values(sql, parameters)
-        views = self._drained(sql, parameters, views)
+        if views and self._connections.needs_main(sql, parameters):
+            views = drained(views)
         with (
             self._connection(sql, parameters) as connection,
-            furnished(connection, views, functions) as failures,
+            furnished(connection, views or {}, functions) as failures,
             failures.translated(),
         ):
             return connection.sql(sql, params=values).to_arrow_table()
@@ -294,20 +310,6 @@ class DuckDBEngine:
                 if own:
                     with contextlib.suppress(duckdb.Error):
                         connection.rollback()
-
-    def _drained(
-        self, sql: str, parameters: Parameters, views: Mapping[str, View] | None
-    ) -> Mapping[str, View]:
-        """Views as tables where the main connection will read them.
-
-        A reader may itself wait for that connection, which is locked while a statement runs.
-        """
-        if not views or not self._connections.needs_main(sql, parameters):
-            return views or {}
-        return {
-            name: view if isinstance(view, pa.Table) else as_table(view)
-            for name, view in views.items()
-        }
 
     def _kinds(self, sql: str) -> list[str]:
         try:
