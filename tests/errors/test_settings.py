@@ -12,7 +12,7 @@ from gradbase import errors
     ("statement", "kind", "text"),
     [
         ("SET gradbase.thread = 2", errors.BindError, "did you mean `threads`"),
-        ("SET gradbase.threads = -1", errors.BindError, "whole number from 0"),
+        ("SET gradbase.threads = 1.5", errors.BindError, "whole number from 0"),
         ("SET gradbase.memory_limit = 'much'", errors.BindError, "not a size"),
         ("SET gradbase.exactness = 'bitwize'", errors.BindError, "did you mean `bitwise`"),
         ("SET gradbase.optimizer = 'maybe'", errors.BindError, "on or off"),
