@@ -78,7 +78,7 @@ class Node(metaclass=_Interned):
         """Names of the operator's fields, in order."""
         return tuple(f.name for f in dataclasses.fields(cls))  # type: ignore[arg-type]
 
-    @property
+    @functools.cached_property
     def children(self) -> tuple[Node, ...]:
         """Child nodes in field order, tuples flattened."""
         found: list[Node] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gradbase.errors import BindError, OptimizerBug, UnsupportedError
+from gradbase.errors import BindError, OptimizerBug, PlanError, UnsupportedError
 from gradbase.ir.learning import Predict
 from gradbase.ir.node import find
 from gradbase.ir.printer import print_plan
@@ -69,11 +69,14 @@ def test_the_trace_names_rules_in_order_with_times_and_plans():
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
-    [("fuse_fit", "did you mean `fuse_fits`"), ("extract_predictions", "cannot be disabled")],
+    ("name", "error", "message"),
+    [
+        ("fuse_fit", BindError, "did you mean `fuse_fits`"),
+        ("extract_predictions", PlanError, "cannot be disabled"),
+    ],
 )
-def test_settings_may_name_only_rules_that_can_be_disabled(name, message):
-    with pytest.raises(BindError, match=message):
+def test_settings_may_name_only_rules_that_can_be_disabled(name, error, message):
+    with pytest.raises(error, match=message):
         optimize(plan(QUERY), context(disabled_rules=frozenset({name})))
 
 
