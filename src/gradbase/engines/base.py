@@ -167,8 +167,15 @@ class Engine(Protocol):
         """A statement of the engine's own: queries are lazy, everything else runs now."""
         ...
 
-    def fetch(self, sql: str, parameters: Parameters = None) -> pa.Table:
-        """All rows of a query."""
+    def fetch(
+        self,
+        sql: str,
+        parameters: Parameters = None,
+        *,
+        views: Mapping[str, View] | None = None,
+        functions: Sequence[Function] = (),
+    ) -> pa.Table:
+        """All rows of a query; `views` and `functions` as in `stream`."""
         ...
 
     def stream(

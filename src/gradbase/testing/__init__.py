@@ -1,1 +1,1 @@
-"""Public helpers for tests: the contract of engines, and .slt files."""
+"""For tests, ours and those of other engines: the engine contract and the .slt runner."""
