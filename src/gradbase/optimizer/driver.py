@@ -141,6 +141,8 @@ def apply(rule: Rule, root: Node, context: Context, *, top_down: bool = True) ->
             stack.extend((c, None) for c in reversed(plan_children(rewritten)) if c not in done)
             continue
         rebuilt = _over(rewritten, done)
+        if rewritten in context.choices:
+            context.choices.setdefault(rebuilt, context.choices[rewritten])
         done[node] = rebuilt if top_down else fire(rebuilt, 1)
     return done[root], fired
 

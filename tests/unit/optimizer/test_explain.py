@@ -52,6 +52,12 @@ def test_a_search_shows_groups_and_what_else_was_considered():
     assert text.count("read once for all fits on it") == 1
 
 
+def test_choices_survive_changes_further_down():
+    text = """Project[predict(%m, proba, x0, x1) as p, predict(%n, proba, x0, x1) as q]
+  Scan t (x0 float32, x1 float32)"""
+    assert explained(plan(text), rows={"t": 1000}).count("    chosen: dl") == 2
+
+
 def test_large_searches_are_abbreviated():
     text = explained(training((512, 256), 256), rows={"t": 45_211})
     assert text.count("  Fit (trial ") == 3
