@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import shop
 
 import gradbase as gb
+import shop
 from gradbase.resources.calibration import Calibration, default_path
 
 

@@ -16,10 +16,10 @@ import time
 import traceback
 from pathlib import Path
 
-import shop
 import torch  # noqa: F401 (loaded once, here, and not in every child)
 
 import gradbase as gb
+import shop
 from gradbase.selection import run  # noqa: F401
 from gradbase.session import planning, training  # noqa: F401
 

@@ -8,8 +8,8 @@ import threading
 import time
 
 import pytest
-import shop
 
+import shop
 from gradbase.errors import CancelledError
 
 FOREVER = shop.create_model("m", max_epochs=1_000_000, **shop.SIX)

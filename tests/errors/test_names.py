@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import shop
 
+import shop
 from gradbase.errors import BindError, ParseError, UnsupportedError
 
 MADE = shop.create_model("other")

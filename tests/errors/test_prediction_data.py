@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-import shop
 
+import shop
 from gradbase.errors import BindError, DataError, UnsupportedError
 
 # query, error, what its text must say
@@ -45,6 +45,10 @@ QUERIES = {
     "vector of another length": (
         "SELECT PREDICT(churn, *) FROM (SELECT * REPLACE ([1, 2]::FLOAT[2] AS taste) FROM customers)",
         BindError, ["`taste`", "[3]", "[2]"],
+    ),
+    "lists of another length": (
+        "SELECT PREDICT(churn, *, [1.0, 2.0] AS taste) FROM customers",
+        DataError, ["`taste` has a vector of length 2 in row 1", "was trained on length 3"],
     ),
     "too few arguments": (
         "SELECT PREDICT(churn, fee, age) FROM customers",

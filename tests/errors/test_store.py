@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import shop
 
 import gradbase as gb
+import shop
 from gradbase.errors import BindError, EngineError, StoreError, UnsupportedError
 
 PREDICT = "SELECT count(*) FROM customers WHERE PREDICT_PROBA(churn, *) <= 1"

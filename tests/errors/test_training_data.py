@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-import shop
 
+import shop
 from gradbase.errors import BindError, DataError, UnsupportedError
 
 SIMPLE = {"row_key": None, "shards": 1, "max_epochs": 1}

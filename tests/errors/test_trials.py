@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 
 import pytest
-import shop
 import torch
 from torch import nn
 
 import gradbase as gb
+import shop
 from gradbase.errors import BindError, TrainingError, UnsupportedError
 
 WILD = {

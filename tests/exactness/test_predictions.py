@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import reference
-import shop
 
 import gradbase as gb
+import shop
 
 MODELS = {"churn": "binary", "linear": "binary", "plans": "multiclass", "spend": "regression"}
 MARGIN = 1e-3

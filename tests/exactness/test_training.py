@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import reference
-import shop
 
 import gradbase as gb
+import shop
 from gradbase.runtime.train.prepare import prepare
 from gradbase.runtime.train.trainer import make_trainer
 

@@ -70,7 +70,7 @@ def imported_packages(path: Path) -> set[str]:
 def test_imports_go_one_way(path):
     """A file imports only from packages below its own."""
     own = package_of(path)
-    if own == "__init__":
+    if own in ("__init__", "__main__"):
         pytest.skip("the front door opens every room")
     upward = {p for p in imported_packages(path) if p != own and RANKS[p] >= RANKS[own]}
     assert not upward

@@ -94,7 +94,7 @@ def feature_type_fits(trained: SqlType, found: SqlType) -> bool:
     """Whether a column of type `found` can stand for one of type `trained`.
 
     Numbers interchange; text and enums; dates and timestamps; arrays of
-    numbers need equal length. NULL fits everything.
+    numbers need equal length; the length of a list is checked row by row. NULL fits everything.
 
     Examples
     --------
@@ -110,4 +110,6 @@ def feature_type_fits(trained: SqlType, found: SqlType) -> bool:
         return True
     if trained.is_temporal and found.is_temporal:
         return True
+    if trained.is_vector and found.kind == "list" and found.element is not None:
+        return found.element.is_numeric
     return trained.is_vector and found.is_vector and trained.size == found.size

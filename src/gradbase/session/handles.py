@@ -142,7 +142,7 @@ class ModelHandle:
             positive = np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.float64)
             return np.stack([1.0 - positive, positive], axis=1)
         flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        return flat.reshape(len(column), -1)
+        return flat.reshape(len(column), len(self.classes))
 
     def score(self, rows: Any) -> float:
         """Accuracy of a classifier, R² of a regression, on rows that hold the label."""

@@ -1,0 +1,142 @@
+"""The command line: each command in this process, the exit status in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+import gradbase as gb
+import shop
+from gradbase.cli import app, main
+
+
+def run(*arguments, given=None):
+    return CliRunner().invoke(app, [str(a) for a in arguments], input=given, catch_exceptions=False)
+
+
+def test_no_command_shows_all_of_them():
+    shown = run("--help")
+    assert shown.exit_code == 0
+    for command in ("sql", "demo", "models", "doctor", "fsck"):
+        assert command in shown.output
+
+
+def test_sql_prints_every_result():
+    done = run("sql", "-c", "CREATE TABLE t AS SELECT 40 + 2 AS answer; SELECT answer FROM t; SELECT 'b' AS x")
+    assert done.exit_code == 0
+    assert "42" in done.output
+    assert done.output.index("answer") < done.output.index("x")
+    assert done.output.count("(1 row)") >= 2
+
+
+def test_sql_of_a_file_and_of_standard_input(tmp_path):
+    (tmp_path / "q.sql").write_text("SELECT 'über' AS word;\n")
+    assert "über" in run("sql", tmp_path / "q.sql").output
+    assert "piped" in run("sql", "-", given="SELECT 'piped' AS word").output
+
+
+def test_sql_shows_as_many_rows_as_asked():
+    done = run("sql", "--rows", "3", "-c", "FROM range(9)")
+    assert "(9 rows, 3 shown)" in done.output
+
+
+@pytest.mark.parametrize("arguments", [["sql"], ["sql", "-c", "SELECT 1", "file.sql"]])
+def test_sql_takes_one_source(arguments):
+    done = run(*arguments)
+    assert done.exit_code == 2
+    assert "not both" in done.output
+
+
+def test_train_and_list_and_check(tmp_path):
+    path = tmp_path / "shop.duckdb"
+    with gb.connect(str(path)) as db:
+        shop.load(db)
+    made = run("sql", "-d", path, "-c", shop.create_model("m", max_epochs=1))
+    assert made.exit_code == 0
+    assert "roc_auc" in made.output
+    listed = run("models", "-d", path)
+    assert "m" in listed.output
+    assert "dnn_classifier" in listed.output
+    checked = run("fsck", "-d", path)
+    assert checked.exit_code == 0
+    assert "1 model versions" in checked.output
+
+
+def test_fsck_fails_where_something_is_wrong(own_shop):
+    for blob in own_shop.with_name(own_shop.name + ".gradbase").glob("blobs/**/*"):
+        if blob.is_file():
+            blob.write_bytes(b"rubbish")
+    broken = run("fsck", "-d", own_shop)
+    assert broken.exit_code == 1
+    assert "churn@1" in broken.output
+    assert run("fsck", "-d", own_shop).exit_code == 1
+    run("fsck", "-d", own_shop, "--repair")
+    assert run("fsck", "-d", own_shop).exit_code == 0
+
+
+def test_looking_changes_nothing(own_shop):
+    before = own_shop.read_bytes()
+    assert run("models", "-d", own_shop).exit_code == 0
+    assert run("fsck", "-d", own_shop).exit_code == 0
+    assert own_shop.read_bytes() == before
+
+
+def test_the_database_comes_from_the_environment(own_shop, monkeypatch):
+    monkeypatch.setenv("GRADBASE_DATABASE", str(own_shop))
+    assert "spend" in run("models").output
+
+
+def test_doctor_says_what_an_operator_asks():
+    shown = run("doctor")
+    assert shown.exit_code == 0
+    lines = dict(line.split(None, 1) for line in shown.output.splitlines() if len(line.split(None, 1)) == 2)
+    assert lines["duckdb"] and lines["torch"] and lines["python"].startswith("3.")
+    for name in ("cores", "memory", "gemm_flops", "engine", "calibration"):
+        assert name in shown.output
+
+
+def test_errors_are_printed_without_a_traceback(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["gradbase", "sql", "-c", "SELECT PREDICT(chrun, *) FROM t"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith("BindError: ")
+    assert "Traceback" not in said
+    assert said.count("BindError") == 1
+
+
+def test_a_process_of_its_own(tmp_path):
+    """`python -m gradbase` and its exit status; the results before an error are printed."""
+    command = [sys.executable, "-W", "error", "-m", "gradbase", "sql", "-c", "SELECT 7 AS n; SELECT * FROM nowhere"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env={**os.environ})
+    assert done.returncode == 1
+    assert "7" in done.stdout
+    assert "nowhere" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_control_c_gives_130(monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gradbase.cli.app", interrupted)
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 130
+
+
+def test_demo_in_small(tmp_path, monkeypatch):
+    """The demo from table to picture; with fewer epochs, as this is no benchmark."""
+    from gradbase.session import demo
+
+    monkeypatch.setattr(demo, "CREATE", demo.CREATE.replace("max_epochs = 20", "max_epochs = 2"))
+    done = run("demo", "--folder", tmp_path)
+    assert done.exit_code == 0
+    assert (tmp_path / "learning_curves.png").stat().st_size > 10_000
+    for shown in ("malignancy", "predicted_diagnosis", "Predict", "clinic", "is_optimal"):
+        assert shown in done.output
