@@ -106,7 +106,7 @@ def check(path, statement, before, after):
         running = "SELECT count(*) FROM gradbase.runs WHERE status = 'RUNNING'"
         assert db.sql(running).fetchall() == [(0,)]
         assert shop.leftovers(db) == []
-        print("before" if found == before else "after")
+        sys.stdout.write("before\n" if found == before else "after\n")
 
 
 def version(db):

@@ -110,7 +110,7 @@ def test_create_model_says_which_option_is_wrong(db, name):
 
 
 def test_existing_model_says_how_to_go_on(trained):
-    with pytest.raises(BindError, match="`churn` exists already\n.*CREATE OR REPLACE MODEL"):
+    with pytest.raises(BindError, match=r"`churn` exists already\n.*CREATE OR REPLACE MODEL"):
         trained.sql(shop.create_model("churn"))
 
 

@@ -70,8 +70,7 @@ QUERIES = {
         DataError, ["`fee` holds inf in row 1", "isfinite(fee)"],
     ),
     "infinity far down": (
-        "SELECT PREDICT(churn, *) FROM (SELECT * REPLACE "
-        "(CASE WHEN id = 200 THEN '-inf'::DOUBLE ELSE fee END AS fee) FROM customers ORDER BY id)",
+        "SELECT PREDICT(churn, *, CASE WHEN id = 200 THEN '-inf'::DOUBLE ELSE fee END AS fee) FROM customers",
         DataError, ["`fee` holds -inf in row 201"],
     ),
     "evaluation of an unknown class": (

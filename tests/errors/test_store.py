@@ -91,7 +91,7 @@ def test_open_the_other_way_in_this_process(own_shop):
 
 def test_files_that_are_no_database(tmp_path):
     (tmp_path / "note.duckdb").write_text("dear diary " * 1000)
-    with pytest.raises(StoreError, match="(?i)not a valid duckdb database"):
+    with pytest.raises(StoreError, match=r"(?i)not a valid duckdb database"):
         gb.connect(str(tmp_path / "note.duckdb"))
     with pytest.raises(StoreError, match="the folder must exist"):
         gb.connect(str(tmp_path / "no" / "such" / "folder.duckdb"))
@@ -206,13 +206,13 @@ def test_closed_session(tmp_path):
         with pytest.raises(StoreError, match=r"(?s)closed.*connect again"):
             db.sql(statement)
     for use in (lambda: db.model("m"), lambda: db.study("m"), lambda: db.table("customers").columns,
-                lambda: lazy.fetchall(), lambda: db.explain("SELECT 1"), lambda: db.fsck(),
+                lazy.fetchall, lambda: db.explain("SELECT 1"), db.fsck,
                 lambda: db.register("x", shop.customers(2)), lambda: db.table("customers").df()):  # fmt: skip
         with pytest.raises(StoreError, match=r"(?s)closed.*connect again"):
             use()
 
 
 def test_native_errors_are_the_engine_s_own(db):
-    with pytest.raises(EngineError, match="(?s)custmers.*customers") as error:
+    with pytest.raises(EngineError, match=r"(?s)custmers.*customers") as error:
         db.sql("SELECT * FROM custmers").fetchall()
     assert type(error.value.__cause__).__module__.startswith(("duckdb", "_duckdb"))

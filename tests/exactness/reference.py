@@ -64,7 +64,7 @@ def _encoded(encoding, column, values):
     match encoding:
         case Numeric():
             numbers = [None if v is None else _part(v, encoding.part) for v in column]
-            missing = np.array([v is None or v != v for v in numbers])
+            missing = np.array([v is None or math.isnan(v) for v in numbers])
             filled = np.array([encoding.mean if m else v for v, m in zip(numbers, missing, strict=True)])
             standard = (filled - encoding.mean) * encoding.scale
             return np.stack([standard, missing] if encoding.indicator else [standard], axis=1)
@@ -82,7 +82,7 @@ def _part(value, part):
     if part == "value":
         return float(value)
     if not isinstance(value, dt.datetime):
-        value = dt.datetime(value.year, value.month, value.day)
+        value = dt.datetime(value.year, value.month, value.day, tzinfo=dt.UTC)
     if part == "epoch_s":
         return value.replace(tzinfo=dt.UTC).timestamp()
     return value.weekday() if part == "weekday" else getattr(value, part)

@@ -94,7 +94,8 @@ def test_doctor_says_what_an_operator_asks():
     shown = run("doctor")
     assert shown.exit_code == 0
     lines = dict(line.split(None, 1) for line in shown.output.splitlines() if len(line.split(None, 1)) == 2)
-    assert lines["duckdb"] and lines["torch"] and lines["python"].startswith("3.")
+    assert lines["duckdb"]
+    assert lines["python"].startswith("3.")
     for name in ("cores", "memory", "gemm_flops", "engine", "calibration"):
         assert name in shown.output
 

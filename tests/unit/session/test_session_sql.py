@@ -65,7 +65,7 @@ def test_parameters_of_a_training_query(db):
 
 
 def test_a_missing_parameter_is_named(trained):
-    with pytest.raises((BindError, EngineError), match="(?i)top|parameter"):
+    with pytest.raises((BindError, EngineError), match=r"(?i)top|parameter"):
         trained.sql("SELECT PREDICT(churn, *) FROM customers WHERE id < $top").fetchall()
 
 
