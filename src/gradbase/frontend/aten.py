@@ -9,8 +9,8 @@ from typing import Any
 
 from gradbase.errors import UnsupportedError, near
 from gradbase.ir.aten import ALLOWED
+from gradbase.ir.shapes import BATCH, Shape
 from gradbase.ir.tensor import (
-    BATCH,
     DTYPES,
     Binary,
     Concat,
@@ -19,7 +19,6 @@ from gradbase.ir.tensor import (
     Linear,
     MatMul,
     Reshape,
-    Shape,
     Softmax,
     Tensor,
     TorchOp,

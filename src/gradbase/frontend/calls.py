@@ -147,7 +147,7 @@ def _argument(text: Text, span: Span) -> Argument:
         return Argument("named", (first, last - 2), text.tokens[last - 1].name)
     if "*" in (text.word(first), text.word(first + 2) if text.word(first + 1) == "." else ""):
         raise UnsupportedError(
-            f"`{text.slice(span)}`: EXCLUDE, REPLACE and RENAME are not offered inside a prediction",
+            f"`{text.slice(span)}`: EXCLUDE, REPLACE, RENAME are not offered inside a prediction",
             at=text.at(span),
             hint="columns that the model does not read are ignored; PREDICT(model, *, x + 1 AS x) "
             "gives it another value for x",

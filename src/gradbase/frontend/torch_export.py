@@ -16,7 +16,8 @@ import numpy as np
 
 from gradbase.errors import ShapeError, UnsupportedError
 from gradbase.frontend.aten import DROPPED, Call, checked_dtype, translate
-from gradbase.ir.tensor import BATCH, Const, Param, Shape, Tensor
+from gradbase.ir.shapes import BATCH, Shape
+from gradbase.ir.tensor import Const, Param, Tensor
 
 if TYPE_CHECKING:
     import torch

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 
 from gradbase.errors import BindError, near
+from gradbase.ir.conversion import ToTable
 from gradbase.ir.node import Node, node, walk
 from gradbase.ir.relational import Relation
 from gradbase.ir.scalar import Scalar
-from gradbase.ir.tensor import Param, Tensor, ToTable
+from gradbase.ir.tensor import Param, Tensor
 from gradbase.ir.types import FLOAT64, INT64, Field, Schema, SqlType
 
 # -- a trained model ---------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 from gradbase.errors import GradbaseError, ParseError, near, underline
-from gradbase.ir import learning, relational, scalar, tensor
+from gradbase.ir import conversion, learning, relational, scalar, tensor
 from gradbase.ir.lexer import Token, tokenize
 from gradbase.ir.node import Node
 from gradbase.ir.parse_expressions import Reader
@@ -16,7 +16,7 @@ from gradbase.ir.types import Schema
 
 CLASSES: Mapping[str, type[Node]] = {
     name: value
-    for module in (relational, scalar, tensor, learning)
+    for module in (relational, scalar, tensor, conversion, learning)
     for name, value in vars(module).items()
     if isinstance(value, type) and issubclass(value, Node) and dataclasses.is_dataclass(value)
 }

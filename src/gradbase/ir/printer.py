@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from gradbase.errors import InternalError
+from gradbase.ir.conversion import Encoding, Numeric, ToTable, ToTensor
 from gradbase.ir.learning import Dataset, Evaluate, Feature, FusedFit, Model, Predict, Search, Split
 from gradbase.ir.learning import Optimizer as OptimizerNode
 from gradbase.ir.node import Node, find, same, walk
@@ -54,7 +55,7 @@ from gradbase.ir.scalar import (
     Scalar,
     SqlScalar,
 )
-from gradbase.ir.tensor import Const, Encoding, Numeric, Tensor, ToTable, ToTensor
+from gradbase.ir.tensor import Const, Tensor
 from gradbase.ir.types import BOOL, FLOAT64, INT64, TEXT, Schema, SqlType, quote
 
 BLOCK_FIELDS: Mapping[type[Node], str] = {Dataset: "relation", FusedFit: "fits", Search: "trials"}

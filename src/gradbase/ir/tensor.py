@@ -1,4 +1,4 @@
-"""Tensor operators: a network is a DAG of these, from `ToTensor` leaves to `ToTable` roots.
+"""Tensor operators: a network is a DAG of these, from `ToTensor` to `ToTable` (`conversion`).
 
 Shapes are tuples; the first dimension of anything that depends on rows is `BATCH`. Constants of
 more than 16 elements are `Param`s, named by the hash of their bytes: plans print without weights.
@@ -7,27 +7,21 @@ more than 16 elements are `Param`s, named by the hash of their bytes: plans prin
 from __future__ import annotations
 
 import functools
-import math
+from typing import TYPE_CHECKING
 
 from gradbase.errors import ShapeError
 from gradbase.ir.node import Node, find, node
-from gradbase.ir.scalar import Literal
-from gradbase.ir.types import SqlType
+from gradbase.ir.shapes import BATCH, Shape, broadcast, elements
 
-BATCH = -1
-Shape = tuple[int, ...]
+if TYPE_CHECKING:
+    from gradbase.ir.conversion import ToTensor
+
 DTYPES = {"float32": 4, "float64": 8, "int64": 8, "int32": 4, "bool": 1}
 UNARY = (
     "relu", "relu6", "elu", "selu", "gelu", "silu", "sigmoid", "tanh", "exp", "log", "neg",
     "sqrt", "softplus",
 )  # fmt: skip
 BINARY = ("add", "sub", "mul", "div", "maximum", "minimum")
-PARTS = ("value", "epoch_s", "year", "month", "day", "weekday", "hour", "minute")
-
-
-def elements(shape: Shape) -> int:
-    """Number of elements per row (the batch dimension counts 1; a size -k, k batches, counts k)."""
-    return math.prod(abs(n) for n in shape)
 
 
 class Tensor(Node):
@@ -56,104 +50,14 @@ class Tensor(Node):
     @functools.cached_property
     def inputs(self) -> tuple[ToTensor, ...]:
         """The table columns read, children first."""
+        from gradbase.ir.conversion import ToTensor
+
         return tuple(find(self, ToTensor))
 
     @property
     def linear_in(self) -> tuple[Tensor, ...]:
         """The arguments in which the result is linear (affine), the others held fixed."""
         return ()
-
-
-# -- where a table becomes a tensor ------------------------------------------------------------
-
-
-class Encoding(Node):
-    """How values of one column become numbers.  NULL and NaN are both 'missing'."""
-
-    @property
-    def width(self) -> int:
-        """Elements per row."""
-        return 1
-
-    @property
-    def dtype(self) -> str:
-        return "float32"
-
-
-@node
-class Numeric(Encoding):
-    """Standardised number, and a 0/1 column 'was missing' where `indicator`.
-
-    ``(x - mean) * scale`` in float64, then rounded to float32; missing gives 0 (the mean).
-    `part` picks what of a date or timestamp is taken (``epoch_s``: seconds since 1970, UTC).
-    Width: 1 + indicator.
-    """
-
-    mean: float
-    scale: float
-    indicator: bool
-    part: str = "value"
-
-    def __post_init__(self) -> None:
-        assert self.part in PARTS, self.part
-
-    @property
-    def width(self) -> int:
-        return 1 + self.indicator
-
-
-@node
-class Category(Encoding):
-    """Code of a value: 0 unknown; i + 1 for `vocabulary[i]`; missing: `missing_code`.
-
-    `vocabulary` is the values as text, in code order, as a Param of dtype ``text`` (one per line of
-    JSON) or inline where at most 16. `missing_code` is 0 (as unknown) or len(vocabulary) + 1 (NULL
-    was seen in training). Width 1, int64.
-    """
-
-    vocabulary: tuple[str, ...]
-    missing_code: int
-
-    @property
-    def dtype(self) -> str:
-        return "int64"
-
-    @property
-    def codes(self) -> int:
-        """Number of codes, the unknown one included."""
-        return len(self.vocabulary) + 1 + (self.missing_code > 0)
-
-
-@node
-class Vector(Encoding):
-    """``FLOAT[n]`` taken elementwise: ``(x - mean) * scale``; a missing vector gives zeros.
-
-    `mean` and `scale` are Params (or Consts) of shape (n,) float64; None: taken as it is.
-    """
-
-    size: int
-    mean: Tensor | None = None
-    scale: Tensor | None = None
-
-    @property
-    def width(self) -> int:
-        return self.size
-
-
-@node
-class ToTensor(Tensor):
-    """A column of a table as Tensor[BATCH, width] (codes: int64)."""
-
-    column: str
-    encoding: Encoding
-
-    @property
-    def shape(self) -> Shape:
-        return (BATCH, self.encoding.width)
-
-    @property
-    def dtype(self) -> str:
-        return self.encoding.dtype
 
 
 # -- constants ---------------------------------------------------------------------------------
@@ -482,56 +386,3 @@ class Opaque(Tensor):
     @property
     def flops(self) -> float:
         return self.flops_per_row
-
-
-def broadcast(a: Shape, b: Shape) -> Shape:
-    """NumPy's broadcast of two shapes."""
-    longest = max(len(a), len(b))
-    left = (1,) * (longest - len(a)) + a
-    right = (1,) * (longest - len(b)) + b
-    if any(x != y and 1 not in (x, y) for x, y in zip(left, right, strict=True)):
-        raise ShapeError(f"shapes {list(a)} and {list(b)} do not broadcast")
-    return tuple(y if x == 1 else x for x, y in zip(left, right, strict=True))
-
-
-# -- where a tensor becomes a table ------------------------------------------------------------
-
-METHODS = ("value", "label", "proba", "probs", "raw")
-
-
-@node
-class ToTable(Tensor):
-    """One column made of a network's output `x`.
-
-    ========  ================================================================================
-    method    column
-    ========  ================================================================================
-    value     regression: ``x[:, 0] * scale + shift``, float64
-    label     the class: binary ``classes[x[:, 0] > 0]`` (x a logit), else ``classes[argmax x]``;
-              ties take the lower class
-    proba     binary: probability of ``classes[1]``, float64; multi-class: list<float64>
-    probs     list<struct<label, prob>> in the order of `classes`
-    raw       a number (width 1) or ``float32[n]``
-    ========  ================================================================================
-
-    Binary models have one logit, multi-class models one per class.
-    """
-
-    x: Tensor
-    method: str
-    type: SqlType
-    classes: tuple[Literal, ...] = ()
-    scale: float = 1.0
-    shift: float = 0.0
-
-    def __post_init__(self) -> None:
-        assert self.method in METHODS, self.method
-        expected = 1 if len(self.classes) == 2 else len(self.classes)
-        if self.classes and self.x.shape[-1] != expected:
-            raise ShapeError(
-                f"{len(self.classes)} classes need {expected} outputs, found {self.x.shape[-1]}"
-            )
-
-    @functools.cached_property
-    def shape(self) -> Shape:  # type: ignore[override]
-        return (BATCH,)

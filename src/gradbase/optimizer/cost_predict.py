@@ -13,7 +13,8 @@ import math
 from gradbase.ir.learning import Evaluate, Model, Predict
 from gradbase.ir.node import walk
 from gradbase.ir.relational import Filter, Relation
-from gradbase.ir.tensor import BATCH, Tensor, elements
+from gradbase.ir.shapes import BATCH, elements
+from gradbase.ir.tensor import Tensor
 from gradbase.ir.types import Schema
 from gradbase.optimizer.context import Context
 

@@ -20,7 +20,8 @@ import pyarrow as pa
 import torch
 
 from gradbase.errors import DataError, UnsupportedError
-from gradbase.ir.tensor import Category, Const, Encoding, Numeric, Param, Tensor, Vector
+from gradbase.ir.conversion import Category, Encoding, Numeric, Vector
+from gradbase.ir.tensor import Const, Param, Tensor
 from gradbase.runtime.columns import category_text, kernels, numbers
 
 Float64s = npt.NDArray[np.float64]

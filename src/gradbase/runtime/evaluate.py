@@ -10,8 +10,8 @@ import pyarrow as pa
 import torch
 
 from gradbase.errors import DataError
+from gradbase.ir.conversion import Category, ToTable
 from gradbase.ir.learning import METRICS, Evaluate
-from gradbase.ir.tensor import Category, ToTable
 from gradbase.runtime.arrow_types import constants
 from gradbase.runtime.columns import category_text, numbers
 from gradbase.runtime.context import RunContext

@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from gradbase.ir.tensor import Category, Concat, Embedding, Numeric, OneHot, Tensor, ToTensor
+from gradbase.ir.conversion import Category, Numeric, ToTensor
+from gradbase.ir.tensor import Concat, Embedding, OneHot, Tensor
 from gradbase.runtime.encode import Blobs, encode_into
 from gradbase.runtime.operators import Buffer, one_hot
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 from gradbase.errors import UnsupportedError
 from gradbase.ir import aten
+from gradbase.ir.shapes import Shape
 from gradbase.ir.tensor import (
     Binary,
     Concat,
@@ -25,7 +26,6 @@ from gradbase.ir.tensor import (
     OneHot,
     Opaque,
     Reshape,
-    Shape,
     Softmax,
     Tensor,
     TorchOp,

@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 
 from gradbase.errors import InternalError
-from gradbase.ir.tensor import ToTable
+from gradbase.ir.conversion import ToTable
 from gradbase.runtime.arrow_types import arrow_type, constants
 
 Bools = npt.NDArray[np.bool_]

@@ -21,8 +21,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from gradbase.ir.conversion import Category, ToTensor
 from gradbase.ir.learning import Model
-from gradbase.ir.tensor import Category, Concat, Const, Linear, Param, Tensor, ToTensor, Unary
+from gradbase.ir.tensor import Concat, Const, Linear, Param, Tensor, Unary
 from gradbase.runtime.context import Metrics, RunContext
 from gradbase.runtime.encode import Blobs, constant, encode, null_rows
 from gradbase.runtime.inputs import Assembly, is_assembled

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gradbase.errors import TrainingError
+from gradbase.ir.conversion import ToTable
 from gradbase.ir.learning import MINIMISED, Fit, Model, Search
-from gradbase.ir.tensor import ToTable
 from gradbase.store.records import FAILED, EpochRecord, TrialRecord
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from gradbase.engines import Function
 from gradbase.engines.duckdb.literals import literal
 from gradbase.engines.duckdb.types import type_name
 from gradbase.errors import DataError, UnsupportedError
+from gradbase.ir.conversion import Numeric, ToTable, ToTensor
 from gradbase.ir.learning import Evaluate, Feature, Model, Predict
 from gradbase.ir.relational import (
     Aggregate,
@@ -39,7 +40,7 @@ from gradbase.ir.scalar import (
     PredictCall,
     SqlScalar,
 )
-from gradbase.ir.tensor import Const, Linear, Numeric, ToTable, ToTensor
+from gradbase.ir.tensor import Const, Linear
 from gradbase.ir.types import BOOL, FLOAT64, INT64, TEXT, Schema, SqlType, parse_type
 
 I = Column("i", INT64)

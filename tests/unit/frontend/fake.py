@@ -9,9 +9,11 @@ from gradbase.frontend.rich import literal_sql, type_sql
 from gradbase.frontend.tokens import quote_identifier
 from gradbase.ir import relational as ra
 from gradbase.ir import scalar as sc
+from gradbase.ir.conversion import Numeric, ToTable, ToTensor
 from gradbase.ir.learning import Evaluate, Feature, Model
 from gradbase.ir.node import walk
-from gradbase.ir.tensor import BATCH, Const, Linear, Numeric, ToTable, ToTensor
+from gradbase.ir.shapes import BATCH
+from gradbase.ir.tensor import Const, Linear
 from gradbase.ir.types import (
     FLOAT64,
     INT64,

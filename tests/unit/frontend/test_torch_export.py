@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from gradbase.errors import ShapeError, UnsupportedError
 from gradbase.frontend.torch_export import Exporter
 from gradbase.ir.aten import ALLOWED
+from gradbase.ir.conversion import ToTensor, Vector
 from gradbase.ir.node import walk
 from gradbase.ir.tensor import (
     DTYPES,
@@ -27,9 +28,7 @@ from gradbase.ir.tensor import (
     Softmax,
     Tensor,
     TorchOp,
-    ToTensor,
     Unary,
-    Vector,
 )
 
 WIDTH = 64

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 
+from gradbase.ir.conversion import Category, Numeric, ToTable, ToTensor, Vector
 from gradbase.ir.learning import (
     Dataset,
     Evaluate,
@@ -43,26 +44,21 @@ from gradbase.ir.scalar import (
     PredictCall,
     SqlScalar,
 )
+from gradbase.ir.shapes import BATCH
 from gradbase.ir.tensor import (
-    BATCH,
     Binary,
-    Category,
     Concat,
     Const,
     Embedding,
     Linear,
     MatMul,
-    Numeric,
     OneHot,
     Opaque,
     Param,
     Reshape,
     Softmax,
     TorchOp,
-    ToTable,
-    ToTensor,
     Unary,
-    Vector,
 )
 from gradbase.ir.types import (
     BOOL,

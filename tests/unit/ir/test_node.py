@@ -7,9 +7,10 @@ import math
 
 import pytest
 
+from gradbase.ir.conversion import ToTensor, Vector
 from gradbase.ir.node import find, same, substitute, transform, walk
 from gradbase.ir.scalar import Column, IsNull, Literal, Not
-from gradbase.ir.tensor import ToTensor, Unary, Vector
+from gradbase.ir.tensor import Unary
 from gradbase.ir.types import BOOL, FLOAT64, INT64
 
 from .samples import ALL, LITERALS

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradbase.errors import ParseError
+from gradbase.ir.conversion import ToTensor, Vector
 from gradbase.ir.node import walk
 from gradbase.ir.parser import CLASSES, parse_plan
 from gradbase.ir.printer import print_plan, print_scalar
 from gradbase.ir.relational import Filter, Limit, Project, Scan
 from gradbase.ir.scalar import And, Column, Compare, IsNull, Literal, Not, Or, SqlScalar
-from gradbase.ir.tensor import ToTensor, Unary, Vector
+from gradbase.ir.tensor import Unary
 from gradbase.ir.types import BOOL, FLOAT64, INT64, TEXT, Schema
 
 from .samples import ALL, CALL, CHURN, SCAN

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from gradbase.ir.conversion import Numeric, ToTable, ToTensor
 from gradbase.ir.facts import Capabilities, ColumnStatistics, Settings, TableStatistics
 from gradbase.ir.learning import Dataset, Feature, Fit, Mlp, Model, Optimizer, Search, Split
 from gradbase.ir.parser import parse_plan
 from gradbase.ir.relational import Scan
 from gradbase.ir.scalar import Literal
-from gradbase.ir.tensor import Concat, Linear, Numeric, Param, ToTable, ToTensor, Unary
+from gradbase.ir.tensor import Concat, Linear, Param, Unary
 from gradbase.ir.types import FLOAT32, FLOAT64, TEXT, Field, Schema
 from gradbase.optimizer.context import Context
 from gradbase.optimizer.cost import FixedStatistics

@@ -6,9 +6,10 @@ import hashlib
 
 import numpy as np
 
+from gradbase.ir.conversion import Numeric, ToTable, ToTensor
 from gradbase.ir.learning import Feature, Model
 from gradbase.ir.scalar import Literal
-from gradbase.ir.tensor import Concat, Linear, Numeric, Param, ToTable, ToTensor, Unary
+from gradbase.ir.tensor import Concat, Linear, Param, Unary
 from gradbase.ir.types import FLOAT32, FLOAT64, TEXT, SqlType, list_of, struct_of
 
 

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 
 from gradbase.errors import DataError, UnsupportedError
-from gradbase.ir.tensor import Category, Const, Numeric, Vector
+from gradbase.ir.conversion import Category, Numeric, Vector
+from gradbase.ir.tensor import Const
 from gradbase.runtime.columns import category_text, numbers
 from gradbase.runtime.encode import category_codes, encode, encode_into, null_rows
 

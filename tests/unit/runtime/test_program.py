@@ -13,6 +13,7 @@ from small_models import Arrays, encoded, heads, logits, mlp
 
 from gradbase.errors import DataError, UnsupportedError
 from gradbase.ir import tensor as t
+from gradbase.ir.conversion import Category, Numeric, ToTensor, Vector
 from gradbase.ir.learning import Feature, Model
 from gradbase.ir.types import FLOAT64, TEXT, SqlType, array_of
 from gradbase.runtime.context import Metrics
@@ -69,7 +70,7 @@ def test_a_mean_far_from_zero_is_not_folded_into_weights():
 @pytest.mark.parametrize("value", [math.inf, -math.inf])
 def test_infinity_is_found_even_where_relu_and_zero_weights_hide_it(value):
     arrays = Arrays()
-    leaf = t.Concat((t.ToTensor("a", t.Numeric(0.0, 1.0, indicator=False)),) * 2)
+    leaf = t.Concat((ToTensor("a", Numeric(0.0, 1.0, indicator=False)),) * 2)
     x = t.Linear(
         leaf, arrays.param(np.zeros((3, 2), np.float32)), arrays.param(np.full(3, -1.0, np.float32))
     )
@@ -125,7 +126,7 @@ def test_multiclass_outputs():
 
 
 def test_ties_take_the_lower_class():
-    x = t.Concat(tuple(t.ToTensor("a", t.Numeric(0.0, 1.0, indicator=False)) for _ in range(3)))
+    x = t.Concat(tuple(ToTensor("a", Numeric(0.0, 1.0, indicator=False)) for _ in range(3)))
     model = Model(
         "m",
         1,
@@ -170,14 +171,14 @@ def mixed(arrays):
     """A network over numbers, dates, categories and a vector."""
     random = np.random.default_rng(3)
     table = random.normal(size=(4, 2)).astype(np.float32)
-    encodings = t.Category(("a", "b", "c"), 0), t.Category(("x",), 2)
+    encodings = Category(("a", "b", "c"), 0), Category(("x",), 2)
     parts = (
-        t.ToTensor("n", t.Numeric(1.0, 0.5, indicator=True)),
-        t.Embedding(t.ToTensor("c", encodings[0]), arrays.param(table)),
-        t.ToTensor("d", t.Numeric(2000.0, 0.1, indicator=True, part="year")),
-        t.OneHot(t.ToTensor("e", encodings[1]), 3),
-        t.ToTensor("v", t.Vector(2)),
-        t.ToTensor("b", t.Numeric(0.0, 1.0, indicator=False)),
+        ToTensor("n", Numeric(1.0, 0.5, indicator=True)),
+        t.Embedding(ToTensor("c", encodings[0]), arrays.param(table)),
+        ToTensor("d", Numeric(2000.0, 0.1, indicator=True, part="year")),
+        t.OneHot(ToTensor("e", encodings[1]), 3),
+        ToTensor("v", Vector(2)),
+        ToTensor("b", Numeric(0.0, 1.0, indicator=False)),
     )
     x = t.Concat(parts)
     weight = random.normal(size=(1, x.shape[-1])).astype(np.float32)
@@ -223,7 +224,7 @@ def test_columns_of_every_kind_side_by_side():
 def every_operator(arrays):
     """Roots over leaf x Tensor[rows, 4], each with its torch meaning."""
     leaf = t.Concat(
-        tuple(t.ToTensor(f"f{i}", t.Numeric(0.0, 1.0, indicator=False)) for i in range(4))
+        tuple(ToTensor(f"f{i}", Numeric(0.0, 1.0, indicator=False)) for i in range(4))
     )
     w = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
     square, param = torch.from_numpy(w), arrays.param(w)
@@ -280,7 +281,7 @@ def test_every_operator_means_what_torch_means():
 
 def test_a_value_with_two_readers_is_not_overwritten():
     arrays = Arrays()
-    leaf = t.ToTensor("f0", t.Numeric(0.0, 1.0, indicator=False))
+    leaf = ToTensor("f0", Numeric(0.0, 1.0, indicator=False))
     layer = t.Linear(leaf, t.Const((1.0,), (1, 1)))
     both = t.Concat((t.Unary("relu", layer), layer))
     model = Model("m", 1, 0, "raw", "", (Feature("f0", FLOAT64),), heads(both, "raw"))
@@ -291,7 +292,7 @@ def test_a_value_with_two_readers_is_not_overwritten():
     ("node", "message"),
     [
         (
-            t.Opaque("ab" * 20, (t.ToTensor("f0", t.Numeric(0.0, 1.0, indicator=False)),), (-1, 1)),
+            t.Opaque("ab" * 20, (ToTensor("f0", Numeric(0.0, 1.0, indicator=False)),), (-1, 1)),
             "blob abababababab",
         ),
         (

@@ -12,8 +12,9 @@ import torch
 from training_tables import context_of, dataset_of, fit_of, make_table, prepared
 
 from gradbase.errors import CancelledError, DataError, StoreError, UnsupportedError
+from gradbase.ir.conversion import Category, Numeric, Vector
 from gradbase.ir.learning import FusedFit, Split
-from gradbase.ir.tensor import Category, Const, Numeric, Vector
+from gradbase.ir.tensor import Const
 from gradbase.runtime.train.features import embedding_width
 from gradbase.runtime.train.prepare import prepare
 from gradbase.runtime.train.trainer import make_trainer

@@ -22,9 +22,9 @@ from gradbase.errors import (
 )
 from gradbase.frontend.cursor import OptionValue
 from gradbase.frontend.options import resolve
+from gradbase.ir.conversion import ToTensor
 from gradbase.ir.learning import SUMMARY
 from gradbase.ir.node import walk
-from gradbase.ir.tensor import ToTensor
 from gradbase.runtime.program import Program
 from gradbase.selection.progress import Silent
 from gradbase.store import journal

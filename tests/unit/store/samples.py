@@ -6,9 +6,10 @@ import datetime as dt
 
 import numpy as np
 
+from gradbase.ir.conversion import Category, Numeric, ToTable, ToTensor
 from gradbase.ir.learning import Feature, Model
 from gradbase.ir.scalar import Literal
-from gradbase.ir.tensor import Category, Concat, Linear, Numeric, OneHot, Param, ToTable, ToTensor
+from gradbase.ir.tensor import Concat, Linear, OneHot, Param
 from gradbase.ir.types import FLOAT64, TEXT
 from gradbase.store import EpochRecord, ModelRecord, TrialRecord, bytes_of, hash_of
 

@@ -13,8 +13,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gradbase.errors import DataError, UnsupportedError
+from gradbase.ir.conversion import Category, Encoding, Numeric, ToTensor, Vector
 from gradbase.ir.learning import Feature
-from gradbase.ir.tensor import Category, Const, Encoding, Numeric, Param, Tensor, ToTensor, Vector
+from gradbase.ir.tensor import Const, Param, Tensor
 from gradbase.ir.types import SqlType
 from gradbase.runtime.columns import numbers
 from gradbase.runtime.encode import encode

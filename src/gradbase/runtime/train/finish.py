@@ -8,16 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gradbase.ir.tensor import (
-    Category,
-    Concat,
-    Embedding,
-    Linear,
-    OneHot,
-    Tensor,
-    ToTable,
-    Unary,
-)
+from gradbase.ir.conversion import Category, ToTable
+from gradbase.ir.tensor import Concat, Embedding, Linear, OneHot, Tensor, Unary
 from gradbase.ir.types import FLOAT64, list_of, struct_of
 from gradbase.runtime.train.features import Inputs, constant
 from gradbase.runtime.train.labels import Target

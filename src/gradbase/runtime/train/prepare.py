@@ -15,11 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gradbase.errors import CancelledError, DataError, ResourceError
+from gradbase.ir.conversion import Category, ToTensor
 from gradbase.ir.learning import Dataset, Evaluate, Predict
 from gradbase.ir.node import walk
 from gradbase.ir.relational import Project
 from gradbase.ir.scalar import Column, PredictCall
-from gradbase.ir.tensor import Category, ToTensor
 from gradbase.runtime import execute
 from gradbase.runtime.encode import encode_into
 from gradbase.runtime.train import labels

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from gradbase.errors import CancelledError, GradbaseError, TrainingError
 from gradbase.frontend.torch_export import Exporter
+from gradbase.ir.conversion import ToTable
 from gradbase.ir.learning import Fit, FusedFit, Mlp, PythonNetwork
-from gradbase.ir.tensor import ToTable
 from gradbase.runtime.metrics import metrics_of_each
 from gradbase.runtime.train.data import TrainingData
 from gradbase.runtime.train.finish import (
