@@ -221,6 +221,8 @@ def _vector(
     out: Out, column: pa.Array, encoding: Vector, name: str, first_row: int,
     *, blobs: Blobs | None, imported: bool,
 ) -> None:  # fmt: skip
+    if pa.types.is_null(column.type):  # an untyped NULL
+        column = column.cast(pa.list_(pa.float32()))
     present = None if column.null_count == 0 else column.is_valid().to_numpy(zero_copy_only=False)
     _check_lengths(column, encoding.size, name, first_row)
     flat = column.flatten()  # without the NULL rows
