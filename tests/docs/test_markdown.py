@@ -28,15 +28,22 @@ def test_code_of_page_runs(page, tmp_path, monkeypatch):
     """Python blocks share one namespace; SQL blocks run on its session `db`."""
     monkeypatch.chdir(tmp_path)
     names: dict = {"__name__": "documentation"}
-    for language, code, line in blocks(page):
-        if language == "python":
-            source = "\n" * (line - 1) + code  # so that errors name the line of the page
-            exec(compile(source, str(page), "exec", dont_inherit=True), names)
-        else:
-            for result in names["db"].script(code):
-                result.text()
-    if "db" in names:
-        names["db"].close()
+    try:
+        for language, code, line in blocks(page):
+            run(language, code, line, page, names)
+    finally:
+        if "db" in names:
+            names["db"].close()
+        names.clear()  # what a page defines may be kept somewhere, its session must not be
+
+
+def run(language, code, line, page, names):
+    if language == "python":
+        source = "\n" * (line - 1) + code  # so that errors name the line of the page
+        exec(compile(source, str(page), "exec", dont_inherit=True), names)
+        return
+    for result in names["db"].script(code):
+        result.text()
 
 
 @pytest.mark.parametrize("page", [*PAGES, *MORE], ids=lambda p: p.name)
