@@ -57,12 +57,7 @@ class Result:
     @classmethod
     def of(cls, table: pa.Table) -> Result:
         """A result that is there already."""
-
-        @contextmanager
-        def stream() -> Generator[pa.RecordBatchReader]:
-            yield table.to_reader()
-
-        made = cls(stream)
+        made = cls(lambda: _held(table))
         made._table = table
         return made
 
@@ -74,13 +69,14 @@ class Result:
                     self._table = pa.Table.from_batches(list(stream), schema=stream.schema)
             return self._table
 
+    def stream(self) -> AbstractContextManager[Stream]:
+        """The rows as they come, once, for whoever reads them inside the block."""
+        return self._open() if self._table is None else _held(self._table)
+
     def batches(self) -> Generator[pa.RecordBatch]:
         """The rows batch by batch, in bounded memory; stopping early stops the statement."""
-        if self._table is not None:
-            yield from self._table.to_batches()
-            return
-        with self._open() as stream:
-            yield from stream
+        with self.stream() as rows:
+            yield from rows
 
     def df(self) -> pd.DataFrame:
         """All rows as a pandas DataFrame."""
@@ -136,6 +132,11 @@ class Result:
         return as_html(self.arrow())
 
 
+@contextmanager
+def _held(table: pa.Table) -> Generator[pa.RecordBatchReader]:
+    yield table.to_reader()
+
+
 def _need(library: str) -> Any:
     import importlib
 
@@ -150,7 +151,15 @@ def _need(library: str) -> Any:
 
 def rows_of(table: pa.Table) -> list[tuple[Any, ...]]:
     """Rows as tuples; columns may share a name."""
-    return list(zip(*(c.to_pylist() for c in table.columns), strict=True))
+    return list(zip(*map(_values, table.columns), strict=True))
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """Python values; a HUGEINT (what sums of integers are) travels as a decimal and is an int."""
+    values = column.to_pylist()
+    if column.type == pa.decimal128(38, 0):
+        return [None if v is None else int(v) for v in values]
+    return values
 
 
 def cell(value: Any) -> str:

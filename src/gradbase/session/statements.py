@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gradbase.session")
 Params = Sequence[Any] | Mapping[str, Any] | None
+_numbers = itertools.count(1)
 DONE = pa.table({"done": pa.array([True])})
 VIEW = "__gradbase_result"
 """View that feeds predictions to the statement written around them."""
@@ -88,17 +90,15 @@ def _query(session: Session, statement: Query, params: Params) -> Result:
 
 
 def _around(session: Session, result: Result, text: str) -> Result:
-    """Run INSERT, CREATE TABLE AS, COPY, … with the predictions as a view."""
-    session.engine.register(VIEW, result.arrow())
-    try:
-        return Result.of(session.engine.run(text).arrow())
-    finally:
-        session.engine.unregister(VIEW)
+    """Run INSERT, CREATE TABLE AS, COPY, … with the predictions as a view it reads once."""
+    with result.stream() as rows:
+        return Result.of(session.engine.run(text, views={VIEW: rows}).arrow())
 
 
 def _with_system_tables(session: Session, statement: Query, params: Params) -> Result:
     """``gradbase.leases`` and ``gradbase.metrics`` live in this process: give the engine a copy."""
-    views = {name: f"__gradbase_{name}" for name in statement.system_tables}
+    number = next(_numbers)  # several threads may read them at once
+    views = {name: f"__gradbase_{name}_{number}" for name in statement.system_tables}
     for name, view in views.items():
         session.engine.register(view, system_table(session, name))
     try:
