@@ -58,7 +58,7 @@ class _Tree:
                 continue
             self.shown.add(node)
             mark = f"%{self.labels[node]} = " if node in self.labels else ""
-            rows.append((indent + mark + self.head(node), self.facts(node)))
+            rows.append((indent + mark + shortened(self.head(node)), self.facts(node)))
             rows += [(f"{indent}    {text}", "") for text in self.notes(node)]
             stack.extend((c, depth + 1) for c in reversed(self.below(node)))
         width = min(max(len(left) for left, right in rows if right), 72)
@@ -109,6 +109,24 @@ class _Tree:
         if isinstance(node, Search):
             return (*node.trials[:_SHOWN_FITS], *dict.fromkeys(f.data for f in node.fits))
         return () if isinstance(node, FusedFit) else block_children(node)
+
+
+def shortened(head: str, width: int = 110) -> str:
+    """A line with many columns, the middle ones only counted; VERBOSE and print_plan have all.
+
+    Examples
+    --------
+    >>> shortened("Project[a, b, c, d, e, f]", width=20)
+    'Project[a, b, … 3 more, f]'
+    """
+    items = head.split(", ")
+    if len(head) <= width or len(items) < 6:
+        return head
+    first = 2
+    while first < len(items) - 3 and len(", ".join(items[: first + 1])) < width // 2:
+        first += 1
+    more = f"… {len(items) - first - 1} more"
+    return ", ".join([*items[:first], more, items[-1]])
 
 
 def _choice_lines(choice: Choice) -> list[str]:
