@@ -16,6 +16,7 @@ import math
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -243,12 +244,12 @@ def _may_overwrite(node: Tensor, program: Program) -> bool:
 # -- leaves ------------------------------------------------------------------------------------
 
 
-class Leaf:
+class Leaf(Protocol):
     """A step that reads the batch."""
 
     def __call__(self, batch: pa.RecordBatch, first_row: int) -> torch.Tensor:
         """Tensor[rows, width]."""
-        raise NotImplementedError
+        ...
 
 
 def leaf_of(program: Program, node: Tensor, types: Sequence[pa.DataType], metrics: Metrics) -> Leaf:
