@@ -1,0 +1,3 @@
+SELECT id, fee
+FROM customers
+WHERE PREDICT_PROBA(churn, *) > 0.5 AND region = 'south' AND fee < 20.0

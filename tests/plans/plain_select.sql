@@ -1,0 +1,1 @@
+SELECT id, PREDICT(churn, *) AS label FROM customers
