@@ -240,8 +240,8 @@ class _Run:
             waiting.put(group)
         workers = max(1, min(self.search.workers or 1, len(groups), self.context.broker.threads))
         with ThreadPoolExecutor(workers, thread_name_prefix="gradbase-train") as pool:
-            futures = [pool.submit(self._work, number, waiting) for number in range(workers)]
-            try:
+            try:  # from the first worker on: leaving the pool waits for all of them
+                futures = [pool.submit(self._work, number, waiting) for number in range(workers)]
                 self._wait(futures)
             except BaseException:
                 self.watch.abandon()
