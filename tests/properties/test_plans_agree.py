@@ -36,7 +36,6 @@ BITWISE = {
     "dl, tiny batches": {"representation": "dl", "batch_rows": 3, "exactness": "bitwise"},
     "udf": {"representation": "udf", "exactness": "bitwise"},
 }
-ROWS_AT_ONCE = "a row's last bits depend on how many rows torch is given at once"
 """A filter or limit below a prediction leaves it fewer rows; batches of 3 do not show it."""
 TOLERANCE = 1e-5
 
@@ -62,12 +61,6 @@ def session(tmp_path_factory):
 @pytest.fixture(scope="module")
 def edges(session):
     return queries.Edges.of(session)
-
-
-def bitwise_cases(*, strict):
-    """Names of `BITWISE`, those that are known to fail marked."""
-    known = pytest.mark.xfail(reason=ROWS_AT_ONCE, raises=AssertionError, strict=strict)
-    return [pytest.param(n, marks=known if n in ("dl", "udf") else ()) for n in BITWISE]
 
 
 def answer(db, query, changes):
@@ -134,7 +127,7 @@ def test_every_plan_gives_the_rows_of_the_plain_plan(session, edges):
     agree()
 
 
-@pytest.mark.parametrize("base", bitwise_cases(strict=True))
+@pytest.mark.parametrize("base", list(BITWISE))
 def test_bitwise_plans_give_the_same_bits(session, edges, base):
     """With one representation and batch, no rule changes a bit."""
     every = {"disabled_rules": frozenset(RULES)}
@@ -167,7 +160,7 @@ def test_no_rule_is_needed_for_right_rows(session, edges, rule):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("base", bitwise_cases(strict=False))
+@pytest.mark.parametrize("base", list(BITWISE))
 @pytest.mark.parametrize("rule", RULES)
 def test_no_rule_changes_a_bit(session, edges, rule, base):
     """Each rule alone off, and all off."""

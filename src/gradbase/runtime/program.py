@@ -34,6 +34,9 @@ from gradbase.runtime.outputs import Output
 FOLDED_SHIFT = 16.0
 """Standardisation is folded where every |mean * scale| is at most this: beyond, float32 cancels."""
 TILE_ROWS = (256, 8192)
+EXACT_ROWS = 256
+"""Rows of every tile where results must not depend on a row's neighbours: products and the ends of
+vectors round differently for other numbers of rows."""
 _CACHED_PROGRAMS = 16
 _CACHED_BYTES = 64 << 20
 
@@ -81,7 +84,8 @@ class Program:
         self, types: Sequence[pa.DataType], tile_rows: int = 0, metrics: Metrics | None = None
     ) -> Runner:
         """What runs the program in one thread, for columns of `types` in feature order."""
-        return Runner(self, types, tile_rows or TILE_ROWS[1], metrics)
+        rows = EXACT_ROWS if self.bitwise else tile_rows or TILE_ROWS[1]
+        return Runner(self, types, rows, metrics)
 
     def folded(self, layer: Linear, assembly: Assembly) -> tuple[torch.Tensor, torch.Tensor]:
         """Weight and bias of `layer` for columns that are not standardised, shared by threads."""
@@ -175,10 +179,14 @@ class Runner:
 
     def __call__(self, features: pa.RecordBatch, first_row: int = 0) -> list[pa.Array]:
         """One column per output for a batch whose columns are the features, in order."""
+        rows = features.num_rows
+        if self.program.bitwise:
+            features = _padded(features, self.tile_rows)
         values = dict(zip(self.program.roots, self.run(features, first_row), strict=True))
         nulls = null_rows(features.columns) if self.program.imported else None
         with torch.inference_mode():
-            return [o(values[o.node.x], nulls) for o in self.program.outputs]
+            columns = [o(values[o.node.x], nulls) for o in self.program.outputs]
+        return columns if rows == features.num_rows else [c.slice(0, rows) for c in columns]
 
     def run(self, features: pa.RecordBatch, first_row: int = 0) -> list[torch.Tensor]:
         """Tensor[rows, …] per distinct network output, overwritten by the next call."""
@@ -217,6 +225,15 @@ class Runner:
 
 
 _NOTHING = torch.empty(0)
+
+
+def _padded(batch: pa.RecordBatch, multiple: int) -> pa.RecordBatch:
+    """`batch` with its last row repeated until its rows are a multiple of `multiple`."""
+    rows = batch.num_rows
+    if rows % multiple == 0:
+        return batch
+    whole = np.minimum(np.arange(-(-rows // multiple) * multiple), rows - 1)
+    return batch.take(pa.array(whole))
 
 
 def _like_columns(value: torch.Tensor, rows: int) -> torch.Tensor:
