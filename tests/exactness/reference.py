@@ -8,19 +8,9 @@ import math
 import numpy as np
 import torch
 
+from gradbase.ir.conversion import Category, Numeric, ToTensor
 from gradbase.ir.node import walk
-from gradbase.ir.tensor import (
-    Category,
-    Concat,
-    Const,
-    Embedding,
-    Linear,
-    Numeric,
-    OneHot,
-    Param,
-    ToTensor,
-    Unary,
-)
+from gradbase.ir.tensor import Concat, Const, Embedding, Linear, OneHot, Param, Unary
 
 # -- a trained model in NumPy ------------------------------------------------------------------
 
