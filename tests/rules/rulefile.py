@@ -17,12 +17,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from gradbase.ir.conversion import Numeric, ToTable, ToTensor
 from gradbase.ir.facts import Capabilities, Settings, TableStatistics
 from gradbase.ir.learning import Feature, Model
 from gradbase.ir.node import Node
 from gradbase.ir.parser import parse_plan
 from gradbase.ir.scalar import Literal
-from gradbase.ir.tensor import Concat, Linear, Numeric, Param, ToTable, ToTensor, Unary
+from gradbase.ir.tensor import Concat, Linear, Param, Unary
 from gradbase.ir.types import FLOAT64, TEXT, list_of, parse_type, struct_of
 from gradbase.optimizer.context import Context
 from gradbase.optimizer.cost import FixedStatistics
