@@ -10,11 +10,12 @@ from __future__ import annotations
 import functools
 import math
 
+from gradbase.ir.conversion import ToTensor
 from gradbase.ir.learning import Evaluate, Model, Predict
 from gradbase.ir.node import walk
 from gradbase.ir.relational import Filter, Relation
 from gradbase.ir.shapes import BATCH, elements
-from gradbase.ir.tensor import Tensor
+from gradbase.ir.tensor import Concat, Tensor
 from gradbase.ir.types import Schema
 from gradbase.optimizer.context import Context
 
@@ -25,17 +26,21 @@ BATCHES = tuple(256 << i for i in range(8))
 _SETUP_S = {"dl": 2e-3, "udf": 6e-3}
 """Starting a stream or registering a function, which takes 4 ms longer (measured with one row)."""
 _ARROW_ROWS = 32_768
-_CACHED = 4.0
-"""How much faster activations move inside the second-level cache than `copy_bytes_s`."""
+_CACHED, _SHARED = 4.0, 2.0
+"""How much faster activations move in the second-level and in the last-level cache than
+`copy_bytes_s` (28-16-1 is fastest in tiles of 32,768 rows, 28-256-1 in tiles of 4,096)."""
 _SHARED_CACHE = 16
-"""Last-level cache of a core's share, in second-level caches; beyond it memory halves the speed."""
+"""Last-level cache of a core's share, in second-level caches."""
+_COLUMN_OPS = 0.25
+"""Small torch calls that gathering one column of a tile is worth."""
 
 
 @functools.lru_cache(maxsize=256)
 def _shape(model: Model) -> tuple[int, int]:
-    """(tensor operators, bytes of all their results per row)."""
+    """(calls of torch, bytes of all tensors per row); columns are gathered, not called for."""
     tensors = [n for n in walk(model) if isinstance(n, Tensor) and n.shape[:1] == (BATCH,)]
-    return len(tensors), sum(4 * elements(n.shape) for n in tensors)
+    calls = [n for n in tensors if not isinstance(n, (Concat, ToTensor))]
+    return len(calls), sum(4 * elements(n.shape) for n in tensors)
 
 
 def row_seconds(model: Model, batch: int, context: Context) -> float:
@@ -46,9 +51,10 @@ def row_seconds(model: Model, batch: int, context: Context) -> float:
     speed = calibration.copy_bytes_s
     if working <= calibration.cache_bytes:
         speed *= _CACHED
-    elif working > _SHARED_CACHE * calibration.cache_bytes:
-        speed /= 2
-    per_batch = operators * calibration.op_s + model.param_bytes / (speed * _CACHED)
+    elif working <= _SHARED_CACHE * calibration.cache_bytes:
+        speed *= _SHARED
+    calls = operators + _COLUMN_OPS * len(model.features)
+    per_batch = calls * calibration.op_s + model.param_bytes / (speed * _CACHED)
     return model.flops / calibration.gemm_flops + traffic / speed + per_batch / batch
 
 
@@ -70,7 +76,9 @@ def _dl(n: Predict | Evaluate, rows: float, batch: int, context: Context) -> flo
     batches = math.ceil(rows / max(batch, _ARROW_ROWS))
     over = batches * (calibration.batch_s + len(n.features) * calibration.op_s)
     compute = rows * row_seconds(n.model, min(batch, math.ceil(rows)), context)
-    if compute > scan / 2:
+    # The same test as the runtime's, whatever the batch: else a slower batch would seem to overlap.
+    arithmetic = n.model.flops / calibration.gemm_flops
+    if arithmetic > len(n.features) * calibration.arrow_value_s / 2:
         return over + max(scan, (scan + compute) / context.threads)
     return over + scan + compute
 
