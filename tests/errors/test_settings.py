@@ -40,3 +40,13 @@ def test_bugs_are_told_apart_from_users_errors():
     """A rule's broken contract is an InternalError, which no user error is."""
     assert issubclass(errors.OptimizerBug, errors.InternalError)
     assert not issubclass(errors.BindError, errors.InternalError)
+
+
+def test_a_setting_that_is_no_limit_waits_for_nobody():
+    """With all free memory lent out, other settings still change at once."""
+    with gb.connect(progress=False) as db:
+        with db.broker.lease("test", "the rest", size_bytes=db.broker.free()[1]):
+            held = [lease.id for lease in db.broker.leases()]
+            db.sql("SET gradbase.exactness = 'bitwise'")
+            assert [lease.id for lease in db.broker.leases()] == held
+        assert db.settings.exactness == "bitwise"

@@ -213,7 +213,9 @@ class Session:
     def change_settings(self, **changes: Any) -> None:
         """Change settings by name; see `Settings`."""
         self._check_open()
-        self.settings = dataclasses.replace(self.settings, **changes)
+        before, self.settings = self.settings, dataclasses.replace(self.settings, **changes)
+        if limits(before) == limits(self.settings):
+            return  # taking the engine's lease anew would wait for statements that run
         self.broker.release(self._engine_lease)
         self.broker.resize(*limits(self.settings))
         self._engine_lease = self._lend_to_engine()

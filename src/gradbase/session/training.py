@@ -25,7 +25,6 @@ from gradbase.selection.search import Counts, Planned, build
 from gradbase.selection.study import Study
 from gradbase.session.planning import Plan, plan
 from gradbase.session.results import Result
-from gradbase.store.records import FAILED
 
 if TYPE_CHECKING:
     from gradbase.frontend.statements import CreateModel
@@ -51,7 +50,8 @@ def create_model(session: Session, statement: CreateModel, params: Mapping[str, 
         if_not_exists=statement.if_not_exists,
         python_modules=session.python_modules,
     )
-    return Result.of(summary(_run(session, planning, info, params)))
+    row = _run(session, planning, info, params).summary
+    return Result.of(pa.table({name: [value] for name, value in row.items()}))
 
 
 def plan_model(
@@ -146,21 +146,3 @@ def options_of(spec: TrainingSpec) -> dict[str, Any]:
     }
     fields["network"] = None if spec.network is None else repr(spec.network)
     return json.loads(json.dumps(fields, default=list))
-
-
-def summary(result: RunResult) -> pa.Table:
-    """The row that CREATE MODEL returns."""
-    record = result.record
-    best = record.trial(record.best_trial)
-    row = {
-        "model": record.name,
-        "version": result.version,
-        "trials": len(record.trials),
-        "failed": sum(t.status == FAILED for t in record.trials),
-        "best_trial": record.best_trial,
-        "metric": record.metric,
-        "value": best.metrics.get(record.metric, best.eval_loss),
-        "seconds": result.seconds,
-    }
-    assert tuple(row) == SUMMARY.names
-    return pa.table({name: [value] for name, value in row.items()})
