@@ -35,7 +35,7 @@ RANKS = {
 # Lines of code and comments a package may have; raise one only with a reason in the commit.
 BUDGETS = {
     "ir": 3200,  # the printer and parser of plans are a third of it
-    "resources": 700,
+    "resources": 950,  # lifetimes of tensors
     "frontend": 5700,  # every place where SQL allows an expression
     "optimizer": 3600,
     "engines": 2600,
