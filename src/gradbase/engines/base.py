@@ -140,6 +140,11 @@ class Engine(Protocol):
         """What it knows about its tables."""
         ...
 
+    @property
+    def writes(self) -> int:
+        """Statements run through it that may have changed rows."""
+        ...
+
     def types(self, sql: str, parameters: Parameters = None) -> list[tuple[str, SqlType]]:
         """Column names (not necessarily distinct) and types of a query; nothing is executed."""
         ...

@@ -8,6 +8,7 @@ prediction are done on the batches themselves: no rows go back to the engine for
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 import os
@@ -134,8 +135,7 @@ class _Run:
 
     def __init__(self, plan: Relation, context: RunContext, stack: contextlib.ExitStack) -> None:
         self.context, self.stack = context, stack
-        self.ours = _ours(plan)
-        self.used = Counter(c for n in walk(plan) for c in set(n.children))
+        self.ours, self.used = _shape(plan)
         self.kept: dict[Relation, pa.Table] = {}
         self.keeping = threading.RLock()
 
@@ -303,22 +303,25 @@ def _name(kind: str) -> str:
     return f"__gradbase_{kind}_{os.getpid()}_{next(_numbers)}"
 
 
-def _ours(plan: Relation) -> frozenset[Node]:
-    """Relations that hold, at or below, something that only we compute."""
-    found: set[Node] = set()
+@functools.lru_cache(maxsize=64)  # a plan that is kept runs again and again
+def _shape(plan: Relation) -> tuple[frozenset[Node], Counter[Node]]:
+    """Relations that hold, at or below, something only we compute; how many nodes read each."""
+    ours: set[Node] = set()
+    used: Counter[Node] = Counter()
     for node in walk(plan):
+        used.update(set(node.children))
         match node:
             case Fit() | FusedFit() | Search():
                 raise UnsupportedError("training stands only at the root of a statement")
             case Evaluate():
-                found.add(node)
+                ours.add(node)
             case Predict(representation=representation) if representation != "udf":
-                found.add(node)
-            case Relation() if any(c in found for c in node.children):
-                found.add(node)
+                ours.add(node)
+            case Relation() if any(c in ours for c in node.children):
+                ours.add(node)
             case _:
                 pass
-    return frozenset(found)
+    return frozenset(ours), used
 
 
 def _filtered(source: Stream, predicate: Compute) -> Stream:

@@ -157,21 +157,15 @@ class Runners:
 
     def __init__(self, program: Program, tile: int, context: RunContext) -> None:
         self._program, self._tile, self._context = program, tile, context
-        self._free: list[Runner] = []
 
     @contextlib.contextmanager
     def one(self, features: pa.RecordBatch) -> Generator[Runner]:
         """A runner for columns of these types; torch has one thread while it is out."""
         types = features.schema.types
-        try:
-            runner = self._free.pop()
-        except IndexError:
-            runner = None
-        if runner is None or runner.types != types:
-            runner = self._program.runner(types, self._tile, self._context.metrics)
+        runner = self._program.runner(types, self._tile, self._context.metrics)
         with one_thread():
             yield runner
-        self._free.append(runner)
+        self._program.give_back(runner)
 
 
 def _inline(batches: Iterator[pa.RecordBatch], work: Work) -> Generator[pa.RecordBatch]:

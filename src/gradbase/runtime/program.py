@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -37,6 +37,7 @@ TILE_ROWS = (256, 8192)
 EXACT_ROWS = 256
 """Rows of every tile where results must not depend on a row's neighbours: products and the ends of
 vectors round differently for other numbers of rows."""
+_FREE_RUNNERS = 2
 _CACHED_PROGRAMS = 16
 _CACHED_BYTES = 64 << 20
 
@@ -71,6 +72,7 @@ class Program:
         self.steps = _order(self.roots)
         self.weights = self._constants()
         self._folded: dict[tuple[Tensor, tuple[int, ...]], tuple[torch.Tensor, torch.Tensor]] = {}
+        self._free: list[Runner] = []
         for step in self.steps:
             if not (is_leaf(step) or step in self.weights):
                 operator(step)  # refuse now what cannot run
@@ -85,7 +87,19 @@ class Program:
     ) -> Runner:
         """What runs the program in one thread, for columns of `types` in feature order."""
         rows = EXACT_ROWS if self.bitwise else tile_rows or TILE_ROWS[1]
-        return Runner(self, types, rows, metrics)
+        try:
+            free = self._free.pop()
+        except IndexError:
+            free = None
+        if free is None or free.tile_rows != rows or free.types != list(types):
+            free = Runner(self, types, rows)
+        free.metrics = metrics or Metrics()
+        return free
+
+    def give_back(self, runner: Runner) -> None:
+        """Let another thread, or the next statement, have a runner; a few are kept."""
+        if len(self._free) < _FREE_RUNNERS:
+            self._free.append(runner)
 
     def folded(self, layer: Linear, assembly: Assembly) -> tuple[torch.Tensor, torch.Tensor]:
         """Weight and bias of `layer` for columns that are not standardised, shared by threads."""
@@ -167,9 +181,8 @@ class Runner:
         program: Program,
         types: Sequence[pa.DataType],
         tile_rows: int,
-        metrics: Metrics | None,
     ) -> None:
-        self.program, self.tile_rows, self.metrics = program, tile_rows, metrics or Metrics()
+        self.program, self.tile_rows, self.metrics = program, tile_rows, Metrics()
         self.types = list(types)
         self._slots = {n: i for i, n in enumerate(program.steps)}
         self._values: list[torch.Tensor] = [program.weights.get(n, _NOTHING) for n in self._slots]
@@ -219,9 +232,12 @@ class Runner:
     ) -> tuple[Leaf | None, Operator | None, list[int]]:
         program = self.program
         if is_leaf(node):
-            return leaf_of(program, node, types, self.metrics), None, []
+            return leaf_of(program, node, types, self._slow_tile), None, []
         inputs = [self._slots[c] for c in inputs_of(node)]
         return None, operator(node, in_place=_may_overwrite(node, program)), inputs
+
+    def _slow_tile(self) -> None:
+        self.metrics.add("slow_tiles")
 
 
 _NOTHING = torch.empty(0)
@@ -269,15 +285,17 @@ class Leaf(Protocol):
         ...
 
 
-def leaf_of(program: Program, node: Tensor, types: Sequence[pa.DataType], metrics: Metrics) -> Leaf:
-    """The step that makes `node` from columns of `types`."""
+def leaf_of(
+    program: Program, node: Tensor, types: Sequence[pa.DataType], slow: Callable[[], None]
+) -> Leaf:
+    """The step that makes `node` from columns of `types`; `slow` hears of tiles encoded twice."""
     if isinstance(node, ToTensor) and isinstance(node.encoding, Category):
         return _Codes(node, program.positions[node.column])
     source = node.x if isinstance(node, Linear) else node
     assembly = Assembly(source, program.positions, types, program.weights, program.blobs,
                         imported=program.imported)  # fmt: skip
     if isinstance(node, Linear):
-        return _FirstLayer(program, node, assembly, metrics)
+        return _FirstLayer(program, node, assembly, slow)
     return _Matrix(assembly)
 
 
@@ -300,9 +318,9 @@ class _Matrix(Leaf):
 
 class _FirstLayer(Leaf):
     def __init__(
-        self, program: Program, node: Linear, assembly: Assembly, metrics: Metrics
+        self, program: Program, node: Linear, assembly: Assembly, slow: Callable[[], None]
     ) -> None:
-        self._assembly, self._imported, self._metrics = assembly, program.imported, metrics
+        self._assembly, self._imported, self._slow = assembly, program.imported, slow
         self._weight = program.weights[node.weight]
         self._bias = None if node.bias is None else program.weights[node.bias]
         self._out = Buffer()
@@ -323,7 +341,7 @@ class _FirstLayer(Leaf):
             # A sum is finite only where every term is.
             if self._imported or math.isfinite(out[0].sum().item()):
                 return out.T
-            self._metrics.add("slow_tiles")
+            self._slow()
         matrix = self._assembly.complete(batch, first_row)
         return affine(self._weight, matrix, self._bias, out).T
 

@@ -1,4 +1,4 @@
-"""From a logical plan to the plan that runs, and its explanation."""
+"""From a statement to the plan that runs, and its explanation."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gradbase.frontend.binder import bind_query
+from gradbase.frontend.parameters import Parameters, parameter_values
 from gradbase.ir.node import Node
+from gradbase.ir.relational import Relation
 from gradbase.optimizer.context import Context
 from gradbase.optimizer.driver import Trace, optimize
 from gradbase.optimizer.explain import explain
+from gradbase.session.plans import AskedRows, AskedTypes
 
 if TYPE_CHECKING:
     from gradbase.session.session import Session
@@ -19,13 +23,15 @@ if TYPE_CHECKING:
 class Plan:
     """A statement's plan before and after optimisation.
 
-    `rules` are the names of the rules that fired, in order; `seconds` is what planning took.
+    `rules` are the names of the rules that fired, in order; `rows` the estimates it rests on;
+    `seconds` is what planning took.
     """
 
     logical: Node
     root: Node
     trace: Trace
     context: Context
+    rows: AskedRows
     seconds: float
 
     @property
@@ -39,8 +45,9 @@ class Plan:
 
 def plan(session: Session, logical: Node) -> Plan:
     """Optimise `logical` under the session's settings; it becomes the session's `last_plan`."""
+    rows = AskedRows(session.engine)
     context = Context(
-        statistics=session.engine.statistics,
+        statistics=rows,
         calibration=session.calibration,
         capabilities=session.engine.capabilities,
         settings=session.settings,
@@ -48,6 +55,31 @@ def plan(session: Session, logical: Node) -> Plan:
     started = time.perf_counter()
     trace = Trace()
     root = optimize(logical, context, trace)
-    made = Plan(logical, root, trace, context, time.perf_counter() - started)
+    made = Plan(logical, root, trace, context, rows, time.perf_counter() - started)
     session.last_plan = made
+    return made
+
+
+def bind_again(session: Session, text: str, params: Parameters) -> Relation:
+    """As `bind_query`, from the kept relation where the engine's answers are still the same."""
+    values = parameter_values(params)
+    key = (text, tuple(values), session.store.changes)
+    kept = session.bound.get(key)
+    if kept is not None and kept[1].hold(values):
+        return kept[0]
+    asked = AskedTypes(session.engine)
+    relation = bind_query(text, asked, session.store, params)
+    session.bound.put(key, (relation, asked))
+    return relation
+
+
+def plan_again(session: Session, logical: Relation) -> Plan:
+    """As `plan`, from the kept plan where settings are equal and tables about as large."""
+    key = (logical, session.settings)
+    kept = session.plans.get(key)
+    if kept is not None and kept.rows.hold():
+        session.last_plan = kept
+        return kept
+    made = plan(session, logical)
+    session.plans.put(key, made)
     return made

@@ -16,10 +16,12 @@ from gradbase.errors import ParseError, StoreError
 from gradbase.frontend.tokens import split_statements
 from gradbase.ir.facts import Settings
 from gradbase.resources.broker import Broker, Lease
+from gradbase.session.plans import AskedTypes, Kept
 from gradbase.session.results import Result
 from gradbase.store import Store
 
 if TYPE_CHECKING:
+    from gradbase.frontend.statements import Statement
     from gradbase.ir.relational import Relation
     from gradbase.resources.calibration import Calibration
     from gradbase.runtime.context import RunContext
@@ -96,6 +98,9 @@ class Session:
         self.metrics = Metrics()
         self.python_modules = tuple(python_modules)
         self.last_plan: Plan | None = None
+        self.parsed: Kept[Statement] = Kept()
+        self.bound: Kept[tuple[Relation, AskedTypes]] = Kept()
+        self.plans: Kept[Plan] = Kept()
         self._running: set[threading.Event] = set()
         self._calibration: Calibration | None = None
         self._closed = False

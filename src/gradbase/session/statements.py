@@ -26,7 +26,7 @@ from gradbase.frontend.statements import (
     substitute_tables,
 )
 from gradbase.frontend.words import is_ours
-from gradbase.session.planning import Plan, plan
+from gradbase.session.planning import Plan, bind_again, plan, plan_again
 from gradbase.session.results import Result, Stream
 from gradbase.session.settings import change_of
 
@@ -44,9 +44,13 @@ VIEW = "__gradbase_result"
 
 def run(session: Session, text: str, params: Params) -> Result:
     """Run one statement; queries wait until their rows are asked for."""
-    if not is_ours(text):
-        return native(session, text, params)
-    return _ours(session, parse_statement(text), text, params)
+    statement = session.parsed.get(text)
+    if statement is None:
+        if not is_ours(text):
+            return native(session, text, params)
+        statement = parse_statement(text)
+        session.parsed.put(text, statement)
+    return _ours(session, statement, text, params)
 
 
 def native(session: Session, text: str, params: Params) -> Result:
@@ -82,7 +86,7 @@ def _query(session: Session, statement: Query, params: Params) -> Result:
     if statement.system_tables:
         return _with_system_tables(session, statement, params)
     wrapped = statement.wrapped
-    relation = bind_query(wrapped.query, session.engine, session.store, params)
+    relation = bind_again(session, wrapped.query, params)
     result = run_relation(session, relation, parameter_values(params))
     if wrapped.is_plain:
         return result
@@ -129,7 +133,7 @@ def system_table(session: Session, name: str) -> pa.Table:
 
 def run_relation(session: Session, relation: Relation, params: Mapping[str, Any]) -> Result:
     """Plan a relation now, run it when its rows are asked for."""
-    return planned_result(session, plan(session, relation), params)
+    return planned_result(session, plan_again(session, relation), params)
 
 
 def planned_result(session: Session, planned: Plan, params: Mapping[str, Any]) -> Result:

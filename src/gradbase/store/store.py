@@ -57,6 +57,11 @@ class Store:
         """The folder beside the database (made by the first write)."""
         return self._folder.root
 
+    @property
+    def changes(self) -> int:
+        """Grows with every change of the catalog: what was read before one is read again."""
+        return self._folder.changes
+
     # -- reading -----------------------------------------------------------------------------------
 
     def model(self, name: str, version: int | None = None, trial: int | None = None) -> Model:

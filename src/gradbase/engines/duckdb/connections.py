@@ -67,6 +67,7 @@ class Connections:
         self._maybe_transaction = False
         self._stale = False
         self._local: frozenset[str] = frozenset()
+        self.writes = 0
 
     # -- cursors -----------------------------------------------------------------------------------
 
@@ -126,6 +127,7 @@ class Connections:
         with self.main_lock, translated():
             self.main.register(name, frame)
             self.frames[name] = frame
+            self.writes += 1
 
     def unregister(self, name: str) -> None:
         """Forget a view made by `register`; an unknown name is ignored."""
@@ -138,6 +140,7 @@ class Connections:
     def ran(self, kinds: Iterable[str], sql: str) -> None:
         """Remember what a statement of these kinds did to the main connection."""
         folded = sql.casefold()
+        self.writes += 1
         for kind in kinds:
             if kind == "TRANSACTION":
                 self._maybe_transaction = True

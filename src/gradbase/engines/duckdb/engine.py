@@ -7,6 +7,7 @@ import functools
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import duckdb
 import pyarrow as pa
@@ -55,6 +56,7 @@ class DuckDBEngine:
         self.path = path.absolute() if path else None
         self.read_only = read_only
         self._connections = Connections(self.path, read_only=read_only)
+        self._texts: WeakKeyDictionary[Relation, str] = WeakKeyDictionary()
 
     @property
     def capabilities(self) -> Capabilities:
@@ -65,6 +67,11 @@ class DuckDBEngine:
     def statistics(self) -> DuckDBStatistics:
         """What DuckDB knows about its tables."""
         return DuckDBStatistics(self)
+
+    @property
+    def writes(self) -> int:
+        """Statements, and frames registered, that may have changed rows."""
+        return self._connections.writes
 
     # -- looking at statements ---------------------------------------------------------------------
 
@@ -96,7 +103,12 @@ class DuckDBEngine:
         functions: Mapping[Node, str] | None = None,
     ) -> str:
         """SQL of a relation, see `compile_relation`."""
-        return compile_relation(relation, names or {}, functions or {})
+        if names or functions:
+            return compile_relation(relation, names or {}, functions or {})
+        text = self._texts.get(relation)
+        if text is None:
+            text = self._texts[relation] = compile_relation(relation, {}, {})
+        return text
 
     # -- running -----------------------------------------------------------------------------------
 
