@@ -42,7 +42,7 @@ BUDGETS = {
     "store": 2800,
     "runtime": 6500,
     "selection": 2400,
-    "session": 1400,
+    "session": 1600,  # plans kept for repeated queries
     "testing": 1100,
 }
 
