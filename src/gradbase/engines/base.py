@@ -114,8 +114,14 @@ class NativeResult(Protocol):
 class Transaction(Protocol):
     """Statements that happen together or not at all."""
 
-    def execute(self, sql: str, parameters: Parameters = None) -> Transaction:
-        """Run a statement; its rows wait for `fetchall`."""
+    def execute(
+        self,
+        sql: str,
+        parameters: Parameters = None,
+        *,
+        views: Mapping[str, pa.Table] | None = None,
+    ) -> Transaction:
+        """Run a statement, which may read `views`; its rows wait for `fetchall`."""
         ...
 
     def fetchall(self) -> list[tuple[Any, ...]]:

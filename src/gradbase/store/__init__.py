@@ -6,17 +6,19 @@ from gradbase.store.blobs import Blobs, bytes_of, hash_of
 from gradbase.store.fsck import Report
 from gradbase.store.journal import Journal
 from gradbase.store.lineage import Environment, Lineage
-from gradbase.store.records import EpochRecord, ModelRecord, TrialRecord
+from gradbase.store.records import EpochRecord, FeatureRecord, ModelRecord, Scores, TrialRecord
 from gradbase.store.store import Store
 
 __all__ = [
     "Blobs",
     "Environment",
     "EpochRecord",
+    "FeatureRecord",
     "Journal",
     "Lineage",
     "ModelRecord",
     "Report",
+    "Scores",
     "Store",
     "TrialRecord",
     "bytes_of",

@@ -8,6 +8,9 @@ import re
 from collections.abc import Generator, Sequence
 from typing import Any
 
+import pyarrow as pa
+from numpy.typing import NDArray
+
 from gradbase.engines.base import Engine, Transaction, quote_identifier
 from gradbase.errors import EngineError, StoreError
 from gradbase.store import tables, upgrade
@@ -15,6 +18,15 @@ from gradbase.store.folder import Folder
 from gradbase.store.tables import TABLES, columns, create, types
 
 Row = dict[str, Any]
+ARROW = {
+    "BIGINT": pa.int64(),
+    "DOUBLE": pa.float64(),
+    "INTEGER": pa.int32(),
+    "TIMESTAMP": pa.timestamp("us"),
+    "VARCHAR": pa.string(),
+}
+"""Arrow's type for each type of the catalog's columns."""
+_ROWS = "__gradbase_rows"
 
 
 class Catalog:
@@ -100,12 +112,18 @@ class Catalog:
 
     def insert(self, handle: Transaction, table: str, rows: Sequence[Sequence[Any]]) -> None:
         """Insert rows, values in the order of the table's columns, in one statement."""
-        if not rows:
-            return
-        values = ", ".join(f"unnest(CAST(? AS {t}[]))" for t in types(table))
+        if rows:
+            self.insert_columns(handle, table, list(zip(*rows, strict=True)))
+
+    def insert_columns(
+        self, handle: Transaction, table: str, values: Sequence[Sequence[Any] | NDArray[Any]]
+    ) -> None:
+        """As `insert`, column by column."""
+        names = columns(table)
+        arrays = [pa.array(v, ARROW[t]) for v, t in zip(values, types(table), strict=True)]
         handle.execute(
-            f"INSERT INTO {self.schema}.{table} ({', '.join(columns(table))}) SELECT {values}",
-            [list(column) for column in zip(*rows, strict=True)],
+            f"INSERT INTO {self.schema}.{table} ({', '.join(names)}) SELECT * FROM {_ROWS}",
+            views={_ROWS: pa.Table.from_arrays(arrays, names)},
         )
 
     def _prepare(self, handle: Transaction) -> None:

@@ -91,6 +91,7 @@ class _Check:
             )
             return
         yield from self._dangling()
+        yield from self._pointers()
         damaged = {h: why for h in sorted(named) if (why := self.blobs.damage(h)) is not None}
         self.report.checked.append(f"{len(named)} blobs verified")
         yield from self._trials(damaged)
@@ -114,6 +115,39 @@ class _Check:
             if count:
                 text = f"{count} rows of gradbase.{table} belong to no model"
                 yield self._mended(text, f"DELETE FROM {{g}}.{table} WHERE {where}")
+
+    def _pointers(self) -> Iterator[Finding]:
+        """Models whose name means no version, and aliases of several or of another's version."""
+        newest = "(SELECT max(v.version) FROM {g}.versions v WHERE v.model_id = m.model_id)"
+        dangling = (
+            "NOT EXISTS (SELECT 1 FROM {g}.versions w WHERE w.model_id = m.model_id "
+            "AND w.version = m.current_version)"
+        )
+        for column, wrong in (
+            ("current_version", dangling),
+            ("last_version", f"coalesce(m.last_version, 0) < {newest}"),
+        ):
+            where = f"FROM {{g}}.models m WHERE {wrong} ORDER BY m.name"
+            for row in self.catalog.rows(["m.name", f"m.{column}"], where):
+                text = f"model {row['name']}: {column} is {row[column]}, which cannot be"
+                mend = f"UPDATE {{g}}.models AS m SET {column} = {newest} WHERE m.name = ?"
+                yield self._mended(text, mend, [row["name"]])
+        of_others = (
+            "NOT EXISTS (SELECT 1 FROM {g}.versions v WHERE v.version_id = a.version_id "
+            "AND v.model_id = a.model_id)"
+        )
+        twice = (
+            "EXISTS (SELECT 1 FROM {g}.aliases b JOIN {g}.versions v "
+            "ON v.version_id = b.version_id AND v.model_id = b.model_id "
+            "WHERE b.model_id = a.model_id AND b.alias = a.alias AND b.version_id > a.version_id)"
+        )
+        for row in self.catalog.rows(
+            ["a.alias", "a.model_id", "a.version_id"],
+            f"FROM {{g}}.aliases a WHERE {of_others} OR {twice} ORDER BY a.alias",
+        ):
+            text = f"alias {row['alias']} names a version of another model, or several versions"
+            mend = "DELETE FROM {g}.aliases WHERE alias = ? AND model_id = ? AND version_id = ?"
+            yield self._mended(text, mend, list(row.values()))
 
     def _trials(self, damaged: dict[str, str]) -> Iterator[Finding]:
         hashes = (

@@ -15,13 +15,18 @@ FUNCTIONS = ("TRIAL_INFO", "TRAINING_INFO", "EVALUATE")
 
 SHOW = """\
 SELECT m.name AS model, v.version, v.model_type, v.label, t.trials, v.metric, b.objective AS value,
- v.best_trial, v.created
+ v.best_trial, v.created, w.versions, a.aliases, m.description, m.expires
 FROM {g}.models m
-JOIN {g}.versions v ON v.model_id = m.model_id AND v.version =
- (SELECT max(version) FROM {g}.versions w WHERE w.model_id = m.model_id)
+JOIN {g}.versions v ON v.model_id = m.model_id AND v.version = m.current_version
 JOIN (SELECT version_id, count(*) AS trials FROM {g}.trials GROUP BY version_id) t
  ON t.version_id = v.version_id
+JOIN (SELECT model_id, count(*) AS versions FROM {g}.versions GROUP BY model_id) w
+ ON w.model_id = m.model_id
 LEFT JOIN {g}.trials b ON b.version_id = v.version_id AND b.trial = v.best_trial
+LEFT JOIN (SELECT x.model_id,
+ string_agg(x.alias || ' = ' || y.version, ', ' ORDER BY x.alias) AS aliases
+ FROM {g}.aliases x JOIN {g}.versions y ON y.version_id = x.version_id GROUP BY x.model_id) a
+ ON a.model_id = m.model_id
 ORDER BY m.name"""
 
 SHOW_NONE = """\
@@ -29,7 +34,9 @@ SELECT CAST(NULL AS VARCHAR) AS model, CAST(NULL AS BIGINT) AS version,
  CAST(NULL AS VARCHAR) AS model_type, CAST(NULL AS VARCHAR) AS label,
  CAST(NULL AS BIGINT) AS trials, CAST(NULL AS VARCHAR) AS metric,
  CAST(NULL AS DOUBLE) AS value, CAST(NULL AS BIGINT) AS best_trial,
- CAST(NULL AS TIMESTAMP) AS created
+ CAST(NULL AS TIMESTAMP) AS created, CAST(NULL AS BIGINT) AS versions,
+ CAST(NULL AS VARCHAR) AS aliases, CAST(NULL AS VARCHAR) AS description,
+ CAST(NULL AS TIMESTAMP) AS expires
 WHERE false"""
 
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradbase.errors import BindError, GradbaseError, StoreError, near
 from gradbase.ir.learning import Model
 from gradbase.ir.parser import parse_plan
-from gradbase.store.catalog import Catalog, Row
+from gradbase.store.catalog import Catalog, Row, now
 from gradbase.store.lineage import Environment, Lineage
-from gradbase.store.records import EpochRecord, ModelRecord, TrialRecord
+from gradbase.store.records import EpochRecord, FeatureRecord, ModelRecord, TrialRecord
 from gradbase.store.tables import columns
+
+Version = int | str | None
+"""A version's number, or one of its aliases; None: the model's current version."""
+LATEST = "latest"
+"""The alias that every model has: its newest version."""
 
 
 def names(catalog: Catalog) -> tuple[str, ...]:
@@ -21,34 +26,82 @@ def names(catalog: Catalog) -> tuple[str, ...]:
     return tuple(r["name"] for r in catalog.rows(["name"], "FROM {g}.models ORDER BY name"))
 
 
-def version_row(catalog: Catalog, name: str, version: int | None) -> Row:
-    """Row of `versions` for a model's newest, or given, version.
+def version_row(catalog: Catalog, name: str, version: Version = None) -> Row:
+    """Row of `versions` for a model's current version, or the given number or alias.
+
+    Also has the model's `current_version` and `expires`, and the version's `aliases`.
 
     Raises
     ------
     BindError
-        There is no such model or version; says which there are.
+        There is no such model, version or alias (says which there are), or the model has expired.
     """
     found = catalog.rows(
-        [f"v.{column}" for column in columns("versions")],
+        [*(f"v.{c}" for c in columns("versions")), "m.current_version", "m.expires", _ALIASES],
         "FROM {g}.versions v JOIN {g}.models m ON m.model_id = v.model_id "
         "WHERE m.name = ? ORDER BY v.version",
         [name],
     )
     if not found:
-        raise _unknown(name, names(catalog))
+        raise unknown_model(name, names(catalog))
+    refuse_expired(name, found[0]["expires"])
+    aliases = {alias: row["version"] for row in found for alias in row["aliases"] or ()}
+    number = chosen(
+        name, version, [r["version"] for r in found], found[0]["current_version"], aliases
+    )
+    return next(row for row in found if row["version"] == number)
+
+
+_ALIASES = (
+    "(SELECT list(a.alias ORDER BY a.alias) FROM {g}.aliases a "
+    "WHERE a.version_id = v.version_id) AS aliases"
+)
+
+
+def chosen(
+    name: str, version: Version, numbers: Sequence[int], current: int, aliases: Mapping[str, int]
+) -> int:
+    """The number that a version, an alias or None (the current one) stands for."""
     if version is None:
-        return found[-1]
-    for row in found:
-        if row["version"] == version:
-            return row
-    raise BindError(
-        f"model `{name}` has no version {version}; it has "
-        + ", ".join(str(r["version"]) for r in found)
+        if current in numbers:
+            return current
+        raise StoreError(
+            f"the current version {current} of model `{name}` is not in the catalog",
+            hint="run `gradbase fsck --repair`",
+        )
+    if version == LATEST:
+        return numbers[-1]
+    if version in numbers:
+        return int(version)
+    if isinstance(version, int):
+        raise BindError(
+            f"model `{name}` has no version {version}; it has {', '.join(map(str, numbers))}"
+        )
+    if version not in aliases:
+        raise no_alias(name, version, aliases)
+    return aliases[version]
+
+
+def no_alias(name: str, alias: str, aliases: Mapping[str, int]) -> BindError:
+    """The error for an alias that no version has."""
+    there = ", ".join(f"`{a}` (version {n})" for a, n in sorted(aliases.items()))
+    return BindError(
+        f"model `{name}` has no alias `{alias}`; it has {there or 'none'}",
+        hint=near(alias, aliases) or f"ALTER MODEL {name} SET ALIAS {alias} = … makes one",
     )
 
 
-def _unknown(name: str, known: Sequence[str]) -> BindError:
+def refuse_expired(name: str, expires: dt.datetime | None) -> None:
+    """BindError where a model's time is over."""
+    if expires is not None and expires <= now():
+        raise BindError(
+            f"model `{name}` expired on {expires:%Y-%m-%d %H:%M:%S} UTC",
+            hint=f"ALTER MODEL {name} SET OPTIONS (expiration_timestamp = NULL) keeps it",
+        )
+
+
+def unknown_model(name: str, known: Sequence[str]) -> BindError:
+    """The error for a name that no model has."""
     said = f"there are {', '.join(f'`{n}`' for n in known[:20])}" if known else "there are none yet"
     return BindError(
         f"there is no model `{name}`; {said}",
@@ -56,8 +109,10 @@ def _unknown(name: str, known: Sequence[str]) -> BindError:
     )
 
 
-def model(catalog: Catalog, name: str, version: int | None, trial: int | None) -> Model:
-    """The program of a trial, by default the newest version's best."""
+def model(
+    catalog: Catalog, name: str, version: Version, trial: int | None
+) -> tuple[Model, dt.datetime | None]:
+    """The program of a trial, by default the current version's best; and when it expires."""
     found = version_row(catalog, name, version)
     number = found["best_trial"] if trial is None else trial
     rows = catalog.rows(
@@ -75,7 +130,8 @@ def model(catalog: Catalog, name: str, version: int | None, trial: int | None) -
             f"trial {number} of model `{name}` cannot be used: {row['status']}, {row['error']}",
             hint=f"trials that can: {', '.join(usable)}" if usable else "train the model again",
         )
-    return parse_program(row["program"], f"{name}@{found['version']}#{number}")
+    program = parse_program(row["program"], f"{name}@{found['version']}#{number}")
+    return program, found["expires"]
 
 
 def parse_program(text: str, address: str) -> Model:
@@ -96,7 +152,7 @@ def _unreadable(address: str, why: str) -> StoreError:
     )
 
 
-def record(catalog: Catalog, name: str, version: int | None) -> ModelRecord:
+def record(catalog: Catalog, name: str, version: Version) -> ModelRecord:
     """A version as it was committed, without the trials' programs and arrays."""
     found = version_row(catalog, name, version)
     version_id = found["version_id"]
@@ -111,7 +167,7 @@ def record(catalog: Catalog, name: str, version: int | None) -> ModelRecord:
     for e in epochs:
         of_trial.setdefault(e["trial"], []).append(_epoch(e, values))
     return ModelRecord(
-        **{k: found[k] for k in ("model_type", "task", "label", "metric", "best_trial")},
+        **{k: found[k] for k in _KEPT},
         name=name,
         created=found["created"].replace(tzinfo=dt.UTC),
         query=came.query,
@@ -122,7 +178,21 @@ def record(catalog: Catalog, name: str, version: int | None) -> ModelRecord:
         code_version=came.code_version,
         engine=came.engine,
         trials=tuple(_trial(t, of_trial.get(t["trial"], []), values) for t in trials),
+        features=features(catalog, version_id),
     )
+
+
+_KEPT = (
+    "model_type", "task", "label", "metric", "best_trial", "train_rows", "eval_rows", "test_rows",
+)  # fmt: skip
+
+
+def features(catalog: Catalog, version_id: int) -> tuple[FeatureRecord, ...]:
+    """The training rows' columns; none for versions made before they were kept."""
+    rows = _of_version(catalog, "features", version_id, "ORDER BY position")
+    for row in rows:
+        del row["version_id"], row["position"]
+    return tuple(FeatureRecord(**row) for row in rows)
 
 
 def _of_version(catalog: Catalog, table: str, version_id: int, order: str = "") -> list[Row]:

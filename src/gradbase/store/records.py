@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from gradbase.ir.learning import Model
@@ -24,6 +25,48 @@ class EpochRecord:
     metrics: Mapping[str, float] = field(default_factory=dict)
     learn_rate: float | None = None
     seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class FeatureRecord:
+    """A column of the training query over the training rows, as it was before any encoding.
+
+    Parameters
+    ----------
+    type : str
+        Text of its `SqlType`.
+    minimum, maximum, mean, median, stddev : float, optional
+        Of numbers (dates and timestamps in seconds since 1970, vectors over all elements);
+        `stddev` is that of the population.
+    category_count : int, optional
+        Distinct values of text and booleans.
+    null_count : int
+        Missing values: NULL and NaN.
+    dimension : int, optional
+        Length of a vector.
+    """
+
+    name: str
+    type: str
+    minimum: float | None = None
+    maximum: float | None = None
+    mean: float | None = None
+    median: float | None = None
+    stddev: float | None = None
+    category_count: int | None = None
+    null_count: int = 0
+    dimension: int | None = None
+
+
+class Scores(NamedTuple):
+    """Rows of two classes counted by score: ascending `logit` float64[k], and rows of each class.
+
+    Rows that score above one ``logit`` and at most the next are counted at the next.
+    """
+
+    logit: NDArray[np.float64]
+    negatives: NDArray[np.int64]
+    positives: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -48,6 +91,10 @@ class TrialRecord:
         Its program; None where it failed.
     params : mapping
         Hash -> array of the program's `Param`s that may not be in the store yet.
+    scores : Scores, optional
+        Of the evaluation rows (training rows where none were held out), for two classes.
+    confusion : int64[n, 3], optional
+        (expected class number, predicted, rows) there, for more classes.
     """
 
     trial: int
@@ -61,6 +108,8 @@ class TrialRecord:
     model: Model | None = None
     params: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     test_metrics: Mapping[str, float] = field(default_factory=dict)
+    scores: Scores | None = None
+    confusion: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +129,10 @@ class ModelRecord:
     metric, best_trial
         What the trials were compared by (``loss`` is the evaluation loss), and which won.
     created : datetime, UTC
+    features : tuple of FeatureRecord
+        Of the columns that the model reads, in their order.
+    train_rows, eval_rows, test_rows : int, optional
+        Rows of each part.
     """
 
     name: str
@@ -97,6 +150,10 @@ class ModelRecord:
     best_trial: int
     sql: str = ""
     created: datetime = field(default_factory=lambda: datetime.now(UTC))
+    features: tuple[FeatureRecord, ...] = ()
+    train_rows: int | None = None
+    eval_rows: int | None = None
+    test_rows: int | None = None
 
     def trial(self, number: int) -> TrialRecord:
         """The trial of that number."""

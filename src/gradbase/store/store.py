@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import threading
 from collections.abc import Mapping, Sequence
@@ -18,14 +19,15 @@ from gradbase.store.folder import Folder
 from gradbase.store.fsck import Report, examine
 from gradbase.store.journal import Journal
 from gradbase.store.lineage import Lineage
+from gradbase.store.reading import Version
 from gradbase.store.records import ModelRecord
 from gradbase.store.runs import Runs
-from gradbase.store.tables import OF_VERSION
+from gradbase.store.versions import Versions
 from gradbase.store.writing import put_params, write_version
 
 log = logging.getLogger("gradbase.store")
 
-Address = tuple[str, int | None, int | None]
+Address = tuple[str, Version, int | None]
 
 
 class Store:
@@ -42,7 +44,8 @@ class Store:
         self.catalog = Catalog(engine, self._folder, read_only=self.read_only)
         self.blobs = Blobs(self._folder, read_only=self.read_only, users_of=self._users_of)
         self.runs = Runs(self.catalog)
-        self._cache: dict[Address, Model] = {}
+        self.versions = Versions(self.catalog, self._sweep)
+        self._cache: dict[Address, tuple[Model, dt.datetime | None]] = {}
         self._cached_at = -1
         self._cache_lock = threading.Lock()
         self._closed = self._swept = False
@@ -64,8 +67,11 @@ class Store:
 
     # -- reading -----------------------------------------------------------------------------------
 
-    def model(self, name: str, version: int | None = None, trial: int | None = None) -> Model:
-        """The model; BindError with near matches where there is none. Default: newest, best."""
+    def model(self, name: str, version: Version = None, trial: int | None = None) -> Model:
+        """The model; BindError with near matches where there is none. Default: current, best.
+
+        `version` is a number or an alias; ``latest`` is the newest.
+        """
         address = (name, version, trial)
         changes = self._folder.changes
         with self._cache_lock:
@@ -78,32 +84,33 @@ class Store:
             with self._cache_lock:
                 if self._cached_at == changes:
                     self._cache[address] = found
-        return found
+        reading.refuse_expired(name, found[1])
+        return found[0]
 
     def names(self) -> tuple[str, ...]:
         """All model names, sorted."""
         return reading.names(self.catalog)
 
-    def trial_count(self, name: str) -> int:
-        """Trials that the newest version of a model has."""
-        return len(self.record(name).trials)
+    def trial_count(self, name: str, version: Version = None) -> int:
+        """Trials that a version of a model has."""
+        return len(self.record(name, version).trials)
 
     def exists(self, name: str) -> bool:
         """Whether there is a model of that name."""
         return name in self.names()
 
-    def record(self, name: str, version: int | None = None) -> ModelRecord:
+    def record(self, name: str, version: Version = None) -> ModelRecord:
         """What was committed, without the trials' programs and arrays."""
         with self._folder.lock:
             return reading.record(self.catalog, name, version)
 
-    def lineage(self, name: str, version: int | None = None) -> Lineage:
+    def lineage(self, name: str, version: Version = None) -> Lineage:
         """What made a version of a model."""
         with self._folder.lock:
             row = reading.version_row(self.catalog, name, version)
             return reading.lineage(self.catalog, row["version_id"])
 
-    def info(self, function: str, name: str, version: int | None = None) -> str:
+    def info(self, function: str, name: str, version: Version = None) -> str:
         """SQL of the query that answers ``ML.<function>(MODEL name)``; see `info.query`."""
         row = reading.version_row(self.catalog, name, version)
         trials = self.catalog.rows(
@@ -158,16 +165,12 @@ class Store:
         with self._folder.lease() as lease:
             put_params(self.blobs, record, lease)
             with self.catalog.write() as handle:
-                model_id, newest = self._newest(handle, record.name)
-                if newest is not None and if_not_exists:
-                    return newest
-                if newest is not None and not or_replace:
+                known = self._known(handle, record.name)
+                if known is not None and if_not_exists:
+                    return known[1]
+                if known is not None and not or_replace:
                     raise _exists(record.name)
-                if model_id is None:
-                    model_id = self.catalog.next_id(handle)
-                    row = (model_id, record.name, now())
-                    self.catalog.insert(handle, "models", [row])
-                version = (newest or 0) + 1
+                model_id, version = self._numbered(handle, record.name, known)
                 write_version(
                     self.catalog, self.blobs, handle, record, model_id=model_id, version=version
                 )
@@ -182,10 +185,10 @@ class Store:
             return self._nothing_to_drop(name, if_exists=if_exists)
         with self._folder.lock:
             with self.catalog.write() as handle:
-                model_id, _ = self._newest(handle, name)
-                if model_id is None:
+                known = self._known(handle, name)
+                if known is None:
                     return self._nothing_to_drop(name, if_exists=if_exists)
-                freed = self._delete(handle, model_id)
+                freed = self._delete(handle, known[0])
                 runs = self.runs.forget(handle, name)
             self._sweep(freed)
         self.runs.remove(runs)
@@ -193,8 +196,9 @@ class Store:
         return True
 
     def gc(self, grace_s: float = gc.GRACE_S) -> gc.Swept:
-        """Delete blobs that nothing has named for `grace_s` seconds."""
+        """Drop expired models; delete blobs that nothing has named for `grace_s` seconds."""
         self.catalog.check_writable()
+        self._drop_expired()
         return gc.collect(self.catalog, self.blobs, grace_s=grace_s)
 
     def start_run(self, model: str, header: Mapping[str, Any]) -> Journal:
@@ -223,27 +227,43 @@ class Store:
 
     # -- inside ------------------------------------------------------------------------------------
 
-    def _newest(self, handle: Transaction, name: str) -> tuple[int | None, int | None]:
-        """(id, newest version) of a model inside a transaction."""
+    def _known(self, handle: Transaction, name: str) -> tuple[int, int, int] | None:
+        """(id, current version, last version) of a model inside a transaction."""
         rows = self.catalog.select(
             handle,
-            "SELECT m.model_id, max(v.version) FROM {g}.models m LEFT JOIN {g}.versions v "
-            "ON v.model_id = m.model_id WHERE m.name = ? GROUP BY m.model_id",
+            "SELECT model_id, current_version, last_version FROM {g}.models WHERE name = ?",
             [name],
         )
-        return (rows[0][0], rows[0][1]) if rows else (None, None)
+        return rows[0] if rows else None  # type: ignore[return-value]
+
+    def _numbered(
+        self, handle: Transaction, name: str, known: tuple[int, int, int] | None
+    ) -> tuple[int, int]:
+        """(id, number) of a new version, current from now on; a time that is over is forgotten."""
+        if known is None:
+            model_id = self.catalog.next_id(handle)
+            row = (model_id, name, now(), 1, 1, None, None, None)
+            self.catalog.insert(handle, "models", [row])
+            return model_id, 1
+        model_id, _, last = known
+        handle.execute(
+            f"UPDATE {self.catalog.schema}.models SET current_version = ?, last_version = ?, "
+            "expires = CASE WHEN expires > ? THEN expires END WHERE model_id = ?",
+            [last + 1, last + 1, now(), model_id],
+        )
+        return model_id, last + 1
 
     def _delete(self, handle: Transaction, model_id: int) -> list[str]:
         """Delete all rows of a model; returns the hashes they named."""
-        g = self.catalog.schema
-        mine = f"SELECT version_id FROM {g}.versions WHERE model_id = ?"
-        query = f"SELECT DISTINCT hash FROM {{g}}.blobs WHERE version_id IN ({mine})"
-        freed = [row[0] for row in self.catalog.select(handle, query, [model_id])]
-        for table in OF_VERSION:
-            handle.execute(f"DELETE FROM {g}.{table} WHERE version_id IN ({mine})", [model_id])
-        handle.execute(f"DELETE FROM {g}.models WHERE model_id = ?", [model_id])
-        self.catalog.next_id(handle)
+        mine = "SELECT version_id FROM {g}.versions WHERE model_id = ?"
+        ids = [row[0] for row in self.catalog.select(handle, mine, [model_id])]
+        freed = self.versions.delete(handle, ids)
+        handle.execute(f"DELETE FROM {self.catalog.schema}.models WHERE model_id = ?", [model_id])
         return freed
+
+    def _drop_expired(self) -> None:
+        for name in self.versions.expired():
+            self.drop(name, if_exists=True)
 
     def _nothing_to_drop(self, name: str, *, if_exists: bool) -> bool:
         if not if_exists:
@@ -257,6 +277,7 @@ class Store:
                 self.blobs.lease.hashes -= gc.expanded(self.blobs, gc.named(self.catalog))
         if not self._swept:
             self._swept = True
+            self._drop_expired()
             self._sweep()
 
     def _sweep(self, freed: Sequence[str] = ()) -> None:

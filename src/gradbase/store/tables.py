@@ -1,12 +1,16 @@
 """The catalog's tables as data: ordinary columns, the same in every engine.
 
-Times are UTC. `options` and `configuration` hold JSON, `program` plan text. Of `trial_metrics`,
-`epoch` is NULL for what the trial ended with, and `part` says on which rows (eval, test).
+Times are UTC. `options`, `configuration` and `labels` hold JSON, `program` plan text. A model's
+bare name means its `current_version`; `last_version` is the highest number ever given. Of
+`trial_metrics`, `epoch` is NULL for what the trial ended with, and `part` says on which rows (eval,
+test). `features` describes the training rows, before anything was made of them. `scores` (two
+classes) counts the evaluation rows by logit, `confusion` (more classes) by class numbers; nothing
+was held out: the training rows.
 """
 
 from __future__ import annotations
 
-FORMAT = 1
+FORMAT = 2
 """Version of tables and blobs. A change here needs a step in `upgrade.py` and a fixture."""
 
 TABLES: dict[str, tuple[str, ...]] = {
@@ -19,6 +23,11 @@ TABLES: dict[str, tuple[str, ...]] = {
         "model_id BIGINT",
         "name VARCHAR",
         "created TIMESTAMP",
+        "current_version BIGINT",
+        "last_version BIGINT",
+        "description VARCHAR",
+        "labels VARCHAR",
+        "expires TIMESTAMP",
     ),
     "versions": (
         "version_id BIGINT",
@@ -30,6 +39,9 @@ TABLES: dict[str, tuple[str, ...]] = {
         "metric VARCHAR",
         "best_trial BIGINT",
         "created TIMESTAMP",
+        "train_rows BIGINT",
+        "eval_rows BIGINT",
+        "test_rows BIGINT",
     ),
     "aliases": (
         "model_id BIGINT",
@@ -63,6 +75,34 @@ TABLES: dict[str, tuple[str, ...]] = {
         "part VARCHAR",
         "metric VARCHAR",
         "value DOUBLE",
+    ),
+    "features": (
+        "version_id BIGINT",
+        "position BIGINT",
+        "name VARCHAR",
+        "type VARCHAR",
+        "minimum DOUBLE",
+        "maximum DOUBLE",
+        "mean DOUBLE",
+        "median DOUBLE",
+        "stddev DOUBLE",
+        "category_count BIGINT",
+        "null_count BIGINT",
+        "dimension BIGINT",
+    ),
+    "scores": (
+        "version_id BIGINT",
+        "trial BIGINT",
+        "logit DOUBLE",
+        "negatives BIGINT",
+        "positives BIGINT",
+    ),
+    "confusion": (
+        "version_id BIGINT",
+        "trial BIGINT",
+        "expected BIGINT",
+        "predicted BIGINT",
+        "cases BIGINT",
     ),
     "lineage": (
         "version_id BIGINT",
@@ -123,7 +163,10 @@ TABLES: dict[str, tuple[str, ...]] = {
     ),
 }
 
-OF_VERSION = ("aliases", "trials", "epochs", "trial_metrics", "lineage", "blobs", "versions")
+OF_VERSION = (
+    "aliases", "trials", "epochs", "trial_metrics", "features", "scores", "confusion", "lineage",
+    "blobs", "versions",
+)  # fmt: skip
 """Tables with rows of one model version, to be deleted with it."""
 NAMING = ("blobs", "views", "tiles", "results")
 """Tables whose column `hash` keeps a blob alive."""

@@ -8,7 +8,37 @@ from gradbase.engines.base import Transaction
 from gradbase.errors import StoreError
 from gradbase.store import tables
 
-STEPS: Mapping[int, Sequence[str]] = {}
+_NEWEST = "(SELECT max(v.version) FROM {g}.versions v WHERE v.model_id = {g}.models.model_id)"
+_FEATURES_2 = (
+    "CREATE TABLE {g}.features (version_id BIGINT, position BIGINT, name VARCHAR, type VARCHAR, "
+    "minimum DOUBLE, maximum DOUBLE, mean DOUBLE, median DOUBLE, stddev DOUBLE, "
+    "category_count BIGINT, null_count BIGINT, dimension BIGINT)"
+)
+_SCORES_2 = (
+    "CREATE TABLE {g}.scores (version_id BIGINT, trial BIGINT, logit DOUBLE, negatives BIGINT, "
+    "positives BIGINT)"
+)
+_CONFUSION_2 = (
+    "CREATE TABLE {g}.confusion (version_id BIGINT, trial BIGINT, expected BIGINT, "
+    "predicted BIGINT, cases BIGINT)"
+)
+
+STEPS: Mapping[int, Sequence[str]] = {
+    1: (
+        "ALTER TABLE {g}.models ADD COLUMN current_version BIGINT",
+        "ALTER TABLE {g}.models ADD COLUMN last_version BIGINT",
+        "ALTER TABLE {g}.models ADD COLUMN description VARCHAR",
+        "ALTER TABLE {g}.models ADD COLUMN labels VARCHAR",
+        "ALTER TABLE {g}.models ADD COLUMN expires TIMESTAMP",
+        f"UPDATE {{g}}.models SET current_version = {_NEWEST}, last_version = {_NEWEST}",
+        "ALTER TABLE {g}.versions ADD COLUMN train_rows BIGINT",
+        "ALTER TABLE {g}.versions ADD COLUMN eval_rows BIGINT",
+        "ALTER TABLE {g}.versions ADD COLUMN test_rows BIGINT",
+        _FEATURES_2,
+        _SCORES_2,
+        _CONFUSION_2,
+    ),
+}
 """Version -> statements that make the next one of it, over ``{g}.<table>``."""
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gradbase.engines.base import Transaction
 from gradbase.errors import InternalError, StoreError
@@ -54,7 +58,8 @@ def write_version(
     rows = {
         "versions": [
             (version_id, model_id, version, record.model_type, record.task, record.label,
-             record.metric, record.best_trial, utc(record.created))
+             record.metric, record.best_trial, utc(record.created), record.train_rows,
+             record.eval_rows, record.test_rows)
         ],
         "lineage": [_lineage(version_id, record)],
         "trials": [_trial(version_id, t, record.metric, programs) for t in record.trials],
@@ -63,9 +68,32 @@ def write_version(
         "blobs": [
             (version_id, number, blob) for number, m in programs.items() for blob in hashes_of(m)
         ],
+        "features": [
+            (version_id, position, *dataclasses.astuple(feature))
+            for position, feature in enumerate(record.features, 1)
+        ],
     }  # fmt: skip
     for table, values in rows.items():
         catalog.insert(handle, table, values)
+    for table, counts in _counts(version_id, record).items():
+        if counts:
+            whole = [np.concatenate(parts) for parts in zip(*counts, strict=True)]
+            catalog.insert_columns(handle, table, whole)
+
+
+def _counts(version_id: int, record: ModelRecord) -> dict[str, list[list[NDArray[Any]]]]:
+    """Columns of `scores` and of `confusion`, trial by trial."""
+    found: dict[str, list[list[NDArray[Any]]]] = {"scores": [], "confusion": []}
+    for trial in record.trials:
+        for table, columns in (
+            ("scores", trial.scores),
+            ("confusion", None if trial.confusion is None else trial.confusion.T),
+        ):
+            if columns is not None and trial.model is not None:
+                rows = len(columns[0])
+                key = (np.full(rows, number) for number in (version_id, trial.trial))
+                found[table].append([*key, *columns])
+    return found
 
 
 def _named(model: Model, name: str, version: int, trial: int) -> Model:

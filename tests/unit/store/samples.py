@@ -11,7 +11,15 @@ from gradbase.ir.learning import Feature, Model
 from gradbase.ir.scalar import Literal
 from gradbase.ir.tensor import Concat, Linear, OneHot, Param
 from gradbase.ir.types import FLOAT64, TEXT
-from gradbase.store import EpochRecord, ModelRecord, TrialRecord, bytes_of, hash_of
+from gradbase.store import (
+    EpochRecord,
+    FeatureRecord,
+    ModelRecord,
+    Scores,
+    TrialRecord,
+    bytes_of,
+    hash_of,
+)
 
 
 def weights(seed, rows=1, columns=32):
@@ -47,6 +55,7 @@ def trial(number, seed=None, **changes):
         ],
         "model": model,
         "params": params,
+        "scores": Scores(np.array([-1.5, 0.0, 0.25]), np.array([2, 1, 0]), np.array([0, 1, 3])),
     }
     return TrialRecord(**values | changes)
 
@@ -59,6 +68,12 @@ def failed(number, error="the loss is not finite"):
         error=error,
         epochs=[EpochRecord(0, float("nan"), None)],
     )
+
+
+FEATURES = (
+    FeatureRecord("x", "float64", -1.0, 3.0, 0.5, 0.25, 0.5, None, 2),
+    FeatureRecord("plan", "text", category_count=2),
+)
 
 
 def record(name="churn", trials=None, **changes):
@@ -78,5 +93,9 @@ def record(name="churn", trials=None, **changes):
         "metric": "roc_auc",
         "best_trial": 2,
         "created": dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC),
+        "features": FEATURES,
+        "train_rows": 20,
+        "eval_rows": 7,
+        "test_rows": 0,
     }
     return ModelRecord(**values | changes)

@@ -47,6 +47,9 @@ def test_a_released_format_can_be_used(released, version):
     assert store.lineage("churn").relation_hash == "ab" * 32
     assert store.engine.fetch(store.info("TRIAL_INFO", "churn", 1)).num_rows == 3
     assert store.fsck().findings == []
+    assert len(store.record("churn").features) == (0 if version == 1 else 2)
+    store.versions.set_alias("churn", "champion", 1)
+    assert store.model("churn", "champion").version == 1
     assert store.commit(record(), or_replace=True) == 3
     assert store.catalog.format_version() == tables.FORMAT
     store.drop("churn")

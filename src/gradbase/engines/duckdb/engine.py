@@ -354,9 +354,15 @@ class DuckDBTransaction:
         self._cursor = cursor
         self._rows: list[tuple[Any, ...]] = []
 
-    def execute(self, sql: str, parameters: Parameters = None) -> DuckDBTransaction:
-        """Run a statement; its rows wait for `fetchall`."""
-        with translated():
+    def execute(
+        self,
+        sql: str,
+        parameters: Parameters = None,
+        *,
+        views: Mapping[str, pa.Table] | None = None,
+    ) -> DuckDBTransaction:
+        """Run a statement, which may read `views`; its rows wait for `fetchall`."""
+        with furnished(self._cursor, views or {}, ()), translated():
             self._cursor.execute(sql, _bound(parameters))
             self._rows = self._cursor.fetchall()
         return self
