@@ -27,6 +27,7 @@ RANKS = {
     "media": 7,
     "attribution": 7,
     "session": 8,
+    "sklearn": 9,  # estimators are users of a session
     "cli": 9,
     "serving": 9,
     "testing": 10,
@@ -42,11 +43,12 @@ BUDGETS = {
     "store": 3300,  # versions, aliases and what is kept of a training
     "runtime": 6500,
     "selection": 2400,
-    "session": 1600,  # plans kept for repeated queries
+    "session": 1650,  # plans kept for repeated queries
+    "sklearn": 600,
     "testing": 1100,
 }
 
-HEAVY = ("torch", "ray", "pyspark", "psycopg", "onnxruntime", "pandas", "polars", "matplotlib")
+HEAVY = ("torch", "ray", "pyspark", "psycopg", "onnxruntime", "pandas", "polars", "matplotlib", "sklearn")
 
 
 def package_of(path: Path) -> str:

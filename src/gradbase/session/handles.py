@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gradbase.frontend.training import TrainingSpec
+    from gradbase.runtime.encode import Blobs
     from gradbase.selection.study import Study
     from gradbase.session.session import Session
 
@@ -116,10 +117,18 @@ class ModelHandle:
 
     Rows to predict may be a `Table`, the name of one, a query, an Arrow table, a pandas or Polars
     DataFrame. Columns bind by name; those the model does not read are ignored.
+
+    Parameters
+    ----------
+    session : Session
+    model : Model
+    blobs : Blobs, optional
+        Where the weights come from; the session's store if left out.
     """
 
-    def __init__(self, session: Session, model: Model) -> None:
+    def __init__(self, session: Session, model: Model, blobs: Blobs | None = None) -> None:
         self.session, self.model = session, model
+        self._blobs = blobs
 
     @property
     def classes(self) -> list[Any]:
@@ -160,12 +169,15 @@ class ModelHandle:
             features = self._bound(relation, METHOD[self.model.task]).features
             columns = tuple(f.name for f in features if isinstance(f, Column))
             plan = Evaluate(relation, self.model, columns, self.model.label)
-            return self.session.run_relation(plan).arrow().to_pylist()[0]
+            return self._run(plan).to_pylist()[0]
 
     def _output(self, rows: Any, method: str) -> pa.ChunkedArray:
         with _Rows(self.session, rows) as relation:
             plan = Project(relation, ("prediction",), (self._bound(relation, method),))
-            return self.session.run_relation(plan).arrow().column(0)
+            return self._run(plan).column(0)
+
+    def _run(self, plan: Relation) -> pa.Table:
+        return self.session.run_relation(plan, blobs=self._blobs).arrow()
 
     def _bound(self, relation: Relation, method: str) -> Any:
         given = [Given(f.name, Column(f.name, f.type)) for f in relation.schema]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gradbase.ir.relational import Relation
     from gradbase.resources.calibration import Calibration
     from gradbase.runtime.context import RunContext
+    from gradbase.runtime.encode import Blobs
     from gradbase.selection.study import Study
     from gradbase.session.handles import ModelHandle, Table
     from gradbase.session.planning import Plan
@@ -145,11 +146,19 @@ class Session:
         self._check_open()
         return explain(self, text, params, verbose=verbose, analyze=analyze)
 
-    def run_relation(self, relation: Relation, params: Mapping[str, Any] | None = None) -> Result:
-        """The rows of a relation of the IR, planned now and computed when asked for."""
+    def run_relation(
+        self,
+        relation: Relation,
+        params: Mapping[str, Any] | None = None,
+        blobs: Blobs | None = None,
+    ) -> Result:
+        """The rows of a relation of the IR, planned now and computed when asked for.
+
+        Weights come from `blobs`, from the store if left out.
+        """
         from gradbase.session.statements import run_relation
 
-        return run_relation(self, relation, dict(params or {}))
+        return run_relation(self, relation, dict(params or {}), blobs)
 
     def _run(self, statement: str, params: Any) -> Result:
         from gradbase.session.statements import run
@@ -200,13 +209,15 @@ class Session:
             self._calibration = found = load_or_calibrate()
         return found
 
-    def context(self, parameters: Mapping[str, Any] | None = None) -> RunContext:
+    def context(
+        self, parameters: Mapping[str, Any] | None = None, blobs: Blobs | None = None
+    ) -> RunContext:
         """What running a plan needs, with a fresh switch for cancelling it."""
         from gradbase.runtime.context import RunContext
 
         return RunContext(
             engine=self.engine,
-            blobs=self.store.blobs,
+            blobs=self.store.blobs if blobs is None else blobs,
             broker=self.broker,
             calibration=self.calibration,
             settings=self.settings,
@@ -256,6 +267,10 @@ class Session:
         self.cancel()
         self.store.close()
         self.engine.close()
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """A copy of what holds a session, such as a clone of an estimator, uses the same one."""
+        return self
 
     def _check_open(self) -> None:
         if self._closed:

@@ -32,6 +32,7 @@ from gradbase.session.settings import change_of
 
 if TYPE_CHECKING:
     from gradbase.ir.relational import Relation
+    from gradbase.runtime.encode import Blobs
     from gradbase.session.session import Session
 
 log = logging.getLogger("gradbase.session")
@@ -131,14 +132,18 @@ def system_table(session: Session, name: str) -> pa.Table:
     )
 
 
-def run_relation(session: Session, relation: Relation, params: Mapping[str, Any]) -> Result:
+def run_relation(
+    session: Session, relation: Relation, params: Mapping[str, Any], blobs: Blobs | None = None
+) -> Result:
     """Plan a relation now, run it when its rows are asked for."""
-    return planned_result(session, plan_again(session, relation), params)
+    return planned_result(session, plan_again(session, relation), params, blobs)
 
 
-def planned_result(session: Session, planned: Plan, params: Mapping[str, Any]) -> Result:
+def planned_result(
+    session: Session, planned: Plan, params: Mapping[str, Any], blobs: Blobs | None = None
+) -> Result:
     """The rows of a plan, computed when they are asked for."""
-    context = session.context(params)
+    context = session.context(params, blobs)
 
     @contextmanager
     def stream() -> Generator[Stream]:
