@@ -44,7 +44,7 @@ BUDGETS = {
     "runtime": 6500,
     "selection": 2400,
     "session": 1650,  # plans kept for repeated queries
-    "sklearn": 600,
+    "sklearn": 750,
     "testing": 1100,
 }
 
