@@ -7,12 +7,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradbase.errors import BindError, near
+from gradbase.frontend.option_table import NORMAL_EQUATION
 from gradbase.frontend.training import CLASSIFICATION, REGRESSION, TrainingSpec, resolve_split
-from gradbase.ir.learning import Dataset, Fit, Mlp, Network, Optimizer, PythonNetwork, Split
+from gradbase.ir.learning import (
+    ClassWeight,
+    Dataset,
+    Fit,
+    Mlp,
+    Network,
+    Optimizer,
+    PythonNetwork,
+    Split,
+)
 from gradbase.ir.relational import Relation
 from gradbase.ir.types import Schema, SqlType
 
-_TRAINER = ("optimizer", "learn_rate", "l2_reg", "momentum", "batch_size", "epochs", "seed")
+_TRAINER = (
+    "optimizer", "learn_rate", "l2_reg", "l1_reg", "momentum", "batch_size", "epochs", "seed",
+)  # fmt: skip
 """Hyper-parameters that are not the network's business."""
 
 
@@ -21,7 +33,8 @@ def build_dataset(
 ) -> Dataset:
     """The rows of a training query and how they are dealt out.
 
-    Features are all columns except the label, the split column and the row key.
+    Features are all columns except the label, the split column, the instance weights and the row
+    key.
 
     Parameters
     ----------
@@ -36,7 +49,8 @@ def build_dataset(
     Raises
     ------
     BindError
-        The label, split or key column is not there (near matches offered), or no feature is left.
+        The label, split, weight or key column is not there (near matches offered), the weights are
+        no numbers, or no feature is left.
     """
     schema = relation.schema
     label = find_column(schema, spec.label, "label column", "set input_label_cols")
@@ -46,6 +60,8 @@ def build_dataset(
     if split.column:
         split = split.replace(column=find_column(schema, split.column, "data_split_col column"))
         left_out.add(split.column)
+    weight = _weight_column(spec, schema, label)
+    left_out |= {weight} if weight else set()
     features = tuple(n for n in schema.names if n not in left_out)
     if not features:
         raise BindError(
@@ -53,7 +69,24 @@ def build_dataset(
             hint="select feature columns too",
         )
     found_task = task or spec.task or task_of(schema.type_of(label))
-    return Dataset(relation, features, label, found_task, split, key, spec.shards, spec.seed)
+    weights = tuple(ClassWeight(text, weight) for text, weight in spec.class_weights)
+    return Dataset(
+        relation, features, label, found_task, split, key, spec.shards, spec.seed, weight, weights
+    )
+
+
+def _weight_column(spec: TrainingSpec, schema: Schema, label: str) -> str:
+    if not spec.weight_column:
+        return ""
+    name = find_column(schema, spec.weight_column, "instance_weight_col column")
+    if name == label:
+        raise BindError(f"instance_weight_col `{name}` is the label")
+    if not schema.type_of(name).is_numeric:
+        raise BindError(
+            f"instance_weight_col `{name}` has type {schema.type_of(name)}, weights are numbers",
+            at=f"column {name}",
+        )
+    return name
 
 
 def _split(spec: TrainingSpec, rows: int | None) -> Split:
@@ -97,23 +130,26 @@ def _fit(spec: TrainingSpec, dataset: Dataset, trial: int, given: Mapping[str, A
     def value(name: str) -> Any:
         return given.get(name, getattr(spec, name))
 
+    solved = spec.strategy == NORMAL_EQUATION
     optimizer = Optimizer(
         value("optimizer"),
         float(value("learn_rate")),
         float(value("l2_reg")),
         float(value("momentum")),
+        float(value("l1_reg")),
     )
     return Fit(
         data=dataset,
         trial=trial,
         network=network_of(spec, given),
-        optimizer=optimizer,
+        optimizer=Optimizer(NORMAL_EQUATION, 0.0, optimizer.l2_reg) if solved else optimizer,
         batch_size=int(value("batch_size")),
-        epochs=int(value("epochs")),
+        epochs=1 if solved else int(value("epochs")),
         early_stop=spec.early_stop,
         min_rel_progress=spec.min_rel_progress,
         auto_class_weights=spec.auto_class_weights,
         seed=int(value("seed")),
+        patience=spec.patience,
     )
 
 
@@ -137,4 +173,4 @@ def network_of(spec: TrainingSpec, given: Mapping[str, Any]) -> Network:
         )
     hidden = (hidden,) if isinstance(hidden, int) else tuple(int(n) for n in hidden)
     activation = given.get("activation", base.activation)
-    return Mlp(hidden, activation, float(given.get("dropout", base.dropout)))
+    return Mlp(hidden, activation, float(given.get("dropout", base.dropout)), spec.fit_intercept)

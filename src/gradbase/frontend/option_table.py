@@ -23,6 +23,8 @@ LATER_MODEL_TYPES = (
 ACTIVATIONS = ("relu", "relu6", "elu", "selu", "gelu", "silu", "sigmoid", "tanh")
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "adagrad")
 PROCEDURES = ("grid", "random")
+NORMAL_EQUATION = "normal_equation"
+"""The optimiser that solves a linear regression in one step."""
 SPLITS = ("auto_split", "random", "seq", "custom", "no_split")
 TASKS = ("classification", "regression")
 OBJECTIVES = (*METRICS["binary"], *METRICS["regression"])
@@ -37,8 +39,8 @@ class Option:
     name, field : str
         Its name in SQL, and the field of TrainingSpec that it sets.
     kind : str
-        text, int, float, bool, names (a list of column names), layers (a list of sizes), or
-        choice (one of `values`).
+        text, int, float, bool, names (a list of column names), layers (a list of sizes),
+        class_weights (a list of structs), or choice (one of `values`).
     default : object
         As documented; TrainingSpec holds the same.
     low, high : float
@@ -107,6 +109,27 @@ OPTIONS = (
         low=0.0, search="log",
     ),
     Option(
+        "l1_reg", "l1_reg", "float", 0.0,
+        "Sets small weights to 0, by a proximal step behind that of sgd or adagrad.",
+        low=0.0, search="log",
+    ),
+    Option(
+        "fit_intercept", "fit_intercept", "bool", True,
+        "Whether a linear model has a constant term.", models=LINEAR,
+    ),
+    Option(
+        "optimize_strategy", "strategy", "choice", "batch_gradient_descent",
+        "Steps of gradient descent, or the exact solution.",
+        values=("batch_gradient_descent", NORMAL_EQUATION),
+        refused=(("auto_strategy", "say which: batch_gradient_descent or normal_equation"),),
+        models=("linear_reg",),
+    ),
+    Option(
+        "learn_rate_strategy", "", "choice", None, "The learning rate of a trial stays the same.",
+        values=("constant",),
+        refused=(("line_search", "search learn_rate: HPARAM_RANGE(1e-3, 1e-1)"),), models=LINEAR,
+    ),
+    Option(
         "momentum", "momentum", "float", 0.0, "Momentum of sgd and rmsprop.",
         low=0.0, high=1.0, open_high=True, search="linear",
     ),
@@ -120,6 +143,19 @@ OPTIONS = (
         "Relative improvement of the loss below which early_stop ends a trial.", low=0.0,
     ),
     Option(
+        "early_stop_patience", "patience", "int", 1,
+        "So many epochs in a row without that improvement end a trial.", ("patience",), low=1,
+    ),
+    Option(
+        "class_weights", "class_weights", "class_weights", (),
+        "What the loss of each class is multiplied by: [STRUCT('yes', 2.0), STRUCT('no', 1.0)].",
+        models=(*CLASSIFIERS, PYTHON),
+    ),
+    Option(
+        "instance_weight_col", "weight_column", "text", "",
+        "Column with the rows' weights in the training loss; only their ratios matter.",
+    ),
+    Option(
         "auto_class_weights", "auto_class_weights", "bool", False,
         "Weigh classes by rows / (rows of the class * classes).", models=(*CLASSIFIERS, PYTHON),
     ),
@@ -129,7 +165,8 @@ OPTIONS = (
     ),
     Option(
         "data_split_eval_fraction", "split.eval_fraction", "fraction", None,
-        "Share of evaluation rows (0.2 with random and seq).", low=0.0, high=1.0, open_high=True,
+        "Share of evaluation rows (0.2 with random and seq); alone it means random.",
+        low=0.0, high=1.0, open_high=True,
     ),
     Option(
         "data_split_test_fraction", "split.test_fraction", "fraction", None,
@@ -166,11 +203,10 @@ OPTIONS = (
 )  # fmt: skip
 
 LATER_OPTIONS = (
-    "booster_type", "calculate_p_values", "category_encoding_method", "class_weights",
-    "enable_global_explain", "fit_intercept", "folds", "group_by", "instance_weight_col",
-    "integrated_gradients_num_steps", "kmeans_init_method", "l1_reg", "l1_reg_activation",
-    "learn_rate_strategy", "loss", "ls_init_learn_rate", "metric", "model_path", "num_clusters",
-    "optimize_strategy", "patience", "shard_order", "threads_per_unit", "warm_start",
+    "booster_type", "calculate_p_values", "category_encoding_method", "enable_global_explain",
+    "group_by", "integrated_gradients_num_steps", "kmeans_init_method", "l1_reg_activation", "loss",
+    "ls_init_learn_rate", "metric", "model_path", "num_clusters", "num_folds",
+    "shard_order", "threads_per_unit", "warm_start",
 )  # fmt: skip
 CLOUD_OPTIONS = (
     "kms_key_name", "model_registry", "tf_version", "vertex_ai_model_id",

@@ -9,16 +9,11 @@ from typing import Any
 from gradbase.errors import BindError, UnsupportedError, near
 from gradbase.frontend import option_table as table
 from gradbase.frontend.cursor import Candidates, OptionValue, Range
+from gradbase.frontend.option_checks import check_together
 from gradbase.frontend.option_table import Option
 from gradbase.frontend.space import Choice, Dimension, IntUniform, LogUniform, Uniform
-from gradbase.frontend.training import (
-    CLASSIFICATION,
-    DEFAULT_METRIC,
-    REGRESSION,
-    SplitSpec,
-    TrainingSpec,
-)
-from gradbase.ir.learning import METRICS, PythonNetwork
+from gradbase.frontend.training import CLASSIFICATION, REGRESSION, SplitSpec, TrainingSpec
+from gradbase.ir.learning import PythonNetwork
 
 _LOG_ZERO = 1e-14
 """What BigQuery takes for 0 as the lower end of a logarithmic range."""
@@ -46,7 +41,7 @@ def resolve(options: Mapping[str, OptionValue], model_type: str | None = None) -
     >>> resolve({"MODEL_TYPE": OptionValue("linear_reg"), "labels": OptionValue(["y"])}).label
     'y'
     """
-    given = {name.lower(): value for name, value in options.items()}
+    given = _by_own_name(options)
     kind = _model_type(given, model_type)
     family = table.PYTHON if kind.startswith("python:") else kind
     fields: dict[str, Any] = {"model_type": kind, "task": _task_of(family)}
@@ -64,17 +59,32 @@ def resolve(options: Mapping[str, OptionValue], model_type: str | None = None) -
             _take_own(name, value, space, extra)
         else:
             _take(_known(name, option, family, value), value, fields, space)
-    _check_split(fields, given)
-    _check_metric(fields, given)
+    check_together(fields, space, given, family)
     _choose_procedure(fields, space)
-    return _build(fields, space, extra)
+    named = (table.BY_NAME[n].field for n in given if n in table.BY_NAME)
+    return _build(fields, space, extra, frozenset((*named, *extra)))
+
+
+def _by_own_name(options: Mapping[str, OptionValue]) -> dict[str, OptionValue]:
+    """Options by the name of their row in the table; an alias is not a second option."""
+    given: dict[str, OptionValue] = {}
+    for written, value in options.items():
+        name = written.lower()
+        own = table.BY_NAME[name].name if name in table.BY_NAME else name
+        if own in given:
+            raise BindError(f"option `{own}` is given twice", at=value.name_at)
+        given[own] = value
+    return given
 
 
 def _build(
-    fields: dict[str, Any], space: dict[str, Dimension], extra: dict[str, object]
+    fields: dict[str, Any],
+    space: dict[str, Dimension],
+    extra: dict[str, object],
+    said: frozenset[str],
 ) -> TrainingSpec:
     split = SplitSpec(**{k[6:]: fields.pop(k) for k in list(fields) if k.startswith("split.")})
-    return TrainingSpec(**fields, split=split, space=space, extra=extra)
+    return TrainingSpec(**fields, split=split, space=space, extra=extra, said=said)
 
 
 def _model_type(given: Mapping[str, OptionValue], otherwise: str | None) -> str:
@@ -201,6 +211,8 @@ def _checked(option: Option, value: object, found: OptionValue) -> Any:
             return _names(option, value, found)
         case "layers":
             return _layers(option, value, found)
+        case "class_weights":
+            return _class_weights(option, value, found)
         case "objectives":
             listed = value if isinstance(value, list) else [value]
             if len(listed) == 1 and isinstance(listed[0], str):
@@ -219,6 +231,7 @@ def _wrong(option: Option, value: object, found: OptionValue) -> BindError:
         "choice": "one of " + ", ".join(f"'{v}'" for v in option.values),
         "names": "a list of column names",
         "layers": "a list of layer sizes like [64, 32]",
+        "class_weights": "a list like [STRUCT('yes', 2.0), STRUCT('no', 1.0)]",
     }[option.kind]
     return BindError(f"option `{option.name}` is {expected}, found {value!r}", at=found.value_at)
 
@@ -289,40 +302,31 @@ def _layers(option: Option, value: object, found: OptionValue) -> tuple[int, ...
     return tuple(whole)
 
 
-def _check_split(fields: dict[str, Any], given: Mapping[str, OptionValue]) -> None:
-    method = fields.get("split.method", "auto_split")
-    column = fields.get("split.column", "")
-    total = sum(fields.get(f"split.{p}_fraction") or 0.0 for p in ("eval", "test"))
-    if total >= 1:
-        at = given.get("data_split_test_fraction", given.get("data_split_eval_fraction"))
-        raise BindError(
-            f"evaluation and test rows take {total:g} of all rows, nothing is left to train on",
-            at=at.value_at if at else None,
-        )
-    if method in ("seq", "custom") and not column:
-        raise BindError(
-            f"data_split_method '{method}' needs data_split_col",
-            at=given["data_split_method"].value_at,
-        )
-    if column and method not in ("seq", "custom"):
-        raise BindError(
-            f"data_split_col goes with data_split_method 'seq' or 'custom', found '{method}'",
-            at=given["data_split_col"].name_at,
-        )
-
-
-def _check_metric(fields: dict[str, Any], given: Mapping[str, OptionValue]) -> None:
-    task = fields["task"]
-    if not task:
-        return
-    metric = fields.setdefault("metric", DEFAULT_METRIC[task])
-    allowed = METRICS["regression" if task == REGRESSION else "binary"]
-    if metric not in allowed:
-        raise BindError(
-            f"`{metric}` is no metric of {fields['model_type']} models; there are "
-            f"{', '.join(allowed)}",
-            at=given["hparam_tuning_objectives"].value_at,
-        )
+def _class_weights(
+    option: Option, value: object, found: OptionValue
+) -> tuple[tuple[str, float], ...]:
+    """Pairs of a class as text and its weight; from Python a dict."""
+    listed = list(value.items()) if isinstance(value, dict) else value
+    if not isinstance(listed, list) or not listed:
+        raise _wrong(option, value, found)
+    weights: dict[str, float] = {}
+    for item in listed:
+        match item:
+            case (bool() | int() | float() | str() as label, int() | float() as weight):
+                text = str(label).lower() if isinstance(label, bool) else str(label)
+            case _:
+                raise _wrong(option, item, found)
+        if not math.isfinite(weight) or weight < 0:
+            raise BindError(
+                f"the weight of class '{text}' must be finite and at least 0, found {weight:g}",
+                at=found.value_at,
+            )
+        if text in weights:
+            raise BindError(f"class_weights names '{text}' twice", at=found.value_at)
+        weights[text] = float(weight)
+    if not any(weights.values()):
+        raise BindError("class_weights are all 0, nothing would be learnt", at=found.value_at)
+    return tuple(weights.items())
 
 
 def _choose_procedure(fields: dict[str, Any], space: dict[str, Dimension]) -> None:

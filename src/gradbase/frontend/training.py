@@ -18,14 +18,16 @@ AUTO_SPLIT_SMALL, AUTO_SPLIT_LARGE, AUTO_SPLIT_EVAL_ROWS = 500, 50_000, 10_000
 class SplitSpec:
     """How rows are divided, as asked for.
 
-    `method` is ``auto_split``, ``random``, ``seq``, ``custom`` or ``no_split``; a fraction in
-    [0, 1) is None where not given; `column` is '' without data_split_col.
+    `method` is ``auto_split``, ``random``, ``seq``, ``custom``, ``no_split`` or ``k_fold``; a
+    fraction in [0, 1) is None where not given; `column` is '' without data_split_col; `folds` is 0
+    except with ``k_fold``.
     """
 
     method: str = "auto_split"
     eval_fraction: float | None = None
     test_fraction: float | None = None
     column: str = ""
+    folds: int = 0
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class TrainingSpec:
     maps hyper-parameter names to dimensions; without one there is a single trial. `num_trials` None
     with procedure ``grid`` means the whole product. `network` replaces the multilayer perceptron;
     `extra` is a ``python:`` model's own configuration. `metric` '' means the task's default.
+    `class_weights` are pairs of a class as text and its weight; `weight_column` is '' without
+    instance weights. `said` names the fields that somebody set.
     """
 
     model_type: str
@@ -48,12 +52,19 @@ class TrainingSpec:
     optimizer: str = "adam"
     learn_rate: float = 0.001
     l2_reg: float = 0.0
+    l1_reg: float = 0.0
     momentum: float = 0.0
     batch_size: int = 32
     epochs: int = 20
     early_stop: bool = True
     min_rel_progress: float = 0.01
+    patience: int = 1
+    fit_intercept: bool = True
+    strategy: str = "batch_gradient_descent"
+    warm_start: bool = False
     auto_class_weights: bool = False
+    class_weights: tuple[tuple[str, float], ...] = ()
+    weight_column: str = ""
     split: SplitSpec = SplitSpec()
     row_key: tuple[str, ...] = ()
     shards: int = 0
@@ -64,6 +75,7 @@ class TrainingSpec:
     space: Mapping[str, Dimension] = field(default_factory=dict)
     network: Network | None = None
     extra: Mapping[str, object] = field(default_factory=dict)
+    said: frozenset[str] = field(default=frozenset(), compare=False)
 
     def __post_init__(self) -> None:
         if self.procedure == "grid":
@@ -96,6 +108,8 @@ def resolve_split(split: SplitSpec, rows: int, *, tuned: bool) -> Split:
             return Split("none", 0.0, 0.0)
         case "custom":
             return Split("custom", 0.0, 0.0, split.column)
+        case "k_fold":
+            return Split("k_fold", 0.0, 0.0, folds=split.folds)
         case "seq":
             return Split("seq", *_fractions(fractions, tuned=tuned), split.column)
         case "random" if fractions != (None, None):

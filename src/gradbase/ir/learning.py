@@ -155,11 +155,15 @@ class Network(Node):
 
 @node
 class Mlp(Network):
-    """Fully connected layers with `activation` and dropout between; () is a linear model."""
+    """Fully connected layers with `activation` and dropout between; () is a linear model.
+
+    A linear model without `intercept` has no constant term.
+    """
 
     hidden_units: tuple[int, ...]
     activation: str = "relu"
     dropout: float = 0.0
+    intercept: bool = True
 
 
 @node
@@ -177,25 +181,41 @@ class PythonNetwork(Network):
 
 @node
 class Optimizer(Node):
-    """`name` in sgd, adam, adamw, rmsprop, adagrad, torch's defaults; `l2_reg` is weight_decay."""
+    """`name` in sgd, adam, adamw, rmsprop, adagrad, torch's defaults; `l2_reg` is weight_decay.
+
+    `l1_reg` (sgd, adagrad) is a proximal step behind each step, of weights and not of biases.
+    ``normal_equation`` solves a linear regression in one step.
+    """
 
     name: str
     learn_rate: float
     l2_reg: float = 0.0
     momentum: float = 0.0
+    l1_reg: float = 0.0
 
 
 @node
 class Split(Node):
     """How rows are divided.
 
-    `method` is ``auto`` (by rows), ``random``, ``seq``, ``custom`` or ``none``.
+    `method` is ``auto`` (by rows), ``random``, ``seq``, ``custom``, ``none`` or ``k_fold``: the
+    rows of `fold` (from 1 to `folds`) evaluate and the others train; fold 0 trains on all.
     """
 
     method: str
     eval_fraction: float
     test_fraction: float
     column: str = ""
+    folds: int = 0
+    fold: int = 0
+
+
+@node
+class ClassWeight(Node):
+    """What the loss of a row whose class reads `label` is multiplied by."""
+
+    label: str
+    weight: float
 
 
 @node
@@ -203,7 +223,8 @@ class Dataset(Node):
     """The rows of a training query and everything that decides how they are dealt out.
 
     `features` and `label` are columns of `relation`; `row_key` () means content identity; `shards`
-    0 means by rows (rows // 8192, between 1 and 8). `task` as in `Model`.
+    0 means by rows (rows // 8192, between 1 and 8). `task` as in `Model`. `weight` is the column of
+    instance weights ('' none); `class_weights` () means no weights or balanced ones (see `Fit`).
     """
 
     relation: Relation
@@ -214,11 +235,24 @@ class Dataset(Node):
     row_key: tuple[str, ...]
     shards: int
     seed: int
+    weight: str = ""
+    class_weights: tuple[ClassWeight, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column of `relation` that training reads."""
+        others = (self.label, *self.row_key, self.split.column, self.weight)
+        return tuple(dict.fromkeys(n for n in (*self.features, *others) if n))
 
 
 @node
 class Fit(Node):
-    """One trial: `network` trained on `data`. Its result depends on these fields alone."""
+    """One trial: `network` trained on `data`. Its result depends on these fields alone.
+
+    With `early_stop`, `patience` epochs in a row that improve the loss by less than
+    `min_rel_progress` (relative to the best so far) end it. `auto_class_weights` balance the
+    classes.
+    """
 
     data: Dataset
     trial: int
@@ -230,6 +264,7 @@ class Fit(Node):
     min_rel_progress: float
     auto_class_weights: bool
     seed: int
+    patience: int = 1
 
 
 @node

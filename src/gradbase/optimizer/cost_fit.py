@@ -30,6 +30,8 @@ _SMALL_LAYER, _GROWTH = 64 * 64, 0.35
 _PASSES = 6
 """How often an activation is read or written in a step."""
 _SLOT_PASSES = {"sgd": 3, "adagrad": 5, "rmsprop": 5}
+_STACKED = ("sgd", "adam", "adamw", "rmsprop", "adagrad")
+"""Optimisers whose steps can be taken for many fits at once."""
 _CACHED = ((2, 4.0), (16, 2.0))
 """(working set in second-level caches, how much faster than `copy_bytes_s` it moves)."""
 _ONE_HOT = 8
@@ -167,11 +169,11 @@ def _outputs(fit: Fit, context: Context) -> int:
 
 def group_key(fit: Fit) -> object:
     """Equal for fits that can train as one stack; None for one that cannot."""
-    if not isinstance(fit.network, Mlp):
+    if not isinstance(fit.network, Mlp) or fit.optimizer.name not in _STACKED:
         return None
     shape = fit.network.replace(dropout=0.0)
-    optimizer = (fit.optimizer.name, fit.optimizer.momentum > 0)
-    stopping = (fit.early_stop, fit.min_rel_progress, fit.auto_class_weights)
+    optimizer = (fit.optimizer.name, fit.optimizer.momentum > 0, fit.optimizer.l1_reg > 0)
+    stopping = (fit.early_stop, fit.min_rel_progress, fit.patience, fit.auto_class_weights)
     return (fit.data, shape, fit.batch_size, optimizer, fit.epochs, fit.seed, stopping)
 
 

@@ -195,7 +195,8 @@ def _meaning(node: Node) -> object:
         case Relation():
             return [(f.name, f.type) for f in node.schema]
         case Dataset():
-            return (node.features, node.label, node.task, node.split, node.seed)
+            own = (node.features, node.label, node.task, node.split, node.seed)
+            return (*own, node.weight, node.class_weights)
         case FusedFit():
             return [f.trial for f in node.fits]
         case Fit():

@@ -36,6 +36,7 @@ _SQL_NAMES = {
     "split_column": "data_split_col",
     "test_fraction": "data_split_test_fraction",
     "trials": "num_trials",
+    "weight_column": "instance_weight_col",
 }
 
 
@@ -44,8 +45,8 @@ class MlpSpace:
     """A multilayer perceptron, each part fixed or searched over; made by `mlp`."""
 
     hidden: Any = None
-    activation: Any = "relu"
-    dropout: Any = 0.0
+    activation: Any = None
+    dropout: Any = None
 
     def parts(self) -> dict[str, Any]:
         """What is set, by name."""
@@ -53,7 +54,10 @@ class MlpSpace:
 
 
 def mlp(
-    hidden: Any = None, *, activation: str | Dimension = "relu", dropout: float | Dimension = 0.0
+    hidden: Any = None,
+    *,
+    activation: str | Dimension | None = None,
+    dropout: float | Dimension | None = None,
 ) -> MlpSpace:
     """Fully connected layers, as a network for `search`.
 
@@ -61,10 +65,10 @@ def mlp(
     ----------
     hidden : int, list of int or Choice, optional
         Sizes of the hidden layers; [] is a linear model; None: one layer by the number of rows.
-    activation : str or Choice
-        relu, relu6, elu, selu, gelu, silu, sigmoid or tanh.
-    dropout : float or dimension
-        Share of hidden values dropped in training.
+    activation : str or Choice, optional
+        relu (if left out), relu6, elu, selu, gelu, silu, sigmoid or tanh.
+    dropout : float or dimension, optional
+        Share of hidden values dropped in training; 0 if left out.
 
     Examples
     --------
@@ -107,8 +111,9 @@ def search(
     lr, batch_size, optimizer, l2_reg, dropout, seed, epochs, metric, procedure, trials
         As in CREATE MODEL; `dropout` of a function goes into its configuration.
     **parameters : value or dimension
-        Other options of CREATE MODEL (``early_stop=False``, ``split="random"``, …); what is none
-        goes into the function's configuration.
+        Other options of CREATE MODEL (``early_stop=False``, ``split="random"``, ``folds=5``,
+        ``class_weights={"yes": 2.0, "no": 1.0}``, ``weight_column="w"``, …); what is none goes into
+        the function's configuration.
 
     Examples
     --------

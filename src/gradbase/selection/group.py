@@ -20,6 +20,7 @@ from gradbase.errors import (
     StoreError,
     UnsupportedError,
 )
+from gradbase.frontend.option_table import NORMAL_EQUATION
 from gradbase.frontend.torch_export import Exporter
 from gradbase.ir.learning import MINIMISED, Fit, FusedFit, PythonNetwork
 from gradbase.runtime.train.trainer import make_trainer, shard_order
@@ -109,7 +110,7 @@ class Group:
         seconds = (time.perf_counter() - started) / max(len(going), 1)
         for place, outcome in going.items():
             loss, metrics = measured[place]
-            rate = outcome.fit.optimizer.learn_rate
+            rate = learn_rate_of(outcome.fit)
             eval_loss = loss if held_out else None
             outcome.epochs.append(
                 EpochRecord(epoch, losses[place], eval_loss, metrics, rate, seconds)
@@ -174,6 +175,11 @@ class Group:
             for o in outcomes
         ]  # fmt: skip
         return self.shared.procedure.decide(results)
+
+
+def learn_rate_of(fit: Fit) -> float | None:
+    """None where no steps are taken."""
+    return None if fit.optimizer.name == NORMAL_EQUATION else fit.optimizer.learn_rate
 
 
 def _keep_model(trainer: Trainer, place: int, outcome: Outcome) -> None:

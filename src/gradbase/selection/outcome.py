@@ -62,14 +62,21 @@ class Outcome:
         return value_of(metric, self.metrics, self.train_loss, self.eval_loss)
 
     def converged(self) -> bool:
-        """Whether the last epoch improved the loss by less than the trial's relative minimum.
+        """Whether the loss has not improved enough for `patience` epochs in a row.
 
-        The loss is that of the evaluation rows, of the training rows where nothing is held out.
+        Enough is the trial's relative minimum, of the best loss so far. The loss is that of the
+        evaluation rows, of the training rows where nothing is held out.
         """
-        if not self.fit.early_stop or len(self.epochs) < 2:
+        if not self.fit.early_stop or not self.epochs:
             return False
-        before, now = (_stopping_loss(e) for e in self.epochs[-2:])
-        return before - now < self.fit.min_rel_progress * abs(before)
+        best, waited = _stopping_loss(self.epochs[0]), 0
+        for epoch in self.epochs[1:]:
+            loss = _stopping_loss(epoch)
+            if best - loss < self.fit.min_rel_progress * abs(best):
+                waited += 1
+            else:
+                best, waited = loss, 0
+        return waited >= self.fit.patience
 
 
 def _stopping_loss(epoch: EpochRecord) -> float:

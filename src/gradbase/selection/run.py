@@ -18,8 +18,9 @@ from gradbase.errors import (
     StoreError,
     UnsupportedError,
 )
+from gradbase.frontend.option_table import NORMAL_EQUATION
 from gradbase.frontend.torch_export import Exporter
-from gradbase.ir.learning import PythonNetwork, Search
+from gradbase.ir.learning import Fit, Mlp, PythonNetwork, Search
 from gradbase.ir.printer import print_plan
 from gradbase.runtime.train.prepare import prepare
 from gradbase.selection import make_procedure
@@ -200,8 +201,11 @@ class _Run:
 
     def _train(self) -> ModelRecord:
         fits = self.search.fits
-        stacked = not any(isinstance(f.network, PythonNetwork) for f in fits)
-        data = prepare(fits[0].data, self.context, self.watch.data, embeddings=stacked)
+        data = prepare(
+            fits[0].data, self.context, self.watch.data,
+            embeddings=not any(one_hot_only(f) for f in fits),
+            centred=all(has_intercept(f) for f in fits),
+        )  # fmt: skip
         for warning in data.warnings:
             log.warning("model %s: %s", self.search.name, warning)
         self.warnings = data.warnings
@@ -309,6 +313,16 @@ class _Run:
             best_trial=best.trial,
             sql=self.info.sql,
         )
+
+
+def one_hot_only(fit: Fit) -> bool:
+    """Whether a fit's network cannot learn embeddings."""
+    return isinstance(fit.network, PythonNetwork) or fit.optimizer.name == NORMAL_EQUATION
+
+
+def has_intercept(fit: Fit) -> bool:
+    """Whether a fit's network has a constant term."""
+    return not isinstance(fit.network, Mlp) or fit.network.intercept
 
 
 def _code_version(network: object) -> str:

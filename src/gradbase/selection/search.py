@@ -100,6 +100,11 @@ def _filled(spec: TrainingSpec, data: Dataset, counts: Counts, networks: Network
         outputs = counts.classes if data.task == "multiclass" else 1
         inputs = sum(_inputs(data, name) for name in data.features)
         changes["hidden_units"] = default_hidden_units(counts.rows, inputs, outputs)
+    if kind == REGRESSION and (spec.class_weights or spec.auto_class_weights):
+        raise BindError(
+            f"class weights are of classifications, label `{data.label}` is regressed",
+            hint="leave them out, or weigh rows with instance_weight_col",
+        )
     allowed = METRICS[data.task]
     if changes["metric"] not in allowed:
         raise BindError(
@@ -133,7 +138,7 @@ def _value(fit: Fit, name: str) -> object:
     match name:
         case "optimizer":
             return fit.optimizer.name
-        case "learn_rate" | "l2_reg" | "momentum":
+        case "learn_rate" | "l2_reg" | "l1_reg" | "momentum":
             return getattr(fit.optimizer, name)
         case "batch_size" | "epochs" | "seed":
             return getattr(fit, name)

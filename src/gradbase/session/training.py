@@ -138,7 +138,7 @@ def _run(session: Session, planning: Plan, info: RunInfo, params: Mapping[str, A
 
 def options_of(spec: TrainingSpec) -> dict[str, Any]:
     """The options of a search as JSON values."""
-    fields = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec)}
+    fields = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec) if f.compare}
     fields["split"] = dataclasses.asdict(spec.split)
     fields["space"] = {
         k: list(d.values) if isinstance(d, Choice) else [d.low, d.high]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from gradbase.errors import BindError
 from gradbase.frontend.fits import build_dataset, build_fits, task_of
 from gradbase.frontend.space import Choice
 from gradbase.frontend.training import SplitSpec, TrainingSpec
-from gradbase.ir.learning import Mlp, Optimizer, PythonNetwork, Split
+from gradbase.ir.learning import ClassWeight, Mlp, Optimizer, PythonNetwork, Split
 from gradbase.ir.relational import Scan
 from gradbase.ir.types import FLOAT64, INT64, TEXT, Schema, SqlType
 
@@ -32,6 +34,31 @@ def test_features_are_the_columns_without_label_key_and_split_column():
     assert (data.task, data.seed, data.shards) == ("classification", 7, 2)
 
 
+def test_instance_weights_are_no_feature():
+    spec = TrainingSpec(
+        "dnn_classifier", weight_column="A", class_weights=(("no", 1.0), ("yes", 2.0)), patience=4
+    )
+
+    data = build_dataset(spec, ROWS)
+
+    assert (data.features, data.weight) == (("id", "B", "day"), "a")
+    assert data.columns == ("id", "B", "day", "Label", "a")
+    assert data.class_weights == (ClassWeight("no", 1.0), ClassWeight("yes", 2.0))
+    spec = dataclasses.replace(spec, hidden_units=(4,))
+    assert build_fits(spec, data, [{}])[0].patience == 4
+
+
+def test_the_normal_equation_takes_one_step():
+    spec = TrainingSpec(
+        "linear_reg", hidden_units=(), strategy="normal_equation", l2_reg=0.5, fit_intercept=False
+    )
+
+    (fit,) = build_fits(spec, build_dataset(spec, ROWS), [{}])
+
+    assert fit.optimizer == Optimizer("normal_equation", 0.0, 0.5)
+    assert (fit.epochs, fit.network) == (1, Mlp((), intercept=False))
+
+
 def test_automatic_split_waits_for_the_rows():
     spec = TrainingSpec("dnn_classifier", label="Label")
 
@@ -48,6 +75,9 @@ def test_automatic_split_waits_for_the_rows():
             r"label column `lable`(.|\n)*did you mean `Label`",
         ),
         (TrainingSpec("linear_reg", label="zzz"), r"set input_label_cols"),
+        (TrainingSpec("linear_reg", weight_column="b"), r"`B` has type text, weights are numbers"),
+        (TrainingSpec("linear_reg", weight_column="label"), r"`Label` is the label"),
+        (TrainingSpec("linear_reg", weight_column="bb"), r"instance_weight_col column `bb`"),
         (TrainingSpec("linear_reg", row_key=("idd",)), r"row_key column `idd`"),
         (TrainingSpec("linear_reg", row_key=("id", "a", "B", "day")), r"no column to learn from"),
     ],

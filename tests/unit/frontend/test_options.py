@@ -17,6 +17,9 @@ from gradbase.frontend.training import (
 )
 from gradbase.ir.learning import PythonNetwork
 
+NOWHERE = ("max_parallel_trials", "learn_rate_strategy")
+"""Options that are checked and change nothing."""
+
 
 def spec(options: str) -> TrainingSpec:
     found = parse_statement(f"CREATE MODEL m OPTIONS ({options}) AS FROM t")
@@ -40,7 +43,7 @@ def test_every_option_has_a_field_and_a_line_of_documentation():
     }
     for option in option_table.OPTIONS:
         assert option.doc.endswith("."), option.name
-        assert option.field in fields or option.name == "max_parallel_trials"
+        assert option.field in fields or option.name in NOWHERE
         assert bool(option.values) == (option.kind in ("choice", "objectives")), option.name
 
 
@@ -78,10 +81,36 @@ def test_bigquerys_defaults():
             SplitSpec("seq", 0.3, None, "d"),
         ),
         ("max_parallel_trials = 3", "num_trials", None),
+        ("data_split_eval_fraction = 0.3", "split", SplitSpec("random", 0.3)),
+        ("patience = 3", "patience", 3),
+        (
+            "class_weights = [STRUCT('yes' AS label, 2), STRUCT(FALSE, 0.5), STRUCT(3, 1)]",
+            "class_weights",
+            (("yes", 2.0), ("false", 0.5), ("3", 1.0)),
+        ),
+        ("instance_weight_col = 'w'", "weight_column", "w"),
+        ("optimizer = 'sgd', l1_reg = 0.1", "l1_reg", 0.1),
+        ("l1_reg = 0", "optimizer", "adam"),
     ],
 )
 def test_values(options, field, expected):
     assert getattr(spec(f"model_type = 'dnn_classifier', {options}"), field) == expected
+
+
+def test_a_sparse_linear_model_takes_the_optimizer_that_has_a_proximal_step():
+    assert spec("model_type = 'linear_reg', l1_reg = 0.1").optimizer == "sgd"
+    assert (
+        spec("model_type = 'linear_reg', l1_reg = HPARAM_RANGE(1e-4, 1), num_trials = 3").optimizer
+        == "sgd"
+    )
+    assert (
+        spec("model_type = 'linear_reg', l1_reg = 0.1, optimizer = 'adagrad'").optimizer
+        == "adagrad"
+    )
+
+
+def test_what_was_said_is_remembered():
+    assert spec("model_type = 'linear_reg', max_iterations = 20").said == {"model_type", "epochs"}
 
 
 def test_search_spaces():
@@ -125,11 +154,57 @@ def test_a_python_model_takes_options_of_its_own():
             BindError,
             r"not one of linear_reg models",
         ),
+        ("{d}, class_weights = ['a']", BindError, r"is a list like \[STRUCT"),
+        ("{d}, class_weights = []", BindError, r"is a list like \[STRUCT"),
+        ("{d}, class_weights = [STRUCT('a', -1)]", BindError, r"class 'a' must be finite and at"),
+        ("{d}, class_weights = [STRUCT('a', 1), STRUCT('a', 2)]", BindError, r"names 'a' twice"),
+        ("{d}, class_weights = [STRUCT('a', 0)]", BindError, r"are all 0"),
         (
-            "{d}, class_weights = [STRUCT('a', 0.3)]",
-            UnsupportedError,
-            r"`class_weights` is not offered",
+            "{d}, class_weights = [STRUCT('a', 1)], auto_class_weights = TRUE",
+            BindError,
+            r"class_weights and auto_class_weights exclude each other",
         ),
+        (
+            "{d}, instance_weight_col = 'w', class_weights = [STRUCT('a', 1)]",
+            BindError,
+            r"exclude each other(.|\n)*multiply the class's weight",
+        ),
+        (
+            "model_type = 'linear_reg', auto_class_weights = TRUE",
+            BindError,
+            r"not one of linear_reg models",
+        ),
+        ("{d}, l1_reg = 0.1", BindError, r"goes with optimizer sgd or adagrad, found adam"),
+        (
+            "{d}, l1_reg = HPARAM_CANDIDATES([0.0, 0.1]), optimizer = HPARAM_CANDIDATES(['sgd', 'rmsprop'])",
+            BindError,
+            r"l1_reg goes with optimizer sgd or adagrad, found rmsprop",
+        ),
+        ("{d}, fit_intercept = FALSE", BindError, r"not one of dnn_classifier models"),
+        ("{d}, early_stop_patience = 0", BindError, r"must be at least 1, found 0"),
+        ("{d}, min_rel_progress = -1", BindError, r"must be at least 0, found -1"),
+        ("{d}, patience = 2, early_stop_patience = 3", BindError, r"is given twice"),
+        (
+            "model_type = 'linear_reg', optimize_strategy = 'normal_equation', learn_rate = 0.1",
+            BindError,
+            r"solves in one step, `learn_rate` is of gradient descent",
+        ),
+        (
+            "model_type = 'linear_reg', learn_rate_strategy = 'line_search'",
+            UnsupportedError,
+            r"'line_search' is not offered",
+        ),
+        (
+            "{d}, data_split_method = 'no_split', data_split_eval_fraction = 0.2",
+            BindError,
+            r"goes with data_split_method 'random' or 'seq', found 'no_split'",
+        ),
+        (
+            "{d}, data_split_test_fraction = 0.85",
+            BindError,
+            r"take 1\.05 of all rows",
+        ),
+        ("{d}, category_encoding_method = 'one_hot'", UnsupportedError, r"is not offered yet"),
         ("{d}, kms_key_name = 'k'", UnsupportedError, r"cloud"),
         ("{d}, optimizer = 'FTRL'", UnsupportedError, r"'ftrl'(.|\n)*adagrad"),
         ("{d}, optimizer = 'adma'", BindError, r"did you mean `adam`"),

@@ -7,6 +7,7 @@ import struct
 
 from gradbase.ir.conversion import Category, Numeric, ToTable, ToTensor, Vector
 from gradbase.ir.learning import (
+    ClassWeight,
     Dataset,
     Evaluate,
     Feature,
@@ -224,11 +225,16 @@ LEARNING = (
     Feature("x", SqlType("enum")),
     Mlp(()),
     Mlp((8,), "tanh", 0.25),
+    Mlp((), intercept=False),
     PythonNetwork("nets:mlp", '{"width": 8}', "ee" * 32),
-    Optimizer("sgd", 0.1, 1e-4, 0.9),
+    Optimizer("sgd", 0.1, 1e-4, 0.9, 0.01),
     Split("custom", 0.2, 0.1, "part"),
+    Split("k_fold", 0.0, 0.0, folds=5, fold=2),
+    ClassWeight("it's", 0.5),
     DATA,
+    DATA.replace(weight="w", class_weights=(ClassWeight("no", 1.0), ClassWeight("yes", 2.0))),
     fit(0),
+    fit(0, patience=3),
     fit(1, network=PythonNetwork("nets:mlp", "{}")),
     FusedFit((fit(0), fit(1))),
 )

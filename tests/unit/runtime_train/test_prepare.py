@@ -154,7 +154,7 @@ def test_class_weights_balance_the_training_rows():
     data = prepared(
         pa.table({"x": np.arange(40.0), "y": ["a", "b", "b", "b"] * 10}), split=Split("none", 0, 0)
     )
-    assert data.target.class_weights == pytest.approx((2.0, 2 / 3))
+    assert data.target.balanced == pytest.approx((2.0, 2 / 3))
 
 
 def test_regression_targets_are_standardised_and_undone():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
 import torch
 import torch.nn.functional as F
 from training_tables import dataset_of, fit_of, make_table, prepared
 
-from gradbase.ir.learning import FusedFit
+from gradbase.ir.learning import ClassWeight, FusedFit
 from gradbase.runtime.train.module import make_optimizer
 from gradbase.runtime.train.networks import initial
 from gradbase.runtime.train.stacked import shape_of
@@ -28,7 +29,12 @@ def training(task, classes=None, **options):
     table = make_table(classes=classes or found)
     kept = [n for n in table.column_names if n not in {"y", "value"} - {label}]
     table = table.select(kept)
-    return dataset_of(table, label, task, **options), prepared(table, label, task, **options)
+    if "weight" in options:
+        weights = [(0.0, 0.5, 3.0)[i % 3] for i in range(table.num_rows)]
+        table = table.append_column(options["weight"], pa.array(weights))
+    found = prepared(table, label, task, **options)
+    options.pop("centred", None)
+    return dataset_of(table, label, task, **options), found
 
 
 class Plain:
@@ -53,7 +59,7 @@ class Plain:
             z = (a if masks is None else a * masks[layer]) @ weight + bias
         return z
 
-    def step(self, batch, masks=None):
+    def losses(self, batch, masks=None):
         z, y, task = self.outputs(batch, masks), batch.y, self.data.task
         if task == "multiclass":
             losses = F.cross_entropy(z, y, reduction="none")
@@ -61,13 +67,37 @@ class Plain:
             losses = F.binary_cross_entropy_with_logits(z[:, 0], y, reduction="none")
         else:
             losses = F.mse_loss(z[:, 0], y, reduction="none")
-        if self.fit.auto_class_weights:
-            weights = torch.tensor(self.data.target.class_weights, dtype=self.dtype)
+        if self.fit.auto_class_weights or self.data.target.class_weights:
+            weights = torch.tensor(self.data.class_weights(self.fit), dtype=self.dtype)
             losses = losses * weights[y.long()]
+        if batch.w is not None:
+            losses = losses * batch.w
+        return losses
+
+    def step(self, batch, masks=None):
         self.optimizer.zero_grad()
-        losses.mean().backward()
+        self.losses(batch, masks).mean().backward()
+        if not self.fit.network.intercept:
+            self.layers[0].grad[-1] = 0
         self.optimizer.step()
+        if self.fit.optimizer.l1_reg:
+            self.shrink()
         return flat([layer.grad for layer in self.layers])
+
+    @torch.no_grad()
+    def shrink(self):
+        """Every weight but the biases nearer to 0 by rate * l1_reg."""
+        start = self.shape.first_dense_layer
+        for at, layer in enumerate(self.layers):
+            if at > start and (at - start) % 2:
+                continue
+            rate = torch.full_like(layer, self.fit.optimizer.learn_rate)
+            if self.fit.optimizer.name == "adagrad":
+                rate /= self.optimizer.state[layer]["sum"].sqrt() + 1e-10
+            if at == 0:
+                rate[-1] = 0
+            reach = rate * self.fit.optimizer.l1_reg
+            layer.copy_(layer.sign() * (layer.abs() - reach).clamp(min=0))
 
 
 def compare(fits, data, dtype, steps=3, *, fused=True):
@@ -81,7 +111,7 @@ def compare(fits, data, dtype, steps=3, *, fused=True):
         for k, reference in enumerate(plain):
             stack.blocks.place(stack.weights, k, [layer.detach() for layer in reference.layers])
         z = stack.kernel.forward(*stack._aligned(batch), drawn)
-        stack.kernel.backward(stack.loss.gradient(z, batch.y))
+        stack.kernel.backward(stack.loss.gradient(z, batch.y, batch.w))
         found = [flat(stack.blocks.layers(stack.gradients, k)) for k in range(len(fits))]
         stack.update.step()
         for k, reference in enumerate(plain):
@@ -120,6 +150,77 @@ def test_a_step_is_torchs_own(task, options, fused, dtype):
         for i, (rate, l2, weighted) in enumerate([(0.01, 0.0, False), (0.003, 0.1, task != "regression")])
     ]  # fmt: skip
     compare(fits if fused else fits[1:], data, dtype, fused=fused)
+
+
+WEIGHTED = [
+    {"weight": "w"},
+    {"weight": "w", "auto_class_weights": True},
+    {"class_weights": (ClassWeight("class1", 3.0), ClassWeight("class0", 0.5))},
+]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "alone"])
+@pytest.mark.parametrize("options", WEIGHTED, ids=str)
+def test_weights_of_rows_and_classes_are_those_of_a_plain_loop(options, fused, dtype):
+    """Rows of weight 0 among them; a shard's last batch is shorter, and padded in a stack."""
+    options = dict(options)
+    automatic = options.pop("auto_class_weights", False)
+    node, data = training("binary", **options)
+    fits = [fit_of(node, i, batch_size=45, auto_class_weights=automatic) for i in (1, 2)]
+    compare(fits if fused else fits[:1], data, dtype, fused=fused)
+
+
+@pytest.mark.parametrize("task", TARGETS)
+def test_the_training_loss_is_weighted_like_its_gradient(task):
+    node, data = training(task, weight="w")
+    assert data.weights[data.parts.train].mean() == pytest.approx(1)
+    trainer = make_trainer(fit_of(node, learn_rate=0.0, optimizer="sgd"), data, dtype=torch.float64)
+    plain = Plain(trainer.fits[0], data, torch.float64)
+    losses = [plain.losses(b) for b in data.batches(0, 0, 32, torch.float64)]
+    unit = data.target.scale**2 if task == "regression" else 1.0
+    expected = float(torch.cat(losses).detach().mean()) * unit
+    assert trainer.run_unit(0, 0) == [pytest.approx(expected, rel=1e-12)]
+
+
+@pytest.mark.parametrize("hidden", [(), (6,)], ids=str)
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "alone"])
+@pytest.mark.parametrize("options", [{"optimizer": "sgd"}, {"optimizer": "sgd", "momentum": 0.9},
+                                     {"optimizer": "adagrad"}], ids=str)  # fmt: skip
+def test_l1_reg_is_a_proximal_step_behind_each_step(options, fused, hidden):
+    """Biases are left alone; members differ in how much."""
+    node, data = training("binary")
+    fits = [
+        fit_of(node, i, hidden=hidden, learn_rate=rate, l1_reg=l1, **options)
+        for i, (rate, l1) in enumerate([(0.1, 0.5), (0.05, 0.02)])
+    ]
+    compare(fits if fused else fits[:1], data, torch.float64, fused=fused)
+
+
+def test_l1_reg_sets_useless_weights_to_exactly_zero():
+    node, data = training("binary")
+    plain, sparse = (
+        make_trainer(fit_of(node, 1, hidden=(), optimizer="sgd", learn_rate=0.1, l1_reg=l1), data)
+        for l1 in (0.0, 0.05)
+    )
+    for trainer in (plain, sparse):
+        results(trainer)
+    zeros = [int((t.state(0)["weights"] == 0).sum()) for t in (plain, sparse)]
+    assert zeros[0] == 0
+    assert zeros[1] > 5
+
+
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "alone"])
+@pytest.mark.parametrize("task", TARGETS)
+def test_a_linear_model_without_intercept_has_none(task, fused):
+    node, data = training(task, centred=False)
+    fits = [fit_of(node, i, hidden=(), intercept=False, l2_reg=0.1) for i in (1, 2)]
+    trainer = make_trainer(FusedFit(tuple(fits)) if fused else fits[0], data)
+    results(trainer)
+    layers = trainer._engine.layers(0)
+    assert torch.equal(layers[0][-1], torch.zeros(data.outputs))
+    assert layers[0][:-1].abs().min() > 0
+    assert data.target.mean == 0.0
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

@@ -65,20 +65,21 @@ def dataset_of(table, label="y", task="binary", **options):
     schema = Schema(tuple(Field(f.name, type_of(f.type)) for f in table.schema))
     split = options.pop("split", Split("random", 0.2, 0.0))
     row_key = options.pop("row_key", ())
-    special = {label, split.column, *row_key}
+    weight = options.pop("weight", "")
+    special = {label, split.column, weight, *row_key}
     features = tuple(n for n in schema.names if n not in special)
     relation = SqlFragment(("FROM t",), (), schema)
     return Dataset(
         relation, features, label, task, split, row_key, options.pop("shards", 2),
-        options.pop("seed", 7),
+        options.pop("seed", 7), weight, options.pop("class_weights", ()),
     )  # fmt: skip
 
 
 def prepared(table, label="y", task="binary", **options):
     keywords = {k: options.pop(k) for k in ("memory_bytes", "batch_rows") if k in options}
-    embeddings = options.pop("embeddings", True)
+    how = {k: options.pop(k) for k in ("embeddings", "centred") if k in options}
     context = context_of(table, **keywords)
-    return prepare(dataset_of(table, label, task, **options), context, embeddings=embeddings)
+    return prepare(dataset_of(table, label, task, **options), context, **how)
 
 
 def fit_of(data_node, trial=1, **changes):
@@ -86,10 +87,11 @@ def fit_of(data_node, trial=1, **changes):
         changes.pop("hidden", (8, 5)),
         changes.pop("activation", "relu"),
         changes.pop("dropout", 0.0),
+        changes.pop("intercept", True),
     )
     optimizer = Optimizer(
         changes.pop("optimizer", "adamw"), changes.pop("learn_rate", 0.01),
-        changes.pop("l2_reg", 0.0), changes.pop("momentum", 0.0),
+        changes.pop("l2_reg", 0.0), changes.pop("momentum", 0.0), changes.pop("l1_reg", 0.0),
     )  # fmt: skip
     values = {"batch_size": 32, "epochs": 2, "early_stop": False, "min_rel_progress": 0.0,
               "auto_class_weights": False, "seed": 3, **changes}  # fmt: skip

@@ -18,8 +18,12 @@ DATA = Dataset(
 )  # fmt: skip
 
 
-def outcome(trial, *losses, status=SUCCEEDED, held_out=True, early_stop=True, **metrics):
-    fit = Fit(DATA, trial, Mlp((4,)), Optimizer("adam", 0.1), 32, 9, early_stop, 0.01, False, 7)
+def outcome(
+    trial, *losses, status=SUCCEEDED, held_out=True, early_stop=True, patience=1, **metrics
+):
+    fit = Fit(
+        DATA, trial, Mlp((4,)), Optimizer("adam", 0.1), 32, 9, early_stop, 0.01, False, 7, patience
+    )
     epochs = [
         EpochRecord(e, loss, loss if held_out else None, metrics) for e, loss in enumerate(losses)
     ]
@@ -72,3 +76,21 @@ def test_convergence_is_too_little_relative_improvement(losses, converged):
     assert outcome(1, *losses).converged() is converged
     assert outcome(1, *losses, held_out=False).converged() is converged
     assert outcome(1, *losses, early_stop=False).converged() is False
+
+
+@pytest.mark.parametrize(
+    ("patience", "losses", "converged"),
+    [
+        (2, [1.0, 0.995], False),
+        (2, [1.0, 0.995, 0.992], True),
+        (2, [1.0, 0.995, 0.98], False),
+        (2, [1.0, 1.2, 1.1], True),
+        (2, [1.0, 1.2, 0.9, 1.2], False),
+        (3, [1.0, 1.2, 1.1, 1.05], True),
+        (2, [NAN, NAN, NAN], False),
+    ],
+)
+def test_patience_waits_for_epochs_in_a_row_without_progress_on_the_best(
+    patience, losses, converged
+):
+    assert outcome(1, *losses, patience=patience).converged() is converged

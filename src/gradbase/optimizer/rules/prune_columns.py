@@ -26,8 +26,7 @@ def prune_columns(n: Node, ctx: Context) -> Node | None:
             narrowed = narrow(child, columns_in(keys + aggregates))
             return None if narrowed is None else n.replace(child=narrowed)
         case Dataset(relation=relation):
-            special = {n.label, *n.row_key} | ({n.split.column} if n.split.column else set())
-            changed = _only(relation, frozenset(n.features) | special)
+            changed = _only(relation, frozenset(n.columns))
             return None if changed is relation else n.replace(relation=changed)
         case Evaluate(child=child, features=features, label=label):
             changed = _only(child, frozenset(features) | {label})

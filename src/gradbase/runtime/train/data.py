@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from gradbase.errors import CancelledError
+from gradbase.ir.learning import Fit
 from gradbase.runtime.train.features import Inputs
 from gradbase.runtime.train.identity import Words
 from gradbase.runtime.train.labels import Target
@@ -25,17 +26,23 @@ _KEPT_SHARDS = 3
 
 
 class Batch(NamedTuple):
-    """Rows as tensors: x [B, dense] (last column 1), codes [B, embeddings] int64 or None, y [B]."""
+    """Rows as tensors: x [B, dense] (last column 1), codes [B, embeddings] int64 or None, y [B].
+
+    `w` [B] are the rows' weights in the training loss, or None.
+    """
 
     x: torch.Tensor
     codes: torch.Tensor | None
     y: torch.Tensor
+    w: torch.Tensor | None = None
 
     def split(self, size: int) -> list[Batch]:
         """Consecutive batches of `size` rows, the last one shorter; they share memory."""
         xs, ys = self.x.split(size), self.y.split(size)
-        codes = [None] * len(ys) if self.codes is None else self.codes.split(size)
-        return [Batch(*parts) for parts in zip(xs, codes, ys, strict=True)]
+        codes, ws = (
+            [None] * len(ys) if part is None else part.split(size) for part in (self.codes, self.w)
+        )
+        return [Batch(*parts) for parts in zip(xs, codes, ys, ws, strict=True)]
 
 
 @dataclass
@@ -59,6 +66,8 @@ class TrainingData:
         Rows left out because their label is NULL.
     relation_hash : str
         BLAKE3 of the rows' identities and the columns' names and types: the relation's content.
+    weights : float64[rows] or None
+        Instance weights, 1 on average over the training rows.
     """
 
     inputs: Inputs
@@ -74,6 +83,7 @@ class TrainingData:
     cache_bytes: int = 1 << 30
     resources: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     cancelled: threading.Event = field(default_factory=threading.Event)
+    weights: npt.NDArray[np.float64] | None = None
     _ready: OrderedDict[Any, Batch] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -91,6 +101,10 @@ class TrainingData:
     def warnings(self) -> tuple[str, ...]:
         """What the user should know about the data."""
         return self.inputs.warnings
+
+    def class_weights(self, fit: Fit) -> tuple[float, ...]:
+        """What a fit's losses are multiplied by, by class; () where by nothing."""
+        return self.target.class_weights or (self.target.balanced if fit.auto_class_weights else ())
 
     def has(self, part: str) -> bool:
         """Whether there are rows in ``eval`` or ``test``."""
@@ -173,4 +187,5 @@ class TrainingData:
         y = torch.from_numpy(self.target.y[rows])
         if y.dtype != torch.int64:
             y = y.to(dtype)
-        return Batch(x.to(dtype), codes, y)
+        w = None if self.weights is None else torch.from_numpy(self.weights[rows]).to(dtype)
+        return Batch(x.to(dtype), codes, y, w)

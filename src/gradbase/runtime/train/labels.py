@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from gradbase.errors import DataError
+from gradbase.errors import BindError, DataError, near
+from gradbase.ir.learning import ClassWeight
 from gradbase.ir.scalar import Literal
 from gradbase.ir.types import FLOAT64, TEXT, SqlType
 from gradbase.runtime.columns import numbers
@@ -18,6 +20,7 @@ from gradbase.runtime.train.statistics import moments
 
 MAX_CLASSES = 1000
 _SHOWN = 40
+_LISTED = 8
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,9 @@ class Target:
     classes : tuple of Literal, ascending; () for regression
     mean, scale : float
         Regression: label = y * scale + mean.
-    class_weights : tuple of float
-        Inversely proportional to the classes' training rows, 1 on average over these rows.
+    balanced, class_weights : tuple of float
+        Weights of the classes: BigQuery's automatic ones, rows / (rows of the class * classes),
+        from the training rows; and those that were given, () where none were.
     """
 
     y: npt.NDArray[Any]
@@ -42,6 +46,7 @@ class Target:
     classes: tuple[Literal, ...] = ()
     mean: float = 0.0
     scale: float = 1.0
+    balanced: tuple[float, ...] = ()
     class_weights: tuple[float, ...] = ()
 
 
@@ -51,8 +56,13 @@ def missing(column: pa.Array) -> npt.NDArray[np.bool_] | None:
     return found.to_numpy(zero_copy_only=False) if found.true_count else None
 
 
-def regression(label: str, column: pa.ChunkedArray, train: npt.NDArray[np.int64]) -> Target:
-    """Standardise by the training rows; DataError for infinite or constant labels."""
+def regression(
+    label: str, column: pa.ChunkedArray, train: npt.NDArray[np.int64], *, centred: bool = True
+) -> Target:
+    """Standardise by the training rows; DataError for infinite or constant labels.
+
+    What is not `centred` is only scaled: 0 stays 0, as a model without a constant term needs it.
+    """
     values = np.concatenate([numbers(c, "value", label).astype(np.float64) for c in column.chunks])
     infinite = np.flatnonzero(np.isinf(values))
     if len(infinite):
@@ -69,8 +79,9 @@ def regression(label: str, column: pa.ChunkedArray, train: npt.NDArray[np.int64]
     found = moments(chunks)[0]
     if found.deviation == 0:
         raise _constant(label, f"{found.mean:g}", len(train))
-    y = (values - found.mean) / found.deviation
-    return Target(y, "regression", 1, mean=found.mean, scale=found.deviation)
+    mean = found.mean if centred else 0.0
+    y = (values - mean) / found.deviation
+    return Target(y, "regression", 1, mean=mean, scale=found.deviation)
 
 
 def classification(
@@ -109,10 +120,59 @@ def classification(
     if len(classes) > 2 and task == "binary":
         shown = ", ".join(repr(c.value) for c in classes[:5])
         raise DataError(f"label `{label}` has {len(classes)} classes ({shown}, …), not two")
-    weights = tuple(float(len(train) / (len(present) * c)) if c else 0.0 for c in counts)
+    balanced = tuple(float(len(train) / (len(present) * c)) if c else 0.0 for c in counts)
     if len(classes) == 2:
-        return Target(y.astype(np.float64), "binary", 1, classes, class_weights=weights)
-    return Target(y, "multiclass", len(classes), classes, class_weights=weights)
+        return Target(y.astype(np.float64), "binary", 1, classes, balanced=balanced)
+    return Target(y, "multiclass", len(classes), classes, balanced=balanced)
+
+
+def weighted(target: Target, given: Sequence[ClassWeight], label: str) -> Target:
+    """`target` with the weights given for its classes, if any.
+
+    Raises
+    ------
+    BindError
+        A class has none, or one is given for what is no class.
+    """
+    if not given:
+        return target
+    classes = target.classes
+    found: list[float | None] = [None] * len(classes)
+    for item in given:
+        at = next((i for i, c in enumerate(classes) if _reads(c.value, item.label)), None)
+        if at is None:
+            names = [_shown(c.value) for c in classes]
+            raise BindError(
+                f"class_weights names '{item.label}', which is no class of label `{label}`; there "
+                f"are {', '.join(names[:_LISTED])}",
+                at=f"column {label}",
+                hint=near(item.label, names),
+            )
+        found[at] = item.weight
+    lacking = [_shown(c.value) for c, w in zip(classes, found, strict=True) if w is None]
+    if lacking:
+        raise BindError(
+            f"class_weights lacks {', '.join(lacking[:_LISTED])} of label `{label}`",
+            at=f"column {label}",
+            hint=f"every class needs one, like STRUCT({lacking[0]!r}, 1.0)",
+        )
+    return dataclasses.replace(target, class_weights=tuple(w for w in found if w is not None))
+
+
+def _reads(value: Any, text: str) -> bool:
+    """Whether `text`, as it stands in an option, means the class `value`."""
+    if isinstance(value, bool):
+        return text.casefold() == str(value).casefold()
+    if isinstance(value, str):
+        return text == value
+    try:
+        return float(text) == value
+    except ValueError:
+        return False
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _plain(label: str, value: Any) -> Any:

@@ -33,14 +33,16 @@ class Loss:
     def __init__(self, task: str, class_weights: Tensor | None = None) -> None:
         self.task, self.class_weights = task, class_weights
 
-    def gradient(self, z: Tensor, y: Tensor) -> Tensor:
+    def gradient(self, z: Tensor, y: Tensor, w: Tensor | None = None) -> Tensor:
         """d(mean loss)/dz, of z's shape Tensor[members, rows, outputs]; z is a kernel's buffer.
 
-        Rows after the last of `y` are padding, with gradient 0.
+        `w` Tensor[rows] multiply the rows' losses; the mean is still over rows. Rows after the
+        last of `y` are padding, with gradient 0.
         """
         padding = z.shape[1] - y.shape[0]
         if padding:
             y = F.pad(y, (0, padding))
+            w = None if w is None else F.pad(w, (0, padding))
         if self.task == "multiclass":
             index = y.expand(z.shape[0], -1).unsqueeze(2)  # [members, B, 1]
             dz = torch.softmax(z, 2)
@@ -51,15 +53,23 @@ class Loss:
             dz = (z - y.unsqueeze(1)).mul_(2)
         if self.class_weights is not None:
             dz.mul_(self.class_weights.index_select(1, y.long()).unsqueeze(2))
+        if w is not None:
+            dz.mul_(w.view(1, -1, 1))
         if padding:
             dz[:, -padding:] = 0
         return dz.mul_(1 / (y.shape[0] - padding))
 
 
-def row_losses(task: str, z: Tensor, y: Tensor, class_weights: Tensor | None = None) -> Tensor:
+def row_losses(
+    task: str,
+    z: Tensor,
+    y: Tensor,
+    class_weights: Tensor | None = None,
+    w: Tensor | None = None,
+) -> Tensor:
     """Each row's loss for one network: z [rows, outputs], y [rows], result [rows].
 
-    `class_weights` Tensor[classes] multiply the rows' losses.
+    `class_weights` Tensor[classes] and `w` Tensor[rows] multiply the rows' losses.
     """
     if task == "multiclass":
         losses = F.cross_entropy(z, y, reduction="none")
@@ -67,4 +77,6 @@ def row_losses(task: str, z: Tensor, y: Tensor, class_weights: Tensor | None = N
         losses = F.softplus(z[:, 0], threshold=_EXACT).addcmul_(z[:, 0], y, value=-1)
     else:
         losses = (z[:, 0] - y).square_()
-    return losses if class_weights is None else losses * class_weights[y.long()]
+    if class_weights is not None:
+        losses = losses * class_weights[y.long()]
+    return losses if w is None else losses * w

@@ -38,6 +38,18 @@ def make_optimizer(spec: Optimizer, parameters: Sequence[Tensor]) -> torch.optim
     return torch.optim.Adagrad(parameters, **rate)
 
 
+def shrink(spec: Optimizer, optimizer: torch.optim.Optimizer) -> None:
+    """The proximal step of `l1_reg` (see `updates.Proximal`); vectors count as biases."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.dim() < 2 or parameter.grad is None:
+                continue
+            reach = torch.as_tensor(spec.learn_rate * spec.l1_reg, dtype=parameter.dtype)
+            if spec.name == "adagrad":
+                reach = reach / optimizer.state[parameter]["sum"].sqrt().add_(group["eps"])
+            parameter.sub_(torch.clamp(parameter, -reach, reach))
+
+
 class ModuleFit:
     """One fit of a user's module, called with Tensor[B, inputs] float32 -> Tensor[B, outputs].
 
@@ -61,7 +73,7 @@ class ModuleFit:
             raise TrainingError(f"the module of `{self.name}` has no parameter to train")
         self.optimizer = make_optimizer(fit.optimizer, parameters)
         self._random = torch.Generator().get_state()
-        weights = data.target.class_weights if fit.auto_class_weights else ()
+        weights = data.class_weights(fit)
         self._class_weights = torch.tensor(weights) if weights else None
 
     def run_unit(self, epoch: int, shard: int) -> list[float]:
@@ -73,9 +85,11 @@ class ModuleFit:
         for batch in self.data.batches(epoch, shard, self.fit.batch_size):
             self.optimizer.zero_grad(set_to_none=True)
             with torch.enable_grad():
-                loss = self._loss(self._call(batch.x), batch.y)
+                loss = self._loss(self._call(batch.x), batch)
                 self._guarded(loss.backward)
             self.optimizer.step()
+            if self.fit.optimizer.l1_reg:
+                shrink(self.fit.optimizer, self.optimizer)
             total += loss.detach().double() * len(batch.y)
             rows += len(batch.y)
         return [float(total) / max(rows, 1)]
@@ -116,15 +130,17 @@ class ModuleFit:
         """A fit by itself is kept as it is."""
         assert places in ([0], [])
 
-    def _loss(self, z: Tensor, y: Tensor) -> Tensor:
-        weights = None if self._class_weights is None else self._class_weights[y.long()]
+    def _loss(self, z: Tensor, batch: Batch) -> Tensor:
+        y = batch.y
         if self.data.task == "multiclass":
             each = F.cross_entropy(z, y, reduction="none")
         elif self.data.task == "binary":
             each = F.binary_cross_entropy_with_logits(z[:, 0], y, reduction="none")
         else:
             each = (z[:, 0] - y).square()
-        return (each if weights is None else each * weights).mean()
+        if self._class_weights is not None:
+            each = each * self._class_weights[y.long()]
+        return (each if batch.w is None else each * batch.w).mean()
 
     def _call(self, x: Tensor) -> Tensor:
         with self._own_randomness():

@@ -176,3 +176,12 @@ class Blocks:
         each = torch.tensor(list(values), dtype=dtype)
         parts = [each.repeat_interleave(size // self.count) for size in self.sizes]
         return torch.cat([*parts, torch.zeros(self._rest, dtype=dtype)])
+
+    def without_biases(self, dtype: torch.dtype) -> torch.Tensor:
+        """A flat vector with 1 at weights and embeddings, 0 at biases."""
+        flat = torch.ones(self.total, dtype=dtype)
+        views = self.views(flat)
+        views[0][:, self.shape.dense - 1] = 0
+        for bias in views[self.shape.first_dense_layer + 1 :: 2]:
+            bias.zero_()
+        return flat

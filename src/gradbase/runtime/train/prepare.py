@@ -4,41 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import blake3
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from gradbase.errors import CancelledError, DataError, ResourceError
+from gradbase.errors import ResourceError
 from gradbase.ir.conversion import Category, ToTensor
-from gradbase.ir.learning import Dataset, Evaluate, Predict
-from gradbase.ir.node import walk
-from gradbase.ir.relational import Project
-from gradbase.ir.scalar import Column, PredictCall
-from gradbase.runtime import execute
+from gradbase.ir.learning import Dataset
 from gradbase.runtime.encode import encode_into
 from gradbase.runtime.train import labels
 from gradbase.runtime.train.data import TrainingData
 from gradbase.runtime.train.features import Chooser, Inputs, columns_of
-from gradbase.runtime.train.identity import Words, identities, row_hashes
+from gradbase.runtime.train.instance_weights import relative
 from gradbase.runtime.train.labels import Target
+from gradbase.runtime.train.reading import Progress, ReadRows, read_rows
 from gradbase.runtime.train.rows import Block, RowStore, spill_error, temporary_file
 from gradbase.runtime.train.split import Parts, divide, shards
 
 if TYPE_CHECKING:
     from gradbase.runtime.context import RunContext
 
-Progress = Callable[[str, int], None]
-"""Told what is done now and how many rows have been read."""
-BATCH_ROWS = 65_536
 OWNER = "training data"
-_OURS = (Predict, Evaluate, PredictCall)
-"""What the engine cannot run by itself."""
 
 
 def prepare(
@@ -47,6 +37,7 @@ def prepare(
     progress: Progress | None = None,
     *,
     embeddings: bool = True,
+    centred: bool = True,
 ) -> TrainingData:
     """Read the relation once and make it ready for any number of trials.
 
@@ -58,129 +49,106 @@ def prepare(
     embeddings : bool
         Whether every network of the search can learn embeddings; otherwise all categories are
         one-hot (`ONE_HOT_ONLY_CODES` at most).
+    centred : bool
+        Whether networks have a constant term, so that the label may be moved.
 
     Raises
     ------
     DataError
         There is nothing to learn from: no row, one row, a label that is missing or constant, more
-        than 1,000 classes, ±Inf in a feature or label.
+        than 1,000 classes, ±Inf in a feature or label; a wrong instance weight.
+    BindError
+        `class_weights` do not fit the classes.
     UnsupportedError
         A column's type cannot be a feature.
     """
-    resources = contextlib.ExitStack()
-    with contextlib.ExitStack() as guard:
-        guard.push(resources)
-        reading = _Reading(data, context, resources, progress or (lambda _what, _rows: None))
-        made = reading.run(embeddings=embeddings)
-        guard.pop_all()
-    return made
+    made = Preparation(data, context, progress, embeddings=embeddings, centred=centred)
+    with contextlib.closing(made) as rows:
+        return rows.deal(data)
 
 
-@dataclass
-class _Reading:
-    data: Dataset
-    context: RunContext
-    resources: contextlib.ExitStack
-    progress: Progress
-    seen: int = 0
-    content: list[Words] = field(default_factory=list)
-    keys: list[Words] = field(default_factory=list)
-    kept_labels: list[pa.Array] = field(default_factory=list)
-    kept_split: list[pa.Array] = field(default_factory=list)
+class Preparation:
+    """The rows of a training query, read once; dealt out any number of times.
 
-    def run(self, *, embeddings: bool) -> TrainingData:
-        self.budget_bytes = self.context.broker.free()[1] // 2
-        store = RowStore(self.budget_bytes // 2, lambda: spill_folder(self.context))
-        self.resources.callback(store.close)
-        self._read(store)
-        self._check_rows(store.rows)
-        content = np.concatenate(self.content)
-        key = np.concatenate(self.keys) if self.keys else content
-        ids, order = identities(key, content)
-        column = pa.chunked_array(self.kept_split).combine_chunks() if self.kept_split else None
-        parts = divide(self.data.split, ids, order, self.data.seed, column)
+    Parameters
+    ----------
+    data : Dataset
+        The first that will be dealt; others differ in their split's fold only.
+    at_once : int
+        How many `TrainingData` are in memory at a time.
+    """
+
+    def __init__(
+        self,
+        data: Dataset,
+        context: RunContext,
+        progress: Progress | None = None,
+        *,
+        embeddings: bool = True,
+        centred: bool = True,
+        at_once: int = 1,
+    ) -> None:
+        self.context, self.at_once = context, at_once
+        self.embeddings, self.centred = embeddings, centred
+        self.progress: Progress = progress or (lambda _what, _rows: None)
+        store = RowStore(self.free_bytes() // 2, lambda: spill_folder(context))
+        try:
+            self.rows = read_rows(data, context, store, self.progress)
+        except BaseException:
+            store.close()
+            raise
+
+    def deal(self, data: Dataset) -> TrainingData:
+        """The rows divided, encoded and in memory (or in a file), as `data` says."""
+        resources = contextlib.ExitStack()
+        with contextlib.ExitStack() as guard:
+            guard.push(resources)
+            made = _Deal(data, self, resources).run()
+            guard.pop_all()
+        return made
+
+    def close(self) -> None:
+        """Forget the rows; what was dealt stays."""
+        self.rows.store.close()
+
+    def free_bytes(self) -> int:
+        """What one `TrainingData` may use."""
+        return self.context.broker.free()[1] // (2 * self.at_once)
+
+
+class _Deal:
+    def __init__(
+        self, data: Dataset, preparation: Preparation, resources: contextlib.ExitStack
+    ) -> None:
+        self.data, self.of, self.resources = data, preparation, resources
+        self.rows: ReadRows = preparation.rows
+        self.budget_bytes = preparation.free_bytes()
+
+    def run(self) -> TrainingData:
+        data, rows = self.data, self.rows
+        parts = divide(data.split, rows.ids, rows.order, data.seed, rows.split)
+        weights = rows.weights
+        if weights is not None:
+            weights = relative(weights, parts.train, data.weight)
         target = self._target(parts)
-        inputs = self._choose(store, parts, embeddings=embeddings)
-        x, codes = self._encode(store, inputs)
-        store.close()
+        inputs = self._choose(rows.store, parts)
+        x, codes = self._encode(rows.store, inputs)
         return TrainingData(
-            inputs, target, x, codes, ids, parts,
-            shards(ids, parts.train, self.data.shards, self.data.seed), self.data.seed,
-            self.seen - store.rows, self._relation_hash(content), self.budget_bytes // 2,
-            self.resources, self.context.cancelled,
+            inputs, target, x, codes, rows.ids, parts,
+            shards(rows.ids, parts.train, data.shards, data.seed), data.seed,
+            rows.without_label, rows.relation_hash, self.budget_bytes // 2,
+            self.resources, self.of.context.cancelled, weights,
         )  # fmt: skip
 
-    # -- the one pass over the relation ------------------------------------------------------------
-
-    @property
-    def _columns(self) -> tuple[str, ...]:
-        data = self.data
-        special = (data.label, *data.row_key, *((data.split.column,) * bool(data.split.column)))
-        return tuple(dict.fromkeys((*data.features, *special)))
-
-    def _read(self, store: RowStore) -> None:
-        label = self.data.label
-        for batch in self._batches():
-            if self.context.cancelled.is_set():
-                raise CancelledError("training was cancelled while rows were read")
-            if not batch.num_rows:
-                continue
-            absent = labels.missing(batch.column(label))
-            keep = None if absent is None else ~absent
-            store.append(batch, self.seen, keep)
-            kept = batch if keep is None else batch.filter(pa.array(keep))
-            self._remember(kept)
-            self.seen += batch.num_rows
-            self.progress("reading", self.seen)
-        store.finish()
-
-    def _remember(self, kept: pa.RecordBatch) -> None:
-        self.content.append(row_hashes(kept, self._columns))
-        if self.data.row_key:
-            self.keys.append(row_hashes(kept, self.data.row_key))
-        self.kept_labels.append(kept.column(self.data.label))
-        if self.data.split.column:
-            self.kept_split.append(kept.column(self.data.split.column))
-
-    def _batches(self) -> Iterator[pa.RecordBatch]:
-        names = self._columns
-        schema = self.data.relation.schema
-        columns = tuple(Column(n, schema.type_of(n)) for n in names)
-        relation = Project(self.data.relation, names, columns)
-        if any(isinstance(n, _OURS) for n in walk(relation)):
-            with execute.run(relation, self.context) as result:
-                yield from result
-            return
-        engine: Any = self.context.engine
-        sql = engine.compile(relation, {})
-        with engine.stream(sql, self.context.parameters or None, batch_rows=BATCH_ROWS) as reader:
-            yield from reader
-
-    def _check_rows(self, rows: int) -> None:
-        label = self.data.label
-        if not self.seen:
-            raise DataError("the training query returns no rows", hint="check its FROM and WHERE")
-        if not rows:
-            raise DataError(
-                f"label `{label}` is NULL in all {self.seen:,} rows", at=f"column {label}",
-                hint="train on rows with a known label; input_label_cols names the label",
-            )  # fmt: skip
-        if rows == 1:
-            raise DataError(
-                "the training query returns one row with a label, at least two are needed"
-            )
-
-    # -- what was kept -----------------------------------------------------------------------------
-
     def _target(self, parts: Parts) -> Target:
-        column = pa.chunked_array(self.kept_labels)
-        label, task = self.data.label, self.data.task
+        column, label, task = self.rows.labels, self.data.label, self.data.task
         if task == "regression":
-            return labels.regression(label, column, parts.train)
+            return labels.regression(label, column, parts.train, centred=self.of.centred)
         of = self.data.relation.schema.type_of(label)
-        return labels.classification(label, of, task, column, parts.train)
+        found = labels.classification(label, of, task, column, parts.train)
+        return labels.weighted(found, self.data.class_weights, label)
 
-    def _choose(self, store: RowStore, parts: Parts, *, embeddings: bool) -> Inputs:
+    def _choose(self, store: RowStore, parts: Parts) -> Inputs:
         trains = np.zeros(store.rows, np.bool_)
         trains[parts.train] = True
 
@@ -188,9 +156,9 @@ class _Reading:
             for block in store.blocks():
                 yield block, trains[block.start : block.start + block.rows.num_rows]
 
-        chooser = Chooser(blocks, embeddings=embeddings, fits_memory=not store.spilled)
+        chooser = Chooser(blocks, embeddings=self.of.embeddings, fits_memory=not store.spilled)
         for name in self.data.features:
-            self.progress(f"column {name}", store.rows)
+            self.of.progress(f"column {name}", store.rows)
             chooser.add(name, self.data.relation.schema.type_of(name))
         return chooser.inputs()
 
@@ -212,32 +180,25 @@ class _Reading:
                 assert codes is not None
                 _fill(codes[block.start : stop, j : j + 1], block, tensor, inputs, is_code=True)
             x[block.start : stop, at] = 1.0
-            self.progress("encoding", stop)
+            self.of.progress("encoding", stop)
         return x, codes
 
     def _matrix(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         """Memory under a lease, or a mapped file where there is not enough."""
         size_bytes = shape[0] * shape[1] * dtype.itemsize
-        broker = self.context.broker
+        broker = self.of.context.broker
         if size_bytes <= self.budget_bytes:
             with contextlib.suppress(ResourceError):
                 lease = broker.acquire(OWNER, "encoded rows", size_bytes=size_bytes, timeout_s=0.1)
                 self.resources.callback(broker.release, lease)
                 return np.empty(shape, dtype)
-        folder = spill_folder(self.context)
+        folder = spill_folder(self.of.context)
         try:
             path = temporary_file(folder, ".rows", size_bytes)
         except OSError as error:
             raise spill_error(folder, error) from error
         self.resources.callback(path.unlink, missing_ok=True)
         return np.memmap(path, dtype, "r+", shape=shape)
-
-    def _relation_hash(self, content: Words) -> str:
-        digest = blake3.blake3(str(self.data.relation.schema.select(self._columns)).encode())
-        # A sum does not depend on the order of rows.
-        total = sum(int(w) << (64 * j) for j, w in enumerate(content.sum(0, dtype=np.uint64)))
-        digest.update(f"{len(content)}|{total}".encode())
-        return digest.hexdigest()
 
 
 def _fill(

@@ -22,6 +22,8 @@ LEAST_PLACES = 2
 
 _LOSS_ROWS = 4_096
 _ADDRESS = 64
+Waiting = tuple[Tensor, Tensor, Tensor | None]
+"""Outputs, labels and weights of a batch whose loss has not been added yet."""
 
 
 def shape_of(network: Mlp, data: TrainingData, *, aligned: bool) -> MlpShape:
@@ -54,10 +56,13 @@ class Stack:
         network = fits[0].network
         assert isinstance(network, Mlp), network
         self.shape = shape_of(network, data, aligned=not alone)
+        self._has_intercept = network.intercept
         self._build()
         start = {s: initial(self.shape, s, dtype) for s in {f.seed for f in self._places}}
         for place, fit in enumerate(self._places):
             self.blocks.place(self.weights, place, start[fit.seed])
+        if not self._has_intercept:
+            self._first_bias(self.weights).zero_()
 
     def _build(self) -> None:
         """Empty weights and slots for the present fits."""
@@ -71,19 +76,23 @@ class Stack:
         self.kernel = Kernel(self.shape, count, *views)
         self.update: FlatUpdate | LoneUpdate
         if self.alone:
-            self.update = LoneUpdate(fits[0].optimizer, self.weights, self.gradients)
+            self.update = LoneUpdate(self.blocks, fits[0].optimizer, self.weights, self.gradients)
         else:
             optimizers = [f.optimizer for f in fits]
             self.update = FlatUpdate(self.blocks, optimizers, self.weights, self.gradients)
         self.loss = Loss(self.data.task, self._class_weights())
         self._drop_rates = [_dropout(f) for f in fits]
 
+    def _first_bias(self, flat: Tensor) -> Tensor:
+        """Where the first layer's bias is in weights or gradients: [members, outputs]."""
+        return self.blocks.views(flat)[0][:, self.shape.dense - 1]
+
     def _class_weights(self) -> Tensor | None:
-        if not any(f.auto_class_weights for f in self._places):
+        found = [self.data.class_weights(f) for f in self._places]
+        if not any(found):
             return None
-        balanced = self.data.target.class_weights
-        rows = [balanced if f.auto_class_weights else (1.0,) * len(balanced) for f in self._places]
-        return torch.tensor(rows, dtype=self.dtype)
+        ones = (1.0,) * len(self.data.target.classes)
+        return torch.tensor([weights or ones for weights in found], dtype=self.dtype)
 
     # -- a unit ------------------------------------------------------------------------------------
 
@@ -91,13 +100,15 @@ class Stack:
         """Train one pass over a shard; each fit's mean loss over its rows."""
         masks = self._masks(epoch, shard)
         total = torch.zeros(len(self._places), dtype=torch.float64)
-        waiting: list[tuple[Tensor, Tensor]] = []
+        waiting: list[Waiting] = []
         rows = held = 0
         for batch in self.batches(epoch, shard):
             count = len(batch.y)
             z = self.kernel.forward(*self._aligned(batch), masks(count))
-            waiting.append((z[:, :count].clone(), batch.y))
-            self.kernel.backward(self.loss.gradient(z, batch.y))
+            waiting.append((z[:, :count].clone(), batch.y, batch.w))
+            self.kernel.backward(self.loss.gradient(z, batch.y, batch.w))
+            if not self._has_intercept:
+                self._first_bias(self.gradients).zero_()
             self.update.step()
             rows, held = rows + count, held + count
             if held >= _LOSS_ROWS:
@@ -106,18 +117,26 @@ class Stack:
         total += self._loss_sum(waiting)
         return (total / max(rows, 1)).tolist()[: len(self.fits)]
 
-    def _loss_sum(self, waiting: list[tuple[Tensor, Tensor]]) -> Tensor:
+    def _loss_sum(self, waiting: list[Waiting]) -> Tensor:
         """Summed loss of outputs that were put aside: fewer, larger calls than one per batch."""
         if not waiting:
             return torch.zeros(len(self._places), dtype=torch.float64)
-        z, y = torch.cat([z for z, _ in waiting], 1), torch.cat([y for _, y in waiting])
+        zs, ys, ws = zip(*waiting, strict=True)
         waiting.clear()
+        z, y = torch.cat(zs, 1), torch.cat(ys)
+        w = None if ws[0] is None else torch.cat([w for w in ws if w is not None])
         weights = self.loss.class_weights
         own = [None] * len(z) if weights is None else list(weights)
-        return torch.stack([self._summed(*pair, y) for pair in zip(z, own, strict=True)])
+        return torch.stack([self._summed(each, y, c, w) for each, c in zip(z, own, strict=True)])
 
-    def _summed(self, z: Tensor, class_weights: Tensor | None, y: Tensor) -> Tensor:
-        return row_losses(self.data.task, z, y, class_weights).sum(dtype=torch.float64)
+    def _summed(
+        self,
+        z: Tensor,
+        y: Tensor,
+        class_weights: Tensor | None = None,
+        w: Tensor | None = None,
+    ) -> Tensor:
+        return row_losses(self.data.task, z, y, class_weights, w).sum(dtype=torch.float64)
 
     def batches(self, epoch: int, shard: int) -> Iterator[Batch]:
         """The unit's batches."""
@@ -173,7 +192,7 @@ class Stack:
             found.append(z[:, : len(batch.y)].clone())
             labels.append(batch.y)
         z, y = torch.cat(found, 1)[: len(self.fits)], torch.cat(labels)
-        return z, [float(self._summed(each, None, y)) / len(y) for each in z]
+        return z, [float(self._summed(each, y)) / len(y) for each in z]
 
     # -- members -----------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gradbase.errors import CancelledError, GradbaseError, TrainingError
+from gradbase.frontend.option_table import NORMAL_EQUATION
 from gradbase.frontend.torch_export import Exporter
 from gradbase.ir.conversion import ToTable
 from gradbase.ir.learning import Fit, FusedFit, Mlp, PythonNetwork
@@ -24,6 +25,7 @@ from gradbase.runtime.train.finish import (
     vector_constants,
 )
 from gradbase.runtime.train.module import ModuleFit
+from gradbase.runtime.train.normal_equation import NormalEquation
 from gradbase.runtime.train.stacked import Stack
 from gradbase.runtime.train.threads import torch_threads
 
@@ -76,9 +78,11 @@ class Trainer:
         self.failed: dict[int, GradbaseError] = {}
         self._members = list(range(len(self.fits)))
         self._exporter = exporter or Exporter()
-        self._engine: Stack | ModuleFit
+        self._engine: Stack | ModuleFit | NormalEquation
         with torch.no_grad(), torch_threads(threads):
-            if isinstance(self.fits[0].network, Mlp):
+            if self.fits[0].optimizer.name == NORMAL_EQUATION:
+                self._engine = NormalEquation(self.fits[0], data, dtype)
+            elif isinstance(self.fits[0].network, Mlp):
                 self._engine = Stack(self.fits, data, dtype, alone=not fused)
             else:
                 self._engine = ModuleFit(self.fits[0], data, _build(self.fits[0], data, networks))
@@ -155,13 +159,13 @@ class Trainer:
         """
         place, inputs = self._place(member), self.data.inputs
         params = vector_constants(inputs)
-        if isinstance(self._engine, Stack):
-            x = perceptron(self._engine.shape, self._engine.layers(place), inputs, params)
-        else:
+        if isinstance(self._engine, ModuleFit):
             fit = self.fits[member]
             key = (fit.network, self.data.inputs.width, self.data.outputs)
             x, found = self._exporter.export(self._engine.module, joined(matrix(inputs)), key)
             params.update(found)
+        else:
+            x = perceptron(self._engine.shape, self._engine.layers(place), inputs, params)
         return tables(x, self.data.target), params
 
     # -- failing -----------------------------------------------------------------------------------

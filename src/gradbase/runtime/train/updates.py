@@ -59,6 +59,7 @@ class FlatUpdate:
             self._decay = blocks.column(decay, dtype)
         names = [n for n in SLOTS[self.kind] if n != "momentum" or self._momentum is not None]
         self.slots = {n: torch.zeros_like(weights) for n in names}
+        self._proximal = Proximal(blocks, optimizers, weights, self.slots.get("square"))
 
     def step(self) -> None:
         """Change the weights by their gradients (which may be overwritten)."""
@@ -81,6 +82,7 @@ class FlatUpdate:
                 square = self.slots["square"]
                 square.addcmul_(self.gradients, self.gradients)
                 self._descend(square, ADAGRAD_EPS)
+        self._proximal.step()
 
     def _adam(self) -> None:
         mean, square, scratch = self.slots["mean"], self.slots["square"], self._scratch
@@ -106,15 +108,48 @@ class FlatUpdate:
         return self.slots["momentum"].mul_(self._momentum).add_(change)
 
 
+class Proximal:
+    """The proximal step of l1_reg: ``w <- sign(w) max(|w| - rate l1_reg, 0)``, biases as they are.
+
+    With adagrad each weight's rate is that of its own step. Source: Duchi and Singer 2009 (FOBOS),
+    section 5.1.
+    """
+
+    def __init__(
+        self,
+        blocks: Blocks,
+        optimizers: Sequence[Optimizer],
+        weights: Tensor,
+        square: Tensor | None,
+    ) -> None:
+        self.weights, self.square = weights, square
+        self._reach: Tensor | None = None
+        if any(o.l1_reg for o in optimizers):
+            reach = blocks.column([o.learn_rate * o.l1_reg for o in optimizers], weights.dtype)
+            self._reach = reach.mul_(blocks.without_biases(weights.dtype))
+
+    def step(self) -> None:
+        """Move every weight towards 0."""
+        reach = self._reach
+        if reach is None:
+            return
+        if self.square is not None:
+            reach = reach / self.square.sqrt().add_(ADAGRAD_EPS)
+        self.weights.sub_(torch.clamp(self.weights, -reach, reach))
+
+
 class LoneUpdate:
     """One step of `optimizer` for a network that trains by itself."""
 
-    def __init__(self, optimizer: Optimizer, weights: Tensor, gradients: Tensor) -> None:
+    def __init__(
+        self, blocks: Blocks, optimizer: Optimizer, weights: Tensor, gradients: Tensor
+    ) -> None:
         self.optimizer = optimizer
         self.weights, self.gradients = weights, gradients
         self._step = torch.zeros((), dtype=torch.float32)
         names = [n for n in SLOTS[optimizer.name] if n != "momentum" or optimizer.momentum]
         self.slots = {n: torch.zeros_like(weights) for n in names}
+        self._proximal = Proximal(blocks, [optimizer], weights, self.slots.get("square"))
 
     @property
     def steps(self) -> int:
@@ -140,6 +175,7 @@ class LoneUpdate:
                     lr=self.optimizer.learn_rate, lr_decay=0.0,
                     weight_decay=self.optimizer.l2_reg, eps=ADAGRAD_EPS, maximize=False,
                 )  # fmt: skip
+        self._proximal.step()
 
     def _adam(self) -> None:
         kernel: Any = torch._fused_adamw_ if self.optimizer.name == "adamw" else torch._fused_adam_

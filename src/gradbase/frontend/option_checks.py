@@ -1,0 +1,176 @@
+"""What options must keep to together: each may be right by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gradbase.errors import BindError
+from gradbase.frontend.cursor import OptionValue
+from gradbase.frontend.option_table import LINEAR, NORMAL_EQUATION
+from gradbase.frontend.space import Choice, Dimension
+from gradbase.frontend.training import DEFAULT_METRIC, REGRESSION
+from gradbase.ir.learning import METRICS
+
+Fields = dict[str, Any]
+Given = Mapping[str, OptionValue]
+PROXIMAL = ("sgd", "adagrad")
+"""Optimisers whose step has a proximal one behind it, which l1_reg needs."""
+_STEPS = {
+    "optimizer": "optimizer",
+    "learn_rate": "learn_rate",
+    "momentum": "momentum",
+    "batch_size": "batch_size",
+    "l1_reg": "l1_reg",
+    "epochs": "max_epochs",
+    "early_stop": "early_stop",
+    "min_rel_progress": "min_rel_progress",
+    "patience": "early_stop_patience",
+    "warm_start": "warm_start",
+}
+"""Fields that say something about steps of gradient descent, and their options."""
+_DEFAULT_FOLDS = 5
+
+
+def check_together(
+    fields: Fields, space: Mapping[str, Dimension], given: Given, family: str
+) -> None:
+    """Raise BindError where options contradict each other; fill in what follows from others."""
+    _complete_split(fields)
+    _check_split(fields, given)
+    _check_weights(fields, given)
+    _check_strategy(fields, space, given)
+    _check_l1(fields, space, given, linear=family in LINEAR)
+    _check_warm_start(fields, space, given)
+    _check_metric(fields, given)
+
+
+def _complete_split(fields: Fields) -> None:
+    """A fraction alone means RANDOM, a number of folds alone K_FOLD."""
+    fractions = (fields.get("split.eval_fraction"), fields.get("split.test_fraction"))
+    if "split.method" not in fields:
+        if "split.folds" in fields:
+            fields["split.method"] = "k_fold"
+        elif fractions != (None, None):
+            fields["split.method"] = "random"
+    if fields.get("split.method") == "k_fold":
+        fields.setdefault("split.folds", _DEFAULT_FOLDS)
+
+
+def _check_split(fields: Fields, given: Given) -> None:
+    method = fields.get("split.method", "auto_split")
+    column = fields.get("split.column", "")
+    for name in ("data_split_eval_fraction", "data_split_test_fraction"):
+        if name in given and method not in ("random", "seq"):
+            raise BindError(
+                f"{name} goes with data_split_method 'random' or 'seq', found '{method}'",
+                at=given[name].name_at,
+            )
+    if fields.get("split.folds") and method != "k_fold":
+        raise BindError(
+            f"num_folds goes with data_split_method 'k_fold', found '{method}'",
+            at=given["num_folds"].name_at,
+        )
+    evaluation, test = (fields.get(f"split.{p}_fraction") for p in ("eval", "test"))
+    total = (0.2 if evaluation is None and test else evaluation or 0.0) + (test or 0.0)
+    if total >= 1:
+        at = given.get("data_split_test_fraction", given.get("data_split_eval_fraction"))
+        raise BindError(
+            f"evaluation and test rows take {total:g} of all rows, nothing is left to train on",
+            at=at.value_at if at else None,
+        )
+    if method in ("seq", "custom") and not column:
+        raise BindError(
+            f"data_split_method '{method}' needs data_split_col",
+            at=given["data_split_method"].value_at,
+        )
+    if column and method not in ("seq", "custom"):
+        raise BindError(
+            f"data_split_col goes with data_split_method 'seq' or 'custom', found '{method}'",
+            at=given["data_split_col"].name_at,
+        )
+
+
+def _check_weights(fields: Fields, given: Given) -> None:
+    """At most one way of weighing, as in BigQuery."""
+    ways = [
+        name
+        for name, field in (
+            ("class_weights", "class_weights"),
+            ("auto_class_weights", "auto_class_weights"),
+            ("instance_weight_col", "weight_column"),
+        )
+        if fields.get(field)
+    ]
+    if len(ways) > 1:
+        raise BindError(
+            f"{ways[0]} and {ways[1]} exclude each other",
+            at=given[ways[1]].name_at,
+            hint="multiply the class's weight into the instance weight in the query"
+            if "instance_weight_col" in ways
+            else "leave one of them out",
+        )
+
+
+def _check_strategy(fields: Fields, space: Mapping[str, Dimension], given: Given) -> None:
+    """The normal equation takes no steps: what speaks of them contradicts it."""
+    if fields.get("strategy") != NORMAL_EQUATION:
+        return
+    for field, name in _STEPS.items():
+        if field in space or (name in given and fields.get(field)):
+            raise BindError(
+                f"optimize_strategy 'normal_equation' solves in one step, `{name}` is of gradient "
+                "descent",
+                at=given[name].name_at,
+                hint="leave one of the two out; l2_reg goes with both",
+            )
+
+
+def _check_l1(
+    fields: Fields, space: Mapping[str, Dimension], given: Given, *, linear: bool
+) -> None:
+    if not fields.get("l1_reg") and "l1_reg" not in space:
+        return
+    if linear and "optimizer" not in given:
+        fields["optimizer"] = "sgd"
+    searched = space.get("optimizer")
+    listed = searched.values if isinstance(searched, Choice) else (fields.get("optimizer", "adam"),)
+    unfit = [str(name) for name in listed if name not in PROXIMAL]
+    if unfit:
+        raise BindError(
+            f"l1_reg goes with optimizer {' or '.join(PROXIMAL)}, found {', '.join(unfit)}",
+            at=given["l1_reg"].name_at,
+            hint="set optimizer = 'sgd': its proximal step sets weights to exactly 0",
+        )
+
+
+def _check_warm_start(fields: Fields, space: Mapping[str, Dimension], given: Given) -> None:
+    if not fields.get("warm_start"):
+        return
+    if space or fields.get("num_trials", 1) > 1:
+        raise BindError(
+            "warm_start continues one model, it does not go with a search over hyper-parameters",
+            at=given["warm_start"].name_at,
+            hint="fix every option, or search without warm_start",
+        )
+    if fields.get("split.method") == "k_fold":
+        raise BindError(
+            "warm_start does not go with data_split_method 'k_fold': the model has learnt from "
+            "the rows that the folds would evaluate on",
+            at=given["warm_start"].name_at,
+            hint="hold rows out in the query and look at ML.EVALUATE(MODEL m, (SELECT …))",
+        )
+
+
+def _check_metric(fields: Fields, given: Given) -> None:
+    task = fields["task"]
+    if not task:
+        return
+    metric = fields.setdefault("metric", DEFAULT_METRIC[task])
+    allowed = METRICS["regression" if task == REGRESSION else "binary"]
+    if metric not in allowed:
+        raise BindError(
+            f"`{metric}` is no metric of {fields['model_type']} models; there are "
+            f"{', '.join(allowed)}",
+            at=given["hparam_tuning_objectives"].value_at,
+        )

@@ -1,0 +1,162 @@
+"""The one pass over a training query: its rows, who they are, and what decides their part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import blake3
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from gradbase.errors import CancelledError, DataError
+from gradbase.ir.learning import Dataset, Evaluate, Predict
+from gradbase.ir.node import walk
+from gradbase.ir.relational import Project
+from gradbase.ir.scalar import Column, PredictCall
+from gradbase.runtime import execute
+from gradbase.runtime.train import labels
+from gradbase.runtime.train.identity import Words, identities, row_hashes
+from gradbase.runtime.train.instance_weights import checked_weights
+from gradbase.runtime.train.rows import RowStore
+from gradbase.runtime.train.split import Rows
+
+if TYPE_CHECKING:
+    from gradbase.runtime.context import RunContext
+
+Progress = Callable[[str, int], None]
+"""Told what is done now and how many rows have been read."""
+BATCH_ROWS = 65_536
+_OURS = (Predict, Evaluate, PredictCall)
+"""What the engine cannot run by itself."""
+
+
+@dataclass(frozen=True)
+class ReadRows:
+    """The rows of a training query that have a label.
+
+    Parameters
+    ----------
+    store : RowStore
+        Their values; closing it is the reader's business.
+    labels, split, weights
+        Of the label column, the split column and the instance weights; None without such a column.
+    ids : uint64[rows, 2]
+    order : int64[rows]
+        Rows in the order of their identities.
+    relation_hash : str
+    without_label : int
+        Rows left out because their label is NULL.
+    """
+
+    store: RowStore
+    labels: pa.ChunkedArray
+    split: pa.Array | None
+    weights: npt.NDArray[np.float64] | None
+    ids: Words
+    order: Rows
+    relation_hash: str
+    without_label: int
+
+
+def read_rows(data: Dataset, context: RunContext, store: RowStore, progress: Progress) -> ReadRows:
+    """Read the relation of `data` into `store`.
+
+    Raises
+    ------
+    DataError
+        There is no row, one row, no label; an instance weight is missing, negative or infinite.
+    """
+    return _Reading(data, context, store, progress).run()
+
+
+class _Reading:
+    def __init__(
+        self, data: Dataset, context: RunContext, store: RowStore, progress: Progress
+    ) -> None:
+        self.data, self.context, self.store, self.progress = data, context, store, progress
+        self.seen = 0
+        self.content: list[Words] = []
+        self.keys: list[Words] = []
+        self.labels: list[pa.Array] = []
+        self.split: list[pa.Array] = []
+        self.weights: list[npt.NDArray[np.float64]] = []
+
+    def run(self) -> ReadRows:
+        for batch in self._batches():
+            if self.context.cancelled.is_set():
+                raise CancelledError("training was cancelled while rows were read")
+            if batch.num_rows:
+                self._take(batch)
+                self.progress("reading", self.seen)
+        self.store.finish()
+        self._check_rows(self.store.rows)
+        content = np.concatenate(self.content)
+        key = np.concatenate(self.keys) if self.keys else content
+        ids, order = identities(key, content)
+        return ReadRows(
+            store=self.store,
+            labels=pa.chunked_array(self.labels),
+            split=pa.chunked_array(self.split).combine_chunks() if self.split else None,
+            weights=np.concatenate(self.weights) if self.weights else None,
+            ids=ids,
+            order=order,
+            relation_hash=self._relation_hash(content),
+            without_label=self.seen - self.store.rows,
+        )
+
+    def _take(self, batch: pa.RecordBatch) -> None:
+        """Keep the rows of a batch that have a label."""
+        data = self.data
+        absent = labels.missing(batch.column(data.label))
+        keep = None if absent is None else ~absent
+        self.store.append(batch, self.seen, keep)
+        if data.weight:
+            column = batch.column(data.weight)
+            self.weights.append(checked_weights(column, data.weight, self.seen, keep))
+        self.seen += batch.num_rows
+        kept = batch if keep is None else batch.filter(pa.array(keep))
+        self.content.append(row_hashes(kept, data.columns))
+        if data.row_key:
+            self.keys.append(row_hashes(kept, data.row_key))
+        self.labels.append(kept.column(data.label))
+        if data.split.column:
+            self.split.append(kept.column(data.split.column))
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        names = self.data.columns
+        schema = self.data.relation.schema
+        columns = tuple(Column(n, schema.type_of(n)) for n in names)
+        relation = Project(self.data.relation, names, columns)
+        if any(isinstance(n, _OURS) for n in walk(relation)):
+            with execute.run(relation, self.context) as result:
+                yield from result
+            return
+        engine: Any = self.context.engine
+        sql = engine.compile(relation, {})
+        with engine.stream(sql, self.context.parameters or None, batch_rows=BATCH_ROWS) as reader:
+            yield from reader
+
+    def _check_rows(self, rows: int) -> None:
+        label = self.data.label
+        if not self.seen:
+            raise DataError("the training query returns no rows", hint="check its FROM and WHERE")
+        if not rows:
+            raise DataError(
+                f"label `{label}` is NULL in all {self.seen:,} rows", at=f"column {label}",
+                hint="train on rows with a known label; input_label_cols names the label",
+            )  # fmt: skip
+        if rows == 1:
+            raise DataError(
+                "the training query returns one row with a label, at least two are needed"
+            )
+
+    def _relation_hash(self, content: Words) -> str:
+        columns = self.data.relation.schema.select(self.data.columns)
+        digest = blake3.blake3(str(columns).encode())
+        # A sum does not depend on the order of rows.
+        total = sum(int(w) << (64 * j) for j, w in enumerate(content.sum(0, dtype=np.uint64)))
+        digest.update(f"{len(content)}|{total}".encode())
+        return digest.hexdigest()
