@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gradbase import errors
 
 if TYPE_CHECKING:
+    from gradbase import memory
     from gradbase.frontend.space import choice, loguniform, randint, uniform
     from gradbase.selection.api import mlp, search
     from gradbase.session import Session, connect
@@ -24,6 +25,7 @@ __all__ = [
     "connect",
     "errors",
     "loguniform",
+    "memory",
     "mlp",
     "randint",
     "search",
@@ -44,6 +46,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Load what is asked for on first use, so that importing gradbase stays quick."""
+    if name == "memory":
+        return importlib.import_module("gradbase.memory")
     if name not in _HOMES:
         raise AttributeError(f"module 'gradbase' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,1 @@
+"""Memory of training steps: traced, kept under a limit, and laid out by a plan."""
