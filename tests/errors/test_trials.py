@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 import pytest
@@ -10,7 +11,7 @@ from torch import nn
 
 import gradbase as gb
 import shop
-from gradbase.errors import BindError, TrainingError, UnsupportedError
+from gradbase.errors import BindError, ShapeError, TrainingError, UnsupportedError
 
 WILD = {
     "optimizer": "sgd", "momentum": 0.9, "max_epochs": 8, "hidden_units": [8],
@@ -32,7 +33,9 @@ def test_losses_that_are_not_finite_fail_their_trials_only(db, disabled):
     assert all("loss of trial" in r[2] and "learn_rate" in r[2] for r in rows if r[1] == "FAILED")
     assert not any(r[3] for r in rows if r[1] == "FAILED")
     with pytest.raises(BindError, match=f"trial {failed[0]} of model `m` cannot be used: FAILED"):
-        db.sql(f"SELECT * FROM ML.PREDICT(MODEL m, TABLE customers, STRUCT({failed[0]} AS trial_id))").arrow()
+        db.sql(
+            f"SELECT * FROM ML.PREDICT(MODEL m, TABLE customers, STRUCT({failed[0]} AS trial_id))"
+        ).arrow()
 
 
 def test_losses_that_are_never_finite_make_no_model(db):
@@ -78,16 +81,15 @@ def late(config):
     return Late(config["n_inputs"], config["n_outputs"])
 
 
-class Branching(nn.Linear):
-    """Cannot be traced."""
+class Noisy(nn.Linear):
+    """Cannot be stored."""
 
     def forward(self, x):
-        y = super().forward(x)
-        return y * 2 if float(y.detach().sum()) > 1e30 else y
+        return super().forward(x) + 1e-6 * torch.rand(1)
 
 
-def branching(config):
-    return Branching(config["n_inputs"], config["n_outputs"])
+def noisy(config):
+    return Noisy(config["n_inputs"], config["n_outputs"])
 
 
 MODULES = {
@@ -96,7 +98,7 @@ MODULES = {
     wrong_shape: (TrainingError, "must return Tensor[4, 1] for 4 rows, it returned [4, 3]"),
     wrong_input: (TrainingError, "it is given every feature as one row of"),
     late: (TrainingError, "raised RuntimeError: only fit for prediction"),
-    branching: (UnsupportedError, "cannot be stored"),
+    noisy: (UnsupportedError, "cannot be stored"),
 }
 
 
@@ -193,3 +195,79 @@ def test_predicting_needs_the_module_no_more(home, tmp_path):
         rows = db.sql("SELECT count(PREDICT(m, *)) FROM customers").fetchall()
     assert rows == [(shop.ROWS,)]
     assert "my_networks" not in sys.modules
+
+
+# -- modules that cannot be traced -----------------------------------------------------------------
+
+BRANCHING = """
+import torch
+
+class Branching(torch.nn.Sequential):
+    def forward(self, x):
+        y = super().forward(x)
+        return y * 2 if float(y.detach().sum()) > 1e30 else y
+
+def net(config):
+    inner = torch.nn.BatchNorm1d(config["n_inputs"])
+    return Branching(inner, torch.nn.Linear(config["n_inputs"], config["n_outputs"]))
+"""
+PROBA = "SELECT id, PREDICT_PROBA(m, *) AS p FROM customers ORDER BY id"
+
+
+@pytest.fixture
+def untraced(home, tmp_path, caplog):
+    """The path of a database whose model `m` is stored by reference, and what it predicted."""
+    (home / "my_networks.py").write_text(BRANCHING)
+    path = str(tmp_path / "p.duckdb")
+    with gb.connect(path, progress=False, python_modules=["my_networks"]) as db:
+        shop.load(db)
+        db.sql(python_model("my_networks:net"))
+        expected = db.sql(PROBA).fetchall()
+    assert "stored by reference to the function `my_networks:net`" in caplog.text
+    return path, expected
+
+
+def test_a_module_that_cannot_be_traced_is_called_again(untraced):
+    path, expected = untraced
+    with gb.connect(path, progress=False, python_modules=["my_networks"]) as db:
+        for representation in ("dl", "udf"):
+            db.sql(f"SET gradbase.representation = '{representation}'")
+            found = db.sql(PROBA).fetchall()
+            assert [r[0] for r in found] == [r[0] for r in expected]
+            assert [r[1] for r in found] == pytest.approx([r[1] for r in expected], abs=1e-6)
+        assert 0 < expected[0][1] < 1
+
+
+def test_without_the_module_such_a_model_cannot_predict(untraced):
+    with (
+        gb.connect(untraced[0], progress=False) as db,
+        pytest.raises(BindError, match=r"(?s)`my_networks` was not named.*python_modules="),
+    ):
+        db.sql(PROBA).fetchall()
+
+
+def test_a_function_that_changed_since_is_refused(untraced, home):
+    changed = BRANCHING.replace("inner = ", "inner = None or ")
+    (home / "my_networks.py").write_text(changed)
+    sys.modules.pop("my_networks")
+    importlib.invalidate_caches()
+    with (
+        gb.connect(untraced[0], progress=False, python_modules=["my_networks"]) as db,
+        pytest.raises(BindError, match="`my_networks:net` has changed since"),
+    ):
+        db.sql(PROBA).fetchall()
+
+
+def test_a_module_of_another_shape_than_the_trained_one(untraced, home):
+    changed = BRANCHING.replace("x)\n        return y * 2", "x)\n        return y * 3").replace(
+        "class Branching(torch.nn.Sequential):",
+        "class Branching(torch.nn.Sequential):\n    def __init__(self, *parts):\n        super().__init__(torch.nn.Identity(), *parts)\n",
+    )
+    (home / "my_networks.py").write_text(changed)
+    sys.modules.pop("my_networks")
+    importlib.invalidate_caches()
+    with (
+        gb.connect(untraced[0], progress=False, python_modules=["my_networks"]) as db,
+        pytest.raises(ShapeError, match="is not the one that was trained"),
+    ):
+        db.sql(PROBA).fetchall()

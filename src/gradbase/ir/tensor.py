@@ -366,23 +366,25 @@ class TorchOp(Tensor):
 
 
 @node
-class Opaque(Tensor):
-    """A sub-program we have no operators for, run by torch whole; `hash` names its blob."""
+class UserModule(Tensor):
+    """A user's module that could not be traced: its function is called again, its state loaded.
 
-    hash: str
-    inputs_: tuple[Tensor, ...]
-    dims: Shape
-    kind: str = "float32"
-    flops_per_row: float = 0.0
+    `reference`, `configuration` and `code_hash` as in `PythonNetwork`; `names` are keys of the
+    module's state. Tensor[B, inputs] float32 -> Tensor[B, outputs] float32.
+    """
+
+    reference: str
+    configuration: str
+    code_hash: str
+    x: Tensor
+    outputs: int
+    names: tuple[str, ...]
+    state: tuple[Tensor, ...]
 
     @functools.cached_property
     def shape(self) -> Shape:  # type: ignore[override]
-        return self.dims
-
-    @functools.cached_property
-    def dtype(self) -> str:  # type: ignore[override]
-        return self.kind
+        return (BATCH, self.outputs)
 
     @property
     def flops(self) -> float:
-        return self.flops_per_row
+        return sum(2.0 * elements(p.shape) for p in self.state)  # each weight once per row

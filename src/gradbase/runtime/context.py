@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gradbase.errors import CancelledError
+from gradbase.errors import CancelledError, UnsupportedError
 from gradbase.ir.facts import Settings
+from gradbase.ir.tensor import UserModule
 from gradbase.resources.broker import Broker
 from gradbase.resources.calibration import Calibration
+
+Modules = Callable[[UserModule], Any]
+"""Makes the ``torch.nn.Module`` of a `UserModule`, without its state."""
+
+
+def no_modules(node: UserModule) -> Any:
+    """Where no user code may be called."""
+    raise UnsupportedError(
+        f"the model needs the Python function `{node.reference}`, which cannot be called here"
+    )
+
 
 COUNTERS = (
     "queries", "rows", "bytes", "seconds", "predicted_rows", "predict_seconds", "slow_tiles",
@@ -66,6 +78,8 @@ class RunContext:
     cancelled : threading.Event
         Set from any thread to stop the statement.
     metrics : Metrics
+    modules : callable
+        Makes users' modules that are stored by reference.
     """
 
     engine: Any
@@ -76,6 +90,7 @@ class RunContext:
     parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
     cancelled: threading.Event = field(default_factory=threading.Event)
     metrics: Metrics = field(default_factory=Metrics)
+    modules: Modules = no_modules
 
     def check_cancelled(self) -> None:
         """Raise CancelledError once the statement has been cancelled."""

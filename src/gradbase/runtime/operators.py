@@ -24,7 +24,6 @@ from gradbase.ir.tensor import (
     Linear,
     MatMul,
     OneHot,
-    Opaque,
     Reshape,
     Softmax,
     Tensor,
@@ -99,11 +98,6 @@ def operator(node: Tensor, *, in_place: bool = False) -> Operator:
             return lambda v, rows: v[0].reshape(sizes(dims, rows))
         case TorchOp():
             return aten_operator(node)
-        case Opaque():
-            raise UnsupportedError(
-                f"a part of the network (blob {node.hash[:12]}) has no operators here",
-                hint="import the network in a form whose operators are listed in the reference",
-            )
     raise UnsupportedError(f"operator {type(node).__name__} cannot be run by torch")
 
 

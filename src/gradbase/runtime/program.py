@@ -24,10 +24,11 @@ import torch
 
 from gradbase.ir.conversion import Category, ToTensor
 from gradbase.ir.learning import Model
-from gradbase.ir.tensor import Concat, Const, Linear, Param, Tensor, Unary
-from gradbase.runtime.context import Metrics, RunContext
+from gradbase.ir.tensor import Concat, Const, Linear, Param, Tensor, Unary, UserModule
+from gradbase.runtime.context import Metrics, Modules, RunContext, no_modules
 from gradbase.runtime.encode import Blobs, constant, encode, null_rows
 from gradbase.runtime.inputs import Assembly, is_assembled
+from gradbase.runtime.modules import module_operator
 from gradbase.runtime.operators import Buffer, Operator, affine, operator
 from gradbase.runtime.outputs import Output
 
@@ -54,6 +55,8 @@ class Program:
         Where weights come from.
     bitwise : bool
         Whether the exact definition of encodings must hold for every row.
+    modules : callable
+        Makes users' modules that are stored by reference.
 
     Raises
     ------
@@ -62,7 +65,13 @@ class Program:
     """
 
     def __init__(
-        self, model: Model, methods: Sequence[str], blobs: Blobs | None, *, bitwise: bool = False
+        self,
+        model: Model,
+        methods: Sequence[str],
+        blobs: Blobs | None,
+        *,
+        bitwise: bool = False,
+        modules: Modules = no_modules,
     ) -> None:
         self.model, self.blobs, self.bitwise = model, blobs, bitwise
         self.imported = model.task == "raw"
@@ -73,8 +82,11 @@ class Program:
         self.weights = self._constants()
         self._folded: dict[tuple[Tensor, tuple[int, ...]], tuple[torch.Tensor, torch.Tensor]] = {}
         self._free: list[Runner] = []
+        self.called: dict[Tensor, Operator] = {}
         for step in self.steps:
-            if not (is_leaf(step) or step in self.weights):
+            if isinstance(step, UserModule):
+                self.called[step] = module_operator(step, modules, self.weights)
+            elif not (is_leaf(step) or step in self.weights):
                 operator(step)  # refuse now what cannot run
 
     @property
@@ -234,7 +246,8 @@ class Runner:
         if is_leaf(node):
             return leaf_of(program, node, types, self._slow_tile), None, []
         inputs = [self._slots[c] for c in inputs_of(node)]
-        return None, operator(node, in_place=_may_overwrite(node, program)), inputs
+        run = program.called.get(node) or operator(node, in_place=_may_overwrite(node, program))
+        return None, run, inputs
 
     def _slow_tile(self) -> None:
         self.metrics.add("slow_tiles")
@@ -365,8 +378,9 @@ def compile_program(model: Model, methods: tuple[str, ...], context: RunContext)
     context.metrics.add("program_cache_misses" if found is None else "program_cache_hits")
     if found is not None:
         return found
-    made = Program(model, methods, context.blobs, bitwise=key[2])
-    if model.param_bytes <= _CACHED_BYTES:
+    made = Program(model, methods, context.blobs, bitwise=key[2], modules=context.modules)
+    # What a user's function returns belongs to the session that may call it.
+    if model.param_bytes <= _CACHED_BYTES and not made.called:
         with _programs_lock:
             _programs[key] = made
             while len(_programs) > _CACHED_PROGRAMS:

@@ -7,12 +7,14 @@ import inspect
 import json
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, cast
 
 from blake3 import blake3
 
 from gradbase.errors import BindError, GradbaseError, TrainingError, near
 from gradbase.ir.learning import PythonNetwork
+from gradbase.ir.tensor import UserModule
 
 if TYPE_CHECKING:
     import torch
@@ -94,11 +96,31 @@ class Networks:
         function = self._function(network.reference)
         given = json.loads(network.configuration)
         configuration = {**given, "n_inputs": n_inputs, "n_outputs": n_outputs}
-        with generator_lock, torch.random.fork_rng(devices=[]):
+        with generator_lock, _own_random_numbers():
             torch.manual_seed(derive(seed, "weights"))
             made = _called(function, network.reference, configuration)
             _probe(made, network.reference, n_inputs, n_outputs)
         return made.train()
+
+    def stored(self, node: UserModule) -> torch.nn.Module:
+        """The module of a model that is stored by reference, without its state.
+
+        Raises
+        ------
+        BindError
+            The function is not there, or its source is not what it was.
+        """
+        from gradbase.runtime.train.module import generator_lock
+
+        function = self._function(node.reference)
+        if _code_hash(function) != node.code_hash:
+            raise BindError(
+                f"the function `{node.reference}` has changed since the model was trained",
+                hint="put it back as it was, or train again",
+            )
+        sizes = {"n_inputs": node.x.shape[-1], "n_outputs": node.outputs}
+        with generator_lock, _own_random_numbers():
+            return _called(function, node.reference, json.loads(node.configuration) | sizes)
 
     def _function(self, reference: str) -> Function:
         if reference in _given:
@@ -116,6 +138,12 @@ class Networks:
                 hint=f'gb.connect(…, python_modules=["{module}"])',
             )
         return _imported(module, name)
+
+
+def _own_random_numbers() -> AbstractContextManager[None]:
+    import torch
+
+    return torch.random.fork_rng(devices=[])
 
 
 def _imported(module: str, name: str) -> Function:

@@ -214,6 +214,7 @@ class Session:
     ) -> RunContext:
         """What running a plan needs, with a fresh switch for cancelling it."""
         from gradbase.runtime.context import RunContext
+        from gradbase.selection.networks import Networks
 
         return RunContext(
             engine=self.engine,
@@ -224,6 +225,7 @@ class Session:
             parameters=dict(parameters or {}),
             cancelled=threading.Event(),
             metrics=self.metrics,
+            modules=Networks(self.python_modules).stored,
         )
 
     def change_settings(self, **changes: Any) -> None:

@@ -16,7 +16,7 @@ from gradbase.errors import InternalError, StoreError
 from gradbase.ir.learning import Model
 from gradbase.ir.node import walk
 from gradbase.ir.printer import print_plan
-from gradbase.ir.tensor import Opaque, Param
+from gradbase.ir.tensor import Param
 from gradbase.store.blobs import Blobs, bytes_of
 from gradbase.store.catalog import Catalog
 from gradbase.store.folder import Lease
@@ -28,7 +28,7 @@ EVAL, TEST = "eval", "test"
 
 def hashes_of(model: Model) -> list[str]:
     """Distinct blobs that a program names."""
-    return list(dict.fromkeys(n.hash for n in walk(model) if isinstance(n, Param | Opaque)))
+    return list(dict.fromkeys(n.hash for n in walk(model) if isinstance(n, Param)))
 
 
 def put_params(blobs: Blobs, record: ModelRecord, lease: Lease) -> None:

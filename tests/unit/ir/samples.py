@@ -54,12 +54,12 @@ from gradbase.ir.tensor import (
     Linear,
     MatMul,
     OneHot,
-    Opaque,
     Param,
     Reshape,
     Softmax,
     TorchOp,
     Unary,
+    UserModule,
 )
 from gradbase.ir.types import (
     BOOL,
@@ -215,7 +215,8 @@ TENSORS = (
     Embedding(ToTensor("t", Category(("x", "y"), 3)), Param("cc" * 32, (4, 8))),
     Reshape(ToTensor("v", Vector(4)), (BATCH, 2, 2)),
     TorchOp("conv2d.default", (ToTensor("v", Vector(4)),), '[{"$": 0}, "x"]', (BATCH, 4), output=1),
-    Opaque("dd" * 32, (ToTensor("v", Vector(4)),), (BATCH, 2), "float64", 12.5),
+    UserModule("nets:odd", '{"k": "it\'s"}', "dd" * 32, ToTensor("v", Vector(4)), 2, ("a.weight",),
+               (Param("ee" * 32, (2, 4)),)),
     Reshape(ToTensor("v", Vector(4)), (BATCH, 4)),
 )
 

@@ -292,8 +292,8 @@ def test_a_value_with_two_readers_is_not_overwritten():
     ("node", "message"),
     [
         (
-            t.Opaque("ab" * 20, (ToTensor("f0", Numeric(0.0, 1.0, indicator=False)),), (-1, 1)),
-            "blob abababababab",
+            t.UserModule("nets:deep", "{}", "", ToTensor("f0", Numeric(0.0, 1.0, indicator=False)), 1, (), ()),
+            "needs the Python function `nets:deep`",
         ),
         (
             aten("from_file.default", (), ["/etc/passwd"], (-1, 1)),

@@ -9,12 +9,20 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from gradbase.errors import CancelledError, GradbaseError, TrainingError
+from gradbase.errors import (
+    CancelledError,
+    GradbaseError,
+    ShapeError,
+    TrainingError,
+    UnsupportedError,
+)
 from gradbase.frontend.option_table import NORMAL_EQUATION
 from gradbase.frontend.torch_export import Exporter
 from gradbase.ir.conversion import ToTable
 from gradbase.ir.learning import Fit, FusedFit, Mlp, PythonNetwork
+from gradbase.ir.tensor import Tensor as Node
 from gradbase.runtime.metrics import metrics_of_each
+from gradbase.runtime.train.by_reference import by_reference
 from gradbase.runtime.train.data import TrainingData
 from gradbase.runtime.train.finish import (
     Params,
@@ -152,21 +160,29 @@ class Trainer:
     def finish(self, member: int) -> tuple[tuple[ToTable, ...], Params]:
         """A fit's model as it is now: its outputs, and the constants they name by hash.
 
+        A user's module that cannot be traced is kept by reference.
+
         Raises
         ------
         UnsupportedError
-            A user's module cannot be exported.
+            A user's module gives another result every time.
         """
         place, inputs = self._place(member), self.data.inputs
         params = vector_constants(inputs)
         if isinstance(self._engine, ModuleFit):
-            fit = self.fits[member]
-            key = (fit.network, self.data.inputs.width, self.data.outputs)
-            x, found = self._exporter.export(self._engine.module, joined(matrix(inputs)), key)
-            params.update(found)
+            x = self._exported(self._engine, joined(matrix(inputs)), params)
         else:
             x = perceptron(self._engine.shape, self._engine.layers(place), inputs, params)
         return tables(x, self.data.target), params
+
+    def _exported(self, engine: ModuleFit, x: Node, params: Params) -> Node:
+        key = (engine.fit.network, self.data.inputs.width, self.data.outputs)
+        try:
+            made, found = self._exporter.export(engine.module, x, key)
+        except (UnsupportedError, ShapeError) as error:
+            return by_reference(engine.fit, engine.module, x, params, error)
+        params.update(found)
+        return made
 
     # -- failing -----------------------------------------------------------------------------------
 
