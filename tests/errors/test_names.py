@@ -49,7 +49,7 @@ STATEMENTS = {
     ),
     "not a size": ("SET gradbase.memory_limit = 'lots'", BindError, ["`lots` is not a size", "500MB"]),
     "not an exactness": ("SET gradbase.exactness = 'bitwis'", BindError, ["did you mean `bitwise`?"]),
-    "DROP without a name": ("DROP MODEL", ParseError, ["a model name"]),
+    "DROP without a name": ("DROP MODEL", ParseError, ["a model's name"]),
 }  # fmt: skip
 
 # options, error, what its text must say

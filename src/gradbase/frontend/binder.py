@@ -68,12 +68,11 @@ class Binder:
     def model(self, call: Call) -> Model:
         """The model that a call names, the error underlined."""
         try:
-            return self.models.model(call.model, None, call.trial)
+            return self.models.model(call.model.name, call.model.version, call.trial)
         except BindError as error:
             if error.at is not None:
                 raise
-            at = self.text.at(call.model_at)
-            raise BindError(error.message, at=at, hint=error.hint) from None
+            raise BindError(error.message, at=call.model.at, hint=error.hint) from None
 
     # -- queries --------------------------------------------------------------------------------
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from gradbase.errors import BindError, ParseError, UnsupportedError, near
+from gradbase.frontend.addresses import Address, read_address
 from gradbase.frontend.cursor import Cursor, read_value
 from gradbase.frontend.structure import Span, Text
 from gradbase.frontend.words import LATER_FUNCTIONS, SCALARS, TABLE_FUNCTIONS, prediction_calls
 
-STRUCT_ARGUMENTS = ("threshold", "trial_id")
+STRUCT_ARGUMENTS: Mapping[str, tuple[str, ...]] = {
+    "PREDICT": ("threshold", "trial_id", "with_version"),
+    "EVALUATE": ("threshold", "trial_id"),
+}
+"""What the STRUCT of a function may hold; of all others: trial_id."""
 
 
 @dataclass(frozen=True)
@@ -27,17 +34,26 @@ class Argument:
 
 @dataclass(frozen=True)
 class Call:
-    """A call of ours, at `whole`; `data` spans ``TABLE t`` or ``(query)`` of a table function."""
+    """A call of ours, at `whole`; `data` spans ``TABLE t`` or ``(query)`` of a table function.
+
+    `options` are the values of its STRUCT by name.
+    """
 
     function: str
     is_table: bool
     whole: Span
-    model: str
-    model_at: Span
+    model: Address
     arguments: tuple[Argument, ...] = ()
     data: Span | None = None
-    threshold: float | None = None
-    trial: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def threshold(self) -> float | None:
+        return self.options.get("threshold")
+
+    @property
+    def trial(self) -> int | None:
+        return self.options.get("trial_id")
 
 
 def read_calls(text: Text) -> dict[int, Call]:
@@ -61,23 +77,20 @@ def _read_call(text: Text, first: int, opening: int) -> Call:
             at=text.at(whole),
             hint="PREDICT(model, *)",
         )
-    model_at = _model_name(text, pieces[0], scalar=scalar)
-    model, rest = text.tokens[model_at[0]].name, pieces[1:]
-    options: dict[str, float] = {}
+    model, rest = _model(text, pieces[0], scalar=scalar), pieces[1:]
+    options: dict[str, Any] = {}
     if rest and text.word(rest[-1][0]) == "STRUCT" and text.word(rest[-1][0] + 1) == "(":
-        options = _struct(text, rest.pop())
-    trial = int(options["trial_id"]) if "trial_id" in options else None
+        options = _struct(text, function, rest.pop())
     if scalar:
-        if "threshold" in options:
+        for option in options.keys() & {"threshold", "with_version"}:
             raise UnsupportedError(
-                "threshold belongs to ML.PREDICT",
+                f"{option} belongs to ML.PREDICT",
                 at=text.at(whole),
-                hint="PREDICT_PROBA(…) > threshold",
+                hint="PREDICT_PROBA(…) > threshold" if option == "threshold" else None,
             )
         arguments = tuple(_argument(text, span) for span in rest)
-        return Call(function, False, whole, model, model_at, arguments, trial=trial)
-    data = _data(text, rest)
-    return Call(function, True, whole, model, model_at, (), data, options.get("threshold"), trial)
+        return Call(function, False, whole, model, arguments, options=options)
+    return Call(function, True, whole, model, (), _data(text, rest), options)
 
 
 def _check_function(text: Text, function: str, name: Span, *, scalar: bool) -> None:
@@ -98,45 +111,50 @@ def _check_function(text: Text, function: str, name: Span, *, scalar: bool) -> N
     )
 
 
-def _model_name(text: Text, span: Span, *, scalar: bool) -> Span:
+def _model(text: Text, span: Span, *, scalar: bool) -> Address:
     first, last = span
     if text.word(first) == "MODEL" and last - first > 1:
         first += 1
     elif not scalar:
         raise ParseError("expected MODEL and a model's name", at=text.at(span))
-    if not text.tokens[first].is_name:
-        raise ParseError("expected a model's name", at=text.at(span))
-    if last - first > 1 and text.word(first + 1) == "@":
-        raise UnsupportedError(
-            "versions and aliases of models in SQL are not offered yet", at=text.at((first, last))
-        )
-    if last - first != 1:
+    cursor = Cursor(text.sql, text.tokens[first:last])
+    address = read_address(cursor)
+    if cursor.token is not None:
         raise ParseError("a model's name has one part", at=text.at((first, last)))
-    return first, last
+    return address
 
 
-def _struct(text: Text, span: Span) -> dict[str, float]:
+def _struct(text: Text, function: str, span: Span) -> dict[str, Any]:
     """``STRUCT(0.5 AS threshold, 3 AS trial_id)``."""
-    found: dict[str, float] = {}
+    known = STRUCT_ARGUMENTS.get(function, ("trial_id",))
+    found: dict[str, Any] = {}
     for first, last in text.split((span[0] + 2, span[1] - 1)):
-        name = text.tokens[last - 1].name.lower()
-        if last - first < 3 or text.word(last - 2) != "AS" or name not in STRUCT_ARGUMENTS:
+        name, at = text.tokens[last - 1].name.lower(), text.at((first, last))
+        if last - first < 3 or text.word(last - 2) != "AS" or name not in known:
             raise BindError(
-                f"STRUCT takes {' and '.join(f'value AS {n}' for n in STRUCT_ARGUMENTS)} here",
-                at=text.at((first, last)),
-                hint=near(name, STRUCT_ARGUMENTS),
+                f"STRUCT takes {' and '.join(f'value AS {n}' for n in known)} here",
+                at=at,
+                hint=near(name, known),
             )
         value = read_value(Cursor(text.sql, text.tokens[first : last - 2]))
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise BindError(f"`{name}` is a number", at=text.at((first, last)))
-        if name == "threshold" and not 0 <= value <= 1:
-            raise BindError(f"threshold is in [0, 1], found {value:g}", at=text.at((first, last)))
-        if name == "trial_id" and value != int(value):
-            raise BindError(
-                f"trial_id is a whole number, found {value:g}", at=text.at((first, last))
-            )
-        found[name] = value
+        found[name] = _checked(name, value, at)
     return found
+
+
+def _checked(name: str, value: object, at: str) -> object:
+    if name == "with_version":
+        if not isinstance(value, bool):
+            raise BindError(f"`{name}` is TRUE or FALSE", at=at)
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise BindError(f"`{name}` is a number", at=at)
+    if name == "threshold" and not 0 <= value <= 1:
+        raise BindError(f"threshold is in [0, 1], found {value:g}", at=at)
+    if name == "trial_id":
+        if value != int(value):
+            raise BindError(f"trial_id is a whole number, found {value:g}", at=at)
+        return int(value)
+    return value
 
 
 def _argument(text: Text, span: Span) -> Argument:

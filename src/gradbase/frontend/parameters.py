@@ -1,16 +1,16 @@
-"""Parameters of a statement: ``?`` and ``$1`` become ``$p1``; values go with their names."""
+"""One way to write a statement: ``$p1`` for ``?`` and ``$1``, double quotes for backticks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from gradbase.frontend.tokens import tokenize
+from gradbase.frontend.tokens import quote_identifier, tokenize
 
 Parameters = Mapping[str, object] | Sequence[object] | None
 
 
 def normalise(sql: str) -> str:
-    """`sql` with ``?``, ``?1`` and ``$1`` written ``$p1``; named ones stay.
+    """`sql` with ``?``, ``?1`` and ``$1`` written ``$p1``, and with one kind of quotes.
 
     Examples
     --------
@@ -27,6 +27,8 @@ def normalise(sql: str) -> str:
                 text = f"$p{count}"
             elif text[1:].isdigit():
                 text = f"$p{text[1:]}"
+        elif text[0] == "`" and text.endswith("`", 1):
+            text = quote_identifier(token.name)
         pieces.append(text)
     return "".join(pieces)
 

@@ -5,13 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gradbase.errors import BindError, ParseError, UnsupportedError, near, underline
+from gradbase.frontend.addresses import read_name
 from gradbase.frontend.cursor import Cursor, OptionValue, read_number, read_string, read_value
+from gradbase.frontend.model_statements import (
+    AlterModel,
+    DescribeModel,
+    DropModel,
+    read_alter,
+    read_describe,
+    read_drop,
+)
 from gradbase.frontend.tokens import Token, significant
 from gradbase.frontend.words import is_ours, prediction_calls, system_tables, without_semicolon
 from gradbase.frontend.wrapping import Wrapped, wrapped
 
 __all__ = [
+    "AlterModel",
     "CreateModel",
+    "DescribeModel",
     "DropModel",
     "Explain",
     "Native",
@@ -46,15 +57,6 @@ class CreateModel:
     query: str
     sql: str
     query_start: int = 0
-
-
-@dataclass(frozen=True)
-class DropModel:
-    """``DROP MODEL [IF EXISTS] name``; `at` underlines the name."""
-
-    name: str
-    if_exists: bool
-    at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,10 @@ class Explain:
     analyze: bool
 
 
-Statement = Native | CreateModel | DropModel | ShowModels | SetOption | Query | Explain
+Statement = (
+    Native | CreateModel | AlterModel | DescribeModel | DropModel | ShowModels | SetOption
+    | Query | Explain
+)  # fmt: skip
 
 
 def parse_statement(sql: str) -> Statement:
@@ -123,18 +128,19 @@ def parse_statement(sql: str) -> Statement:
     return _plain(cursor)
 
 
-def _plain(cursor: Cursor) -> CreateModel | DropModel | ShowModels | Query:
+def _plain(cursor: Cursor) -> Statement:
     words = [cursor.peek(i) for i in range(4)]
     match words:
         case ["CREATE", "MODEL", *_] | ["CREATE", "OR", "REPLACE", "MODEL"]:
             return _create(cursor)
-        case ["DROP", "MODEL", *_]:
-            return _drop(cursor)
+        case [("ALTER" | "DESCRIBE" | "DESC" | "DROP") as verb, "MODEL", *_]:
+            cursor.at += 2
+            return _READERS[verb](cursor)
         case ["SHOW", "MODELS", *_]:
             cursor.at += 2
             cursor.end()
             return ShowModels()
-        case [("ALTER" | "EXPORT" | "DESCRIBE" | "DESC") as verb, "MODEL", *_]:
+        case ["EXPORT" as verb, "MODEL", *_]:
             first, second = cursor.tokens[cursor.at : cursor.at + 2]
             raise UnsupportedError(
                 f"{verb} MODEL is not offered yet",
@@ -142,6 +148,14 @@ def _plain(cursor: Cursor) -> CreateModel | DropModel | ShowModels | Query:
                 hint="SELECT * FROM gradbase.models shows what is known of a model",
             )
     return _query(cursor.sql, cursor.tokens[cursor.at :])
+
+
+_READERS = {
+    "ALTER": read_alter,
+    "DESC": read_describe,
+    "DESCRIBE": read_describe,
+    "DROP": read_drop,
+}
 
 
 def _query(sql: str, tokens: list[Token]) -> Query:
@@ -204,14 +218,6 @@ def _setting(cursor: Cursor) -> bool | int | float | str | None:
     raise cursor.error("expected a value")
 
 
-def _drop(cursor: Cursor) -> DropModel:
-    cursor.at += 2
-    if_exists = cursor.accept("IF", "EXISTS")
-    name = cursor.identifier("a model name")
-    cursor.end()
-    return DropModel(name.name, if_exists, underline(cursor.sql, name.start, name.end))
-
-
 def _create(cursor: Cursor) -> CreateModel:
     cursor.next()
     or_replace = cursor.accept("OR", "REPLACE")
@@ -220,9 +226,7 @@ def _create(cursor: Cursor) -> CreateModel:
     if or_replace and if_not_exists:
         cursor.at -= 1
         cursor.fail("OR REPLACE and IF NOT EXISTS do not go together")
-    name = cursor.identifier("a model name")
-    if cursor.peek() in (".", "@"):
-        cursor.fail("a model name has one part and no version here")
+    name = read_name(cursor)
     _refuse_clauses(cursor)
     if cursor.peek() != "OPTIONS":
         cursor.fail("expected OPTIONS (…)", hint=near(cursor.peek(), ("OPTIONS", "TRANSFORM")))

@@ -34,10 +34,16 @@ def bind_table_call(binder: Binder, call: Call, scope: Scope) -> Bound:
             "threshold needs rows", at=at, hint="ML.EVALUATE(MODEL m, TABLE t, STRUCT(…))"
         )
     binder.model(call)  # unknown names are reported with their span
-    sql = binder.models.info(call.function, call.model)
-    if call.trial is not None:
+    sql = binder.models.info(call.function, call.model.name, call.model.version)
+    several = call.function == "TRIAL_INFO" or trials_of(binder, call) > 1
+    if call.trial is not None and several:
         sql = f"SELECT * FROM ({sql}) WHERE trial_id = {call.trial}"
     return Rich((sql,)).bound(binder.asker.schema(sql))
+
+
+def trials_of(binder: Binder, call: Call) -> int:
+    """Trials of the version that a call names."""
+    return binder.models.trial_count(call.model.name, call.model.version)
 
 
 def _data(binder: Binder, call: Call, scope: Scope) -> Bound:
@@ -46,7 +52,7 @@ def _data(binder: Binder, call: Call, scope: Scope) -> Bound:
         raise BindError(
             f"ML.{call.function} needs rows",
             at=binder.text.at(call.whole),
-            hint=f"ML.{call.function}(MODEL {call.model}, TABLE t) or (SELECT …)",
+            hint=f"ML.{call.function}(MODEL {call.model.name}, TABLE t) or (SELECT …)",
         )
     if binder.text.word(span[0]) != "TABLE":
         return binder.query(span, scope)
@@ -67,7 +73,7 @@ def _given(schema: Schema) -> list[Given]:
 
 
 def _predict(binder: Binder, call: Call, data: Bound) -> Bound:
-    """[trial_id,] predicted_<label>, predicted_<label>_probs, then all input columns."""
+    """[trial_id,] [model_version,] predicted_<label>, its probabilities, all input columns."""
     model, at = binder.model(call), binder.text.at(call.whole)
     given = _given(data.schema)
     method = METHOD[model.task]
@@ -75,8 +81,10 @@ def _predict(binder: Binder, call: Call, data: Bound) -> Bound:
     if call.threshold is not None:
         value = _above(binder, call, model, given, value)
     columns: list[tuple[str, Scalar]] = []
-    if binder.models.trial_count(call.model) > 1:
+    if trials_of(binder, call) > 1:
         columns.append(("trial_id", Literal(model.trial, INT64)))
+    if call.options.get("with_version"):
+        columns.append(("model_version", Literal(model.version, INT64)))
     predicted = f"predicted_{model.label}" if model.label else "predicted"
     columns.append((predicted, value))
     if "probs" in {o.method for o in model.outputs}:

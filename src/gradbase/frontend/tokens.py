@@ -1,7 +1,8 @@
 """Words of a SQL text, with their spans.
 
-Knows what DuckDB and PostgreSQL know: strings, ``E''`` strings, dollar quotes, quoted identifiers,
-line comments, nested block comments, parameters.  The spans cover the text without gaps.
+Knows what DuckDB and PostgreSQL know: strings, ``E''`` strings, dollar quotes, identifiers quoted
+by ``"`` or (DuckDB) a backtick, line comments, nested block comments, parameters.  The spans cover
+the text without gaps.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ _LEXEME = re.compile(
     (?P<space>\s+)
   | (?P<comment>--[^\n]*|/\*)
   | (?P<string>[eE]'(?:[^'\\]|\\.|'')*(?:'|\Z) | [xXbBnN]?'(?:[^']|'')*(?:'|\Z))
-  | (?P<quoted>"(?:[^"]|"")*(?:"|\Z))
+  | (?P<quoted>"(?:[^"]|"")*(?:"|\Z) | `(?:[^`]|``)*(?:`|\Z))
   | (?P<dollar>\$(?P<tag>(?:[^\W\d]\w*)?)\$(?:.*?\$(?P=tag)\$|.*))
   | (?P<param>\$\w+|\?\d*)
   | (?P<number>(?:0[xX][0-9a-fA-F_]+)|(?:\d[\d_]*(?:\.(?!\.)[\d_]*)?|\.\d[\d_]*)(?:[eE][+-]?\d+)?)
@@ -48,7 +49,8 @@ class Token:
     def name(self) -> str:
         """What an identifier names (quotes taken off)."""
         if self.kind == "quoted":
-            return self.text[1:-1].replace('""', '"')
+            quote = self.text[0]
+            return self.text[1:-1].replace(2 * quote, quote)
         return self.text
 
     @property

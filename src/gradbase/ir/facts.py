@@ -97,22 +97,26 @@ class Settings:
     progress: bool = True
 
 
+Version = int | str | None
+"""A version's number, or one of its aliases; None: the model's current version."""
+
+
 class Models(Protocol):
     """Trained models by name."""
 
-    def model(self, name: str, version: int | None = None, trial: int | None = None) -> Model:
-        """The model; BindError with near matches where there is none. Default: newest, best."""
+    def model(self, name: str, version: Version = None, trial: int | None = None) -> Model:
+        """The model; BindError with near matches where there is none. Default: current, best."""
         ...
 
     def names(self) -> tuple[str, ...]:
         """All model names, sorted."""
         ...
 
-    def trial_count(self, name: str) -> int:
-        """Trials that the newest version of a model has."""
+    def trial_count(self, name: str, version: Version = None) -> int:
+        """Trials that a version of a model has."""
         ...
 
-    def info(self, function: str, name: str) -> str:
+    def info(self, function: str, name: str, version: Version = None) -> str:
         """SQL of the query over the catalog that answers ``ML.<function>(MODEL name)``.
 
         `function` is ``TRIAL_INFO``, ``TRAINING_INFO`` or ``EVALUATE`` (stored metrics).

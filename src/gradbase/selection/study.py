@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from gradbase.errors import UnsupportedError
+from gradbase.ir.facts import Version
 from gradbase.store import ModelRecord, Store, TrialRecord, reading
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ class Study(Generic[Handle]):
         The model's name.
     model : callable
         ``model(name, version, trial)`` gives the handle of one trial.
-    version : int, optional
-        None: the newest.
+    version : int or str, optional
+        Number or alias; None: the current one.
 
     Raises
     ------
@@ -44,7 +45,7 @@ class Study(Generic[Handle]):
         store: Store,
         name: str,
         model: Callable[[str, int, int], Handle],
-        version: int | None = None,
+        version: Version = None,
     ) -> None:
         self.name, self._model = name, model
         self.version: int = reading.version_row(store.catalog, name, version)["version"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,7 @@ from gradbase.frontend.tokens import significant
 from gradbase.ir.learning import Evaluate, Model
 from gradbase.ir.relational import Project, Relation, SqlFragment
 from gradbase.ir.scalar import Column
+from gradbase.session.model_versions import Versioned
 from gradbase.session.results import Result
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Table:
         return f"Table({self.query!r})"
 
 
-class ModelHandle:
+class ModelHandle(Versioned):
     """A trained model with scikit-learn's words.
 
     Rows to predict may be a `Table`, the name of one, a query, an Arrow table, a pandas or Polars
@@ -140,9 +141,18 @@ class ModelHandle:
         """The columns read."""
         return [f.name for f in self.model.features]
 
-    def predict(self, rows: Any) -> np.ndarray:
-        """The class (in the label's type) or value of each row: shape (n,)."""
-        return _numpy(self._output(rows, METHOD[self.model.task]))
+    @overload
+    def predict(self, rows: Any) -> np.ndarray: ...
+    @overload
+    def predict(self, rows: Any, *, with_version: Literal[True]) -> tuple[np.ndarray, int]: ...
+
+    def predict(self, rows: Any, *, with_version: bool = False) -> Any:
+        """The class (in the label's type) or value of each row: shape (n,).
+
+        With `with_version` also the number of the version that predicted.
+        """
+        predicted = _numpy(self._output(rows, METHOD[self.model.task]))
+        return (predicted, self.version) if with_version else predicted
 
     def predict_proba(self, rows: Any) -> np.ndarray:
         """Probabilities, float64 of shape (n, classes), in the order of `classes`."""

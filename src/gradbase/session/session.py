@@ -13,8 +13,9 @@ import psutil
 
 from gradbase.engines import connect as connect_engine
 from gradbase.errors import ParseError, StoreError
+from gradbase.frontend.addresses import parse_address
 from gradbase.frontend.tokens import split_statements
-from gradbase.ir.facts import Settings
+from gradbase.ir.facts import Settings, Version
 from gradbase.resources.broker import Broker, Lease
 from gradbase.session.plans import AskedTypes, Kept
 from gradbase.session.results import Result
@@ -174,19 +175,31 @@ class Session:
 
         return Table.named(self, name_or_query)
 
-    def model(self, name: str, version: int | None = None, trial: int | None = None) -> ModelHandle:
-        """A trained model, by default its newest version and best trial."""
+    def model(self, name: str, version: Version = None, trial: int | None = None) -> ModelHandle:
+        """A trained model, by default its current version and best trial.
+
+        Parameters
+        ----------
+        name : str
+            ``churn``, or a version of it: ``churn@2``, ``churn@champion``, ``churn@latest``.
+        version : int or str, optional
+            Number or alias, where `name` has none.
+        trial : int, optional
+        """
         from gradbase.session.handles import ModelHandle
 
         self._check_open()
-        return ModelHandle(self, self.store.model(name, version, trial))
+        address = parse_address(name)
+        chosen = address.version if version is None else version
+        return ModelHandle(self, self.store.model(address.name, chosen, trial))
 
     def study(self, name: str) -> Study[ModelHandle]:
-        """The search that made the newest version of a model."""
+        """The search that made a model's current version, or the one in ``churn@2``."""
         from gradbase.selection.study import Study
 
         self._check_open()
-        return Study(self.store, name, self.model)
+        address = parse_address(name)
+        return Study(self.store, address.name, self.model, address.version)
 
     def register(self, name: str, rows: Any) -> None:
         """Make an Arrow table, pandas or Polars DataFrame a view of this session."""

@@ -14,7 +14,9 @@ import pyarrow as pa
 from gradbase.frontend.binder import bind_query
 from gradbase.frontend.parameters import parameter_values
 from gradbase.frontend.statements import (
+    AlterModel,
     CreateModel,
+    DescribeModel,
     DropModel,
     Explain,
     Native,
@@ -26,6 +28,7 @@ from gradbase.frontend.statements import (
     substitute_tables,
 )
 from gradbase.frontend.words import is_ours
+from gradbase.session.altering import DONE, alter, describe, drop
 from gradbase.session.planning import Plan, bind_again, plan, plan_again
 from gradbase.session.results import Result, Stream
 from gradbase.session.settings import change_of
@@ -38,7 +41,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("gradbase.session")
 Params = Sequence[Any] | Mapping[str, Any] | None
 _numbers = itertools.count(1)
-DONE = pa.table({"done": pa.array([True])})
 VIEW = "__gradbase_result"
 """View that feeds predictions to the statement written around them."""
 
@@ -66,9 +68,12 @@ def _ours(session: Session, statement: Statement, text: str, params: Params) -> 
             from gradbase.session.training import create_model
 
             return create_model(session, statement, parameter_values(params))
-        case DropModel(name, if_exists):
-            session.store.drop(name, if_exists)
-            return Result.of(DONE)
+        case AlterModel():
+            return Result.of(alter(session, statement))
+        case DescribeModel():
+            return run_relation(session, describe(session, statement), {})
+        case DropModel():
+            return Result.of(drop(session, statement))
         case ShowModels():
             return Result.of(session.engine.fetch(session.store.show_sql()))
         case SetOption(name, value, at):

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from gradbase.engines import quote_identifier
 from gradbase.errors import BindError
+from gradbase.frontend.addresses import check_name
 from gradbase.frontend.binder import bind_query
 from gradbase.frontend.fits import find_column
 from gradbase.frontend.options import resolve
@@ -83,7 +84,7 @@ def fit(
     else:
         spec = search(what, **options)
     spec = dataclasses.replace(spec, label=target)
-    planned, planning = _plan(session, spec, name, query, {})
+    planned, planning = _plan(session, spec, check_name(name), query, {})
     info = RunInfo(
         query=query,
         options=options_of(planned.spec),

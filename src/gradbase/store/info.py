@@ -29,6 +29,17 @@ LEFT JOIN (SELECT x.model_id,
  ON a.model_id = m.model_id
 ORDER BY m.name"""
 
+VERSIONS = """\
+SELECT v.version, v.created, v.model_type, t.trials, v.metric, b.objective AS value, v.best_trial,
+ v.version = m.current_version AS current,
+ (SELECT string_agg(a.alias, ', ' ORDER BY a.alias) FROM {g}.aliases a
+ WHERE a.version_id = v.version_id) AS aliases
+FROM {g}.models m JOIN {g}.versions v ON v.model_id = m.model_id
+JOIN (SELECT version_id, count(*) AS trials FROM {g}.trials GROUP BY version_id) t
+ ON t.version_id = v.version_id
+LEFT JOIN {g}.trials b ON b.version_id = v.version_id AND b.trial = v.best_trial
+WHERE m.name = ? ORDER BY v.version"""
+
 SHOW_NONE = """\
 SELECT CAST(NULL AS VARCHAR) AS model, CAST(NULL AS BIGINT) AS version,
  CAST(NULL AS VARCHAR) AS model_type, CAST(NULL AS VARCHAR) AS label,

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradbase.errors import BindError, GradbaseError, StoreError, near
+from gradbase.ir.facts import Version
 from gradbase.ir.learning import Model
 from gradbase.ir.parser import parse_plan
 from gradbase.store.catalog import Catalog, Row, now
@@ -15,8 +16,6 @@ from gradbase.store.lineage import Environment, Lineage
 from gradbase.store.records import EpochRecord, FeatureRecord, ModelRecord, TrialRecord
 from gradbase.store.tables import columns
 
-Version = int | str | None
-"""A version's number, or one of its aliases; None: the model's current version."""
 LATEST = "latest"
 """The alias that every model has: its newest version."""
 
@@ -50,6 +49,21 @@ def version_row(catalog: Catalog, name: str, version: Version = None) -> Row:
         name, version, [r["version"] for r in found], found[0]["current_version"], aliases
     )
     return next(row for row in found if row["version"] == number)
+
+
+def described(catalog: Catalog, name: str, version: Version) -> tuple[Row, list[Row]]:
+    """As `version_row`, with what is said of the model; and every version, oldest first."""
+    row = version_row(catalog, name, version)
+    said = catalog.rows(
+        ["description", "labels"], "FROM {g}.models WHERE model_id = ?", [row["model_id"]]
+    )
+    versions = catalog.rows(
+        ["v.version", "v.created", "v.metric", "t.objective AS value", _ALIASES],
+        "FROM {g}.versions v LEFT JOIN {g}.trials t ON t.version_id = v.version_id "
+        "AND t.trial = v.best_trial WHERE v.model_id = ? ORDER BY v.version",
+        [row["model_id"]],
+    )
+    return row | said[0], versions
 
 
 _ALIASES = (
@@ -132,6 +146,13 @@ def model(
         )
     program = parse_program(row["program"], f"{name}@{found['version']}#{number}")
     return program, found["expires"]
+
+
+def trial_count(catalog: Catalog, name: str, version: Version) -> int:
+    """Trials of a version."""
+    version_id = version_row(catalog, name, version)["version_id"]
+    rest = "FROM {g}.trials WHERE version_id = ?"
+    return catalog.rows(["count(*) AS n"], rest, [version_id])[0]["n"]
 
 
 def parse_program(text: str, address: str) -> Model:

@@ -9,17 +9,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import pyarrow as pa
+
 from gradbase.engines.base import Engine, Transaction
 from gradbase.errors import BindError, StoreError
+from gradbase.ir.facts import Version
 from gradbase.ir.learning import Model
-from gradbase.store import gc, info, reading
+from gradbase.ir.relational import Values
+from gradbase.store import describing, gc, info, reading
 from gradbase.store.blobs import Blobs
 from gradbase.store.catalog import Catalog, now
 from gradbase.store.folder import Folder
 from gradbase.store.fsck import Report, examine
 from gradbase.store.journal import Journal
 from gradbase.store.lineage import Lineage
-from gradbase.store.reading import Version
 from gradbase.store.records import ModelRecord
 from gradbase.store.runs import Runs
 from gradbase.store.versions import Versions
@@ -45,7 +48,9 @@ class Store:
         self.blobs = Blobs(self._folder, read_only=self.read_only, users_of=self._users_of)
         self.runs = Runs(self.catalog)
         self.versions = Versions(self.catalog, self._sweep)
-        self._cache: dict[Address, tuple[Model, dt.datetime | None]] = {}
+        self._cache: dict[Address, Model] = {}
+        self._expires: dt.datetime | None = None
+        """When the first of the models known here expires."""
         self._cached_at = -1
         self._cache_lock = threading.Lock()
         self._closed = self._swept = False
@@ -63,6 +68,9 @@ class Store:
     @property
     def changes(self) -> int:
         """Grows with every change of the catalog: what was read before one is read again."""
+        if self._expires is not None and now() >= self._expires:
+            self._expires = None
+            self._folder.changes += 1
         return self._folder.changes
 
     # -- reading -----------------------------------------------------------------------------------
@@ -73,19 +81,20 @@ class Store:
         `version` is a number or an alias; ``latest`` is the newest.
         """
         address = (name, version, trial)
-        changes = self._folder.changes
+        changes = self.changes
         with self._cache_lock:
             if self._cached_at != changes:
                 self._cache.clear()
                 self._cached_at = changes
             found = self._cache.get(address)
         if found is None:
-            found = reading.model(self.catalog, name, version, trial)
+            found, expires = reading.model(self.catalog, name, version, trial)
             with self._cache_lock:
                 if self._cached_at == changes:
                     self._cache[address] = found
-        reading.refuse_expired(name, found[1])
-        return found[0]
+                if expires is not None:
+                    self._expires = min(expires, self._expires or expires)
+        return found
 
     def names(self) -> tuple[str, ...]:
         """All model names, sorted."""
@@ -93,7 +102,7 @@ class Store:
 
     def trial_count(self, name: str, version: Version = None) -> int:
         """Trials that a version of a model has."""
-        return len(self.record(name, version).trials)
+        return reading.trial_count(self.catalog, name, version)
 
     def exists(self, name: str) -> bool:
         """Whether there is a model of that name."""
@@ -120,6 +129,21 @@ class Store:
         )
         configurations = [t["configuration"] for t in trials]
         return info.query(function, self.catalog.schema, row, configurations)
+
+    def describe(self, name: str, version: Version = None) -> Values:
+        """What ``DESCRIBE MODEL`` says of a version, see `describing.COLUMNS`."""
+        with self._folder.lock:
+            row, versions = reading.described(self.catalog, name, version)
+            number = row["version"]
+            return describing.describe(
+                self.model(name, number), row, self.record(name, number),
+                self.lineage(name, number), versions,
+            )  # fmt: skip
+
+    def list_versions(self, name: str) -> pa.Table:
+        """Every version of a model, oldest first; see `info.VERSIONS`."""
+        reading.version_row(self.catalog, name)
+        return self.engine.fetch(info.VERSIONS.format(g=self.catalog.schema), [name])
 
     def show_sql(self) -> str:
         """SQL of the query that answers ``SHOW MODELS``."""

@@ -14,8 +14,9 @@ from typing import Any
 
 from gradbase.engines.base import Transaction
 from gradbase.errors import BindError
+from gradbase.ir.facts import Version
 from gradbase.store.catalog import Catalog, now
-from gradbase.store.reading import LATEST, Version, chosen, names, no_alias, unknown_model
+from gradbase.store.reading import LATEST, chosen, names, no_alias, unknown_model
 from gradbase.store.tables import OF_VERSION
 
 _ALIAS = re.compile(r"[^\W\d][\w-]*\Z")

@@ -108,20 +108,21 @@ class FakeModels:
         self._models = {"m": binary(), "r": regression(), "Tuned": binary("Tuned", trial=2)}
         self._models["named"] = binary("named").replace(features=text)
 
-    def model(self, name: str, version: int | None = None, trial: int | None = None) -> Model:
-        del version
+    def model(
+        self, name: str, version: int | str | None = None, trial: int | None = None
+    ) -> Model:
         if name not in self._models:
             raise BindError(f"there is no model `{name}`", hint=near(name, self._models))
-        found = self._models[name]
+        found = self._models[name].replace(version={None: 1, "old": 7}.get(version, version))
         return found if trial is None else found.replace(trial=trial)
 
     def names(self) -> tuple[str, ...]:
         return tuple(sorted(self._models))
 
-    def trial_count(self, name: str) -> int:
+    def trial_count(self, name: str, version: int | str | None = None) -> int:
         return 3 if name == "Tuned" else 1
 
-    def info(self, function: str, name: str) -> str:
+    def info(self, function: str, name: str, version: int | str | None = None) -> str:
         return f"SELECT 1 AS trial_id, '{function}' AS what, '{name}' AS model"
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from gradbase.errors import BindError, EngineError, ParseError, UnsupportedError
 from gradbase.frontend.binder import bind_query
-from gradbase.ir.learning import Evaluate
+from gradbase.ir.learning import Evaluate, Model
 from gradbase.ir.node import Node, find
 from gradbase.ir.relational import Filter, Join, Limit, Relation, Scan, Sort, SqlFragment
 from gradbase.ir.scalar import And, Column, Compare, Parameter, PredictCall, SqlScalar
@@ -225,7 +225,10 @@ def test_a_compared_parameter_is_a_scalar_of_its_own(relations, models):
             BindError,
             r"`id` is in several tables",
         ),
-        ("SELECT PREDICT(m@2, *) FROM t", UnsupportedError, r"versions"),
+        ("SELECT PREDICT(m@, *) FROM t", ParseError, r"number or alias of a version(.|\n)*\^"),
+        ("SELECT PREDICT(m@1.5, *) FROM t", ParseError, r"found `1.5`"),
+        ('SELECT PREDICT("m@", *) FROM t', ParseError, r"names no version"),
+        ("SELECT PREDICT(m@2@3, *) FROM t", ParseError, r"one part"),
         ("SELECT PREDICT(m, *), nope FROM t", EngineError, r"nope"),
         ("SELECT PREDICT(m, nope AS x, y) FROM t", EngineError, r"nope"),
         ("SELECT PREDICT(m, *) FROM nope", EngineError, r"nope"),
@@ -304,3 +307,28 @@ def test_order_by_reads_the_output_it_names(relations, models):
 )
 def test_a_fragment_says_which_tables_it_reads(query, tables, relations, models):
     assert set(bind_query(query, relations, models).reads) == tables
+
+
+@pytest.mark.parametrize(
+    ("written", "version"), [("m", 1), ("m@2", 2), ("m@old", 7), ("`m@2`", 2), ('"m@old"', 7)]
+)
+def test_predictions_by_version(written, version, relations, models):
+    """In scalars, which may stand beside the engine's own @, and in table functions."""
+    for query in (
+        f"SELECT @x, PREDICT({written}, *) FROM t WHERE @ (x - 2) < 9",
+        f"SELECT PREDICT_PROBA(MODEL {written}, x, y) FROM t",
+        f"SELECT * FROM ML.PREDICT(MODEL {written}, TABLE t)",
+    ):
+        (model,) = find(bind_query(query, relations, models), Model)
+        assert model.version == version
+
+
+def test_predictions_name_their_version(relations, models):
+    """On request, in a column before them."""
+    query = "SELECT * FROM ML.PREDICT(MODEL m@old, TABLE t, STRUCT(TRUE AS with_version))"
+    found = bind_query(query, relations, models)
+    assert found.schema.names[:2] == ("model_version", "predicted_churned")
+    with pytest.raises(BindError, match="`with_version` is TRUE or FALSE"):
+        bind_query(query.replace("TRUE", "1"), relations, models)
+    with pytest.raises(UnsupportedError, match=r"with_version belongs to ML\.PREDICT"):
+        bind_query("SELECT PREDICT(m, *, STRUCT(TRUE AS with_version)) FROM t", relations, models)

@@ -17,7 +17,7 @@ OUR_TEXTS = (
     "gradbase.leases",
 )  # fmt: skip
 _inside = st.sampled_from(OUR_TEXTS)
-_text = st.text(st.sampled_from("ab'\"$-/*\\;() \n?1.é名xE"), max_size=30)
+_text = st.text(st.sampled_from("ab'\"`@$-/*\\;() \n?1.é名xE"), max_size=30)
 
 
 def _in_block_comment(text: str) -> str:
@@ -28,6 +28,7 @@ HIDING = (
     lambda t: "'" + t.replace("'", "''") + "'",
     lambda t: "E'" + t.replace("'", "\\'") + "'",
     lambda t: '"' + t.replace('"', '""') + '"',
+    lambda t: "`" + t.replace("`", "``") + "`",
     lambda t: f"$${t}$$",
     lambda t: f"$a1${t}$a1$",
     lambda t: f"-- {t}\n",
@@ -48,7 +49,7 @@ def test_spans_cover_the_text_without_gaps(sql):
 @given(_text, _inside, st.sampled_from(HIDING))
 @settings(max_examples=300, deadline=None)
 def test_our_words_in_strings_comments_and_quotes_are_not_found(noise, inside, hide):
-    plain = "".join(c for c in noise if c not in "'\"$-/*\\;")
+    plain = "".join(c for c in noise if c not in "'\"`$-/*\\;")
     hidden = hide(inside + plain.replace("\n", " "))
     sql = f"SELECT 1, {hidden} FROM t"
 

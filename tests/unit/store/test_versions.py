@@ -178,7 +178,8 @@ def test_a_model_expires_while_it_is_known(three, monkeypatch):
     later = dt.datetime(2100, 1, 1)  # noqa: DTZ001
     three.versions.set_options("churn", {"expiration_timestamp": later})
     assert three.model("churn").version == 3
-    monkeypatch.setattr("gradbase.store.reading.now", lambda: later)
+    for module in ("reading", "store"):
+        monkeypatch.setattr(f"gradbase.store.{module}.now", lambda: later)
     with pytest.raises(BindError, match="expired"):
         three.model("churn")
 
