@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -180,6 +181,15 @@ class ModelHandle(Versioned):
             columns = tuple(f.name for f in features if isinstance(f, Column))
             plan = Evaluate(relation, self.model, columns, self.model.label)
             return self._run(plan).to_pylist()[0]
+
+    def export(self, path: str | Path) -> Path:
+        """Write the model to a file: ``.onnx`` (preprocessing inside) or ``.pt2``; see `EXPORT`."""
+        from gradbase.runtime.export.files import export_model
+        from gradbase.selection.tracing import tracing
+
+        with tracing():
+            export_model(self.model, self._blobs or self.session.store.blobs, Path(path))
+        return Path(path)
 
     def plot(self, kind: str, *, data: Any = None, path: str | Path | None = None) -> Picture:
         """A picture of the model.
