@@ -43,7 +43,7 @@ BUDGETS = {
     "optimizer": 3600,
     "engines": 2600,
     "store": 3500,  # versions, aliases and what is kept of a training
-    "runtime": 7400,  # a seventh of it watches the memory of training steps
+    "runtime": 8000,  # a seventh of it watches the memory of training steps; files for others
     "selection": 2400,
     "session": 2200,  # plans kept for repeated queries; versions of models
     "plots": 1300,

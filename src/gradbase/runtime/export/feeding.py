@@ -16,14 +16,14 @@ _UNSEEN = "\N{REPLACEMENT CHARACTER}"
 """What an empty text becomes where the empty text stands for NULL: a category of no model."""
 
 
-def onnx_inputs(session: Any, rows: pa.Table) -> dict[str, npt.NDArray[Any]]:
+def onnx_inputs(session: Any, rows: Any) -> dict[str, npt.NDArray[Any]]:
     """The columns of `rows` in the form that an exported model takes them.
 
     Parameters
     ----------
     session : onnxruntime.InferenceSession
         Over a file that `EXPORT MODEL` wrote.
-    rows : pa.Table
+    rows : pa.Table, pandas or Polars DataFrame
         Has a column per input; others are ignored.
 
     Raises
@@ -31,6 +31,7 @@ def onnx_inputs(session: Any, rows: pa.Table) -> dict[str, npt.NDArray[Any]]:
     BindError
         A column is missing, or the file was not written here.
     """
+    rows = _table(rows)
     facts = session.get_modelmeta().custom_metadata_map
     if "gradbase.null_texts" not in facts:
         raise BindError("the file is not an exported gradbase model: it says nothing of NULLs")
@@ -50,6 +51,12 @@ def onnx_inputs(session: Any, rows: pa.Table) -> dict[str, npt.NDArray[Any]]:
         else:
             made[given.name] = _doubles(column, given.name)
     return made
+
+
+def _table(rows: Any) -> pa.Table:
+    if isinstance(rows, pa.Table):
+        return rows
+    return rows.to_arrow() if hasattr(rows, "to_arrow") else pa.Table.from_pandas(rows)
 
 
 def _doubles(column: pa.Array, name: str) -> npt.NDArray[np.float64]:

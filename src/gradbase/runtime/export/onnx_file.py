@@ -21,6 +21,8 @@ ROWS = "rows"
 NULL_TEXT = ""
 """What stands for NULL in a text input, unless it is a category: then the next of these."""
 _OTHER_NULLS = "\N{SYMBOL FOR NULL}"
+UNUSED: Category = Category((), 0)
+"""For text that the network does not read."""
 _INSIDE = "gradbase/"
 """Names inside the graph start with this."""
 _ML_OPSET = 4
@@ -149,7 +151,7 @@ def _column(onnx: Any, graph: Any, module: Exportable, feature: Feature, inner: 
         graph.input.append(onnx.helper.make_tensor_value_info(feature.name, kinds.DOUBLE, sizes))
         return onnx.helper.make_node("Identity", [feature.name], [inner.name])
     graph.input.append(onnx.helper.make_tensor_value_info(feature.name, kinds.STRING, [ROWS]))
-    category = module.categories.get(feature.name, Category((), 0))
+    category = module.categories.get(feature.name, UNUSED)
     texts = [*category.vocabulary, null_text(category.vocabulary)]
     codes = [*range(1, len(category.vocabulary) + 1), category.missing_code]
     return onnx.helper.make_node(
@@ -190,8 +192,7 @@ def _labels(onnx: Any, classes: tuple[Literal, ...]) -> tuple[int, list[Any]]:
 def facts_of(model: Model, module: Exportable) -> dict[str, str]:
     """What a reader of the file may want to know, as JSON."""
     texts = (f.name for f in module.features if f.of.is_text)
-    unused = Category((), 0)
-    nulls = {n: null_text(module.categories.get(n, unused).vocabulary) for n in texts}
+    nulls = {n: null_text(module.categories.get(n, UNUSED).vocabulary) for n in texts}
     classes = next((o.classes for o in model.outputs if o.classes), ())
     return {
         "gradbase.model": model.address,
