@@ -103,6 +103,11 @@ def weights(db, name, version=None):
     return found
 
 
+def model_of(db, name):
+    """The program of a model's best trial, without its name."""
+    return [print_plan(output) for output in db.store.model(name).outputs]
+
+
 def leftovers(db):
     """What a statement that failed must not leave: leases, spilled rows, half-written files."""
     leases = [g.purpose for g in db.broker.leases() if g.owner != db.engine.name]

@@ -15,7 +15,6 @@ from gradbase import errors
 if TYPE_CHECKING:
     from gradbase import memory
     from gradbase.frontend.space import choice, loguniform, randint, uniform
-    from gradbase.runtime.export.feeding import onnx_inputs
     from gradbase.selection.api import mlp, search
     from gradbase.session import Session, connect
 
@@ -28,7 +27,6 @@ __all__ = [
     "loguniform",
     "memory",
     "mlp",
-    "onnx_inputs",
     "randint",
     "search",
     "uniform",
@@ -42,7 +40,6 @@ _HOMES = {
     "randint": "gradbase.frontend.space",
     "uniform": "gradbase.frontend.space",
     "mlp": "gradbase.selection.api",
-    "onnx_inputs": "gradbase.runtime.export.feeding",
     "search": "gradbase.selection.api",
 }
 

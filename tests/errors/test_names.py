@@ -54,7 +54,7 @@ STATEMENTS = {
 
 # options, error, what its text must say
 OPTIONS = {
-    "unknown option": ({"lern_rate": 0.1}, BindError, ["`lern_rate`", "did you mean `learn_rate`?", "^^^"]),
+    "unknown option": ({"lern_rate": 0.1}, BindError, ["`lern_rate`", "did you mean `learn_rate`", "^^^"]),
     "unknown model type": (
         {"model_type": "dnn_clasifier"}, BindError, ["'dnn_clasifier'", "did you mean `dnn_classifier`"],
     ),

@@ -98,7 +98,7 @@ def test_a_column_that_is_null_everywhere_is_left_out(db):
 def test_a_bad_split_says_what_it_needs(db):
     with pytest.raises(DataError, match=r"`plan` holds '[ABC]', it must hold TRAIN, EVAL or TEST"):
         db.sql(shop.create_model("m", data_split_method="custom", data_split_col="plan",
-                                 query="SELECT * FROM customers"))  # fmt: skip
+                                 data_split_eval_fraction=None, query="SELECT * FROM customers"))  # fmt: skip
 
 
 def test_an_error_of_the_training_query_is_the_engine_s(db):

@@ -19,7 +19,6 @@ RANKS = {
     "frontend": 3,
     "optimizer": 3,
     "engines": 3,
-    "plots": 3,  # draws plain values; who asks for a picture gathers them
     "store": 4,
     "runtime": 5,
     "selection": 6,
@@ -43,10 +42,9 @@ BUDGETS = {
     "optimizer": 3600,
     "engines": 2600,
     "store": 3500,  # versions, aliases and what is kept of a training
-    "runtime": 8000,  # a seventh of it watches the memory of training steps; files for others
+    "runtime": 7400,  # a seventh of it watches the memory of training steps
     "selection": 2400,
-    "session": 2200,  # plans kept for repeated queries; versions of models
-    "plots": 1300,
+    "session": 2000,  # plans kept for repeated queries; versions of models
     "sklearn": 750,
     "testing": 1100,
 }

@@ -119,11 +119,20 @@ def find_column(schema: Schema, name: str, what: str, hint: str | None = None) -
 def build_fits(
     spec: TrainingSpec, dataset: Dataset, configurations: Sequence[Mapping[str, object]]
 ) -> tuple[Fit, ...]:
-    """One Fit per configuration, trials numbered from 1.
+    """One Fit per configuration, or one per configuration and fold; trials numbered from 1.
 
     A configuration maps hyper-parameter names to values; what it leaves out is the spec's.
     """
-    return tuple(_fit(spec, dataset, i, c) for i, c in enumerate(configurations, start=1))
+    parts = datasets_of(dataset)
+    numbered = enumerate(configurations, start=1)
+    return tuple(_fit(spec, part, trial, c) for trial, c in numbered for part in parts)
+
+
+def datasets_of(dataset: Dataset) -> tuple[Dataset, ...]:
+    """What a configuration is trained on: `dataset`, or each of its folds."""
+    split = dataset.split
+    folds = (split.replace(fold=fold) for fold in range(1, split.folds + 1))
+    return tuple(dataset.replace(split=f) for f in folds) if split.folds else (dataset,)
 
 
 def _fit(spec: TrainingSpec, dataset: Dataset, trial: int, given: Mapping[str, Any]) -> Fit:

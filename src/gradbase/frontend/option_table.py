@@ -25,7 +25,7 @@ OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "adagrad")
 PROCEDURES = ("grid", "random")
 NORMAL_EQUATION = "normal_equation"
 """The optimiser that solves a linear regression in one step."""
-SPLITS = ("auto_split", "random", "seq", "custom", "no_split")
+SPLITS = ("auto_split", "random", "seq", "custom", "no_split", "k_fold")
 TASKS = ("classification", "regression")
 OBJECTIVES = (*METRICS["binary"], *METRICS["regression"])
 
@@ -176,6 +176,11 @@ OPTIONS = (
         "data_split_col", "split.column", "text", "",
         "seq: sort by it; custom: TRUE/NULL is evaluation, or 'TRAIN', 'EVAL', 'TEST'.",
     ),
+    Option(
+        "num_folds", "split.folds", "int", 0,
+        "k_fold: parts that evaluate one after the other (5 if left out); alone it means k_fold.",
+        ("folds",), low=2, high=1000,
+    ),
     Option("row_key", "row_key", "names", (), "Columns that identify a row."),
     Option(
         "shards", "shards", "int", 0, "Parts of the training rows; 0: rows // 8192, from 1 to 8.",
@@ -205,8 +210,8 @@ OPTIONS = (
 LATER_OPTIONS = (
     "booster_type", "calculate_p_values", "category_encoding_method", "enable_global_explain",
     "group_by", "integrated_gradients_num_steps", "kmeans_init_method", "l1_reg_activation", "loss",
-    "ls_init_learn_rate", "metric", "model_path", "num_clusters", "num_folds",
-    "shard_order", "threads_per_unit", "warm_start",
+    "ls_init_learn_rate", "metric", "model_path", "num_clusters", "shard_order",
+    "threads_per_unit", "warm_start",
 )  # fmt: skip
 CLOUD_OPTIONS = (
     "kms_key_name", "model_registry", "tf_version", "vertex_ai_model_id",

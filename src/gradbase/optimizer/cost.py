@@ -26,7 +26,7 @@ from gradbase.ir.relational import (
 )
 from gradbase.ir.scalar import Column, Compare, Scalar, conjuncts
 from gradbase.optimizer.context import Context, Estimate
-from gradbase.optimizer.cost_fit import group_seconds, makespan, training_flops
+from gradbase.optimizer.cost_fit import group_seconds, makespan, refit_seconds, training_flops
 from gradbase.optimizer.cost_predict import PLAIN_BATCH, predict_seconds, row_seconds
 from gradbase.optimizer.selectivity import column_statistics, selectivity
 
@@ -156,6 +156,7 @@ def _trained(node: Node, rows: list[float], context: Context) -> Estimate:
         case Search(trials=trials):
             groups = [t.fits if isinstance(t, FusedFit) else (t,) for t in trials]
             seconds = makespan([group_seconds(g, context) for g in groups], node.workers or 1)
+            seconds += refit_seconds(node.fits[0], context)
             flops = sum(training_flops(f, context) for f in node.fits)
             return Estimate(1.0, float(node.schema.row_bytes), flops, seconds)
         case _:

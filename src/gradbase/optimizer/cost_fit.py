@@ -84,6 +84,12 @@ def group_seconds(fits: tuple[Fit, ...], context: Context) -> float:
     return steps * step_seconds(fits, batch, context) * (1 + _evaluated(fit) * _EVALUATING)
 
 
+def refit_seconds(fit: Fit, context: Context) -> float:
+    """Training the best of a search over folds once more, on all rows; 0 without folds."""
+    folds = fit.data.split.folds
+    return group_seconds((fit,), context) * folds / (folds - 1) if folds else 0.0
+
+
 def step_seconds(fits: tuple[Fit, ...], batch: int, context: Context) -> float:
     """One batch of `batch` rows through all of `fits`: forward, backward, update."""
     fit, count, calibration = fits[0], len(fits), context.calibration
@@ -152,6 +158,8 @@ def _layer_flops(at: int, width_in: int, width_out: int) -> float:
 
 def _evaluated(fit: Fit) -> float:
     split = fit.data.split
+    if split.folds:
+        return 1 / split.folds if split.fold else 0.0
     if split.method in ("auto", "auto_split") and not split.eval_fraction:
         return 0.2
     return min(split.eval_fraction + split.test_fraction, 0.9)

@@ -67,18 +67,20 @@ class _Tree:
     def head(self, node: Node) -> str:
         match node:
             case Search():
+                folds = node.fits[0].data.split.folds
+                fits = f"{len(node.fits)} fits" + (f" on {folds} folds" if folds else "")
                 return (
-                    f"Search {node.name}: {len(node.fits)} fits, best {node.metric}, "
+                    f"Search {node.name}: {fits}, best {node.metric}, "
                     f"{node.procedure}, {node.workers} workers x {node.threads} threads"
                 )
             case FusedFit(fits=fits):
                 numbers = _ranges([f.trial for f in fits])
-                return f"FusedFit of {len(fits)} (trials {numbers}): {_fit_text(fits[0])}"
+                where = f"trials {numbers}{_fold(fits[0])}"
+                return f"FusedFit of {len(fits)} ({where}): {_fit_text(fits[0])}"
             case Fit():
-                return f"Fit (trial {node.trial}): {_fit_text(node)}"
+                return f"Fit (trial {node.trial}{_fold(node)}): {_fit_text(node)}"
             case Dataset():
-                split = f"{node.split.method} split" if node.split.method != "none" else "no split"
-                return f"Dataset {len(node.features)} features, label {node.label}, {split}"
+                return f"Dataset {len(node.features)} features, label {node.label}, {_split(node)}"
             case _:
                 return self.writer.head(node)
 
@@ -100,6 +102,9 @@ class _Tree:
             found.append("exactness: tolerance (gradients within 1e-5 of a fit alone)")
         if isinstance(node, Dataset):
             found.append("read once for all fits on it")
+            if node.split.folds:
+                others = f"folds 2 to {node.split.folds} are dealt out from the same reading"
+                found.append(f"{others}; the best trial is trained again on all rows")
         hidden = len(node.trials) - _SHOWN_FITS if isinstance(node, Search) else 0
         if hidden > 0:
             found.append(f"the first {_SHOWN_FITS} groups are shown, {hidden} more like them")
@@ -107,7 +112,9 @@ class _Tree:
 
     def below(self, node: Node) -> tuple[Node, ...]:
         if isinstance(node, Search):
-            return (*node.trials[:_SHOWN_FITS], *dict.fromkeys(f.data for f in node.fits))
+            datasets = dict.fromkeys(f.data for f in node.fits)
+            shown = (d for d in datasets if d.split.fold <= 1)
+            return (*node.trials[:_SHOWN_FITS], *shown)
         return () if isinstance(node, FusedFit) else block_children(node)
 
 
@@ -140,6 +147,18 @@ def _choice_lines(choice: Choice) -> list[str]:
 def _fit_text(fit: Fit) -> str:
     network = Writer({}).head(fit.network)
     return f"{network}, {fit.optimizer.name}, batch {fit.batch_size}, {fit.epochs} epochs"
+
+
+def _fold(fit: Fit) -> str:
+    split = fit.data.split
+    return f", fold {split.fold} of {split.folds}" if split.fold else ""
+
+
+def _split(data: Dataset) -> str:
+    split = data.split
+    if split.folds:
+        return f"fold {split.fold} of {split.folds} evaluates"
+    return "no split" if split.method == "none" else f"{split.method} split"
 
 
 def _ranges(numbers: list[int]) -> str:

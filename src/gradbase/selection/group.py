@@ -44,7 +44,6 @@ _FRAMES = 20
 class Shared:
     """What all groups of a search have in common."""
 
-    data: TrainingData
     networks: Networks
     exporter: Exporter
     procedure: Procedure
@@ -56,23 +55,26 @@ class Group:
     """The trials of one `Fit` or `FusedFit`.
 
     A trial that raises, or whose loss is no longer finite, fails alone: the others go on with the
-    numbers they would have had without it.
+    numbers they would have had without it. A fold's models are not kept.
     """
 
     def __init__(self, item: Fit | FusedFit, shared: Shared) -> None:
         self.item, self.shared = item, shared
         fits = item.fits if isinstance(item, FusedFit) else (item,)
         self.outcomes = [Outcome(fit) for fit in fits]
+        self.data = fits[0].data
+        self.eval_rows = 0
         self._is_module = isinstance(fits[0].network, PythonNetwork)
         self._untraced: Trainer | None = None
 
-    def train(self, watch: Watch, worker: int) -> None:
+    def train(self, data: TrainingData, watch: Watch, worker: int) -> None:
         """Run every epoch; afterwards each outcome has a status."""
+        self.eval_rows = len(data.parts.eval)
         try:
             watch.check()
             with self._steps():
                 trainer = make_trainer(
-                    self.item, self.shared.data, self.shared.networks,
+                    self.item, data, self.shared.networks,
                     threads=self.shared.threads, exporter=self.shared.exporter,
                 )  # fmt: skip
             for epoch in itertools.count():
@@ -102,7 +104,7 @@ class Group:
         return {place: o for place, o in enumerate(self.outcomes) if not o.status}
 
     def _epoch(self, trainer: Trainer, epoch: int, watch: Watch, worker: int) -> None:
-        held_out, started = self.shared.data.has("eval"), time.perf_counter()
+        held_out, started = trainer.data.has("eval"), time.perf_counter()
         losses, units = self._units(trainer, epoch, watch)
         with self._steps():
             measured = trainer.evaluate("eval" if held_out else "train")
@@ -124,7 +126,7 @@ class Group:
 
     def _units(self, trainer: Trainer, epoch: int, watch: Watch) -> tuple[list[float], list[Unit]]:
         """Train over every shard: each trial's mean loss, and how long each unit took."""
-        rows = [len(shard) for shard in self.shared.data.shards]
+        rows = [len(shard) for shard in trainer.data.shards]
         losses = [0.0] * len(self.outcomes)
         units: list[Unit] = []
         for shard in shard_order(epoch, len(rows)):
@@ -149,13 +151,15 @@ class Group:
             elif outcome.trial not in go_on:
                 reasons[place] = "stopped"
         tested: list[Evaluation] = []
-        if reasons and self.shared.data.has("test"):
+        if reasons and trainer.data.has("test"):
             with self._steps():
                 tested = trainer.evaluate("test")
         for place, reason in reasons.items():
             outcome = self.outcomes[place]
             outcome.test_metrics = dict(tested[place][1]) if tested else {}
-            if self._is_module:
+            if self.data.split.fold:
+                pass
+            elif self._is_module:
                 self._untraced = trainer
             else:
                 _keep_model(trainer, place, outcome)

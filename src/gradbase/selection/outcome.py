@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gradbase.errors import TrainingError
 from gradbase.ir.conversion import ToTable
 from gradbase.ir.learning import MINIMISED, Fit, Model, Search
-from gradbase.store.records import FAILED, EpochRecord, TrialRecord
+from gradbase.store.records import FAILED, EpochRecord, FoldRecord, TrialRecord, over_folds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +39,7 @@ class Outcome:
     test_metrics: dict[str, float] = field(default_factory=dict)
     outputs: tuple[ToTable, ...] | None = None
     params: dict[str, np.ndarray] = field(default_factory=dict)
+    folds: tuple[FoldRecord, ...] = ()
 
     @property
     def trial(self) -> int:
@@ -46,16 +47,26 @@ class Outcome:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Of the last epoch."""
+        """Of the last epoch; with folds the means over them."""
+        if self.folds:
+            names = self.folds[0].metrics
+            return {n: self._mean([f.metrics.get(n) for f in self.folds]) for n in names}
         return dict(self.epochs[-1].metrics) if self.epochs else {}
 
     @property
     def train_loss(self) -> float | None:
+        if self.folds:
+            return self._mean([f.train_loss for f in self.folds])
         return self.epochs[-1].train_loss if self.epochs else None
 
     @property
     def eval_loss(self) -> float | None:
+        if self.folds:
+            return self._mean([f.eval_loss for f in self.folds])
         return self.epochs[-1].eval_loss if self.epochs else None
+
+    def _mean(self, values: Sequence[float | None]) -> float:
+        return over_folds(values, [f.rows for f in self.folds])[0]
 
     def value(self, metric: str) -> float:
         """The metric after the last epoch; NaN where there is none."""
@@ -151,4 +162,5 @@ def trial_record(
         model=model,
         params=outcome.params,
         test_metrics=outcome.test_metrics,
+        folds=outcome.folds,
     )

@@ -18,12 +18,12 @@ from gradbase.errors import (
     StoreError,
     UnsupportedError,
 )
-from gradbase.frontend.option_table import NORMAL_EQUATION
 from gradbase.frontend.torch_export import Exporter
-from gradbase.ir.learning import Fit, Mlp, PythonNetwork, Search
+from gradbase.ir.learning import PythonNetwork, Search
 from gradbase.ir.printer import print_plan
-from gradbase.runtime.train.prepare import prepare
 from gradbase.selection import make_procedure
+from gradbase.selection.deals import read
+from gradbase.selection.folds import joined, refit_of, take_over
 from gradbase.selection.group import Group, Shared
 from gradbase.selection.networks import Networks
 from gradbase.selection.outcome import Outcome, all_failed, best_of, trial_record, value_of
@@ -152,7 +152,7 @@ class _Run:
     ) -> None:
         self.search, self.context, self.store, self.info = search, context, store, info
         self.started = time.perf_counter()
-        self.outcomes: list[Outcome] = []
+        self.tried: list[Outcome] = []
         self.warnings: tuple[str, ...] = ()
         header = {"plan": print_plan(search), "options": dict(info.options), "sql": info.sql}
         self.journal = store.start_run(search.name, header)
@@ -192,7 +192,7 @@ class _Run:
             log.warning("run %s could not be marked %s: %s", self.journal.run_id, status, problem)
 
     def _lost(self, what: str) -> str:
-        ended = sum(bool(o.status) for o in self.outcomes)
+        ended = sum(bool(o.status) for o in self.tried)
         return (
             f"training of `{self.search.name}` {what} after "
             f"{time.perf_counter() - self.started:.1f} s: {ended} of {len(self.search.fits)} "
@@ -200,30 +200,29 @@ class _Run:
         )
 
     def _train(self) -> ModelRecord:
-        fits = self.search.fits
-        data = prepare(
-            fits[0].data, self.context, self.watch.data,
-            embeddings=not any(one_hot_only(f) for f in fits),
-            centred=all(has_intercept(f) for f in fits),
-        )  # fmt: skip
+        deals = self.deals = read(self.search, self.context, self.watch.data)
+        try:
+            first = self.search.fits[0].data
+            data = deals.take(first)
+            self._warn(data)
+            groups = self._groups()
+            self.tried = sorted((o for g in groups for o in g.outcomes), key=lambda o: o.trial)
+            self.watch.started(self.tried)
+            self._train_groups(groups)
+            if not first.split.folds:
+                return self._record(self._best(self.tried), self.tried, data)
+            deals.give_back(first)
+            return self._refit(groups)
+        finally:
+            deals.close()
+
+    def _warn(self, data: TrainingData) -> None:
         for warning in data.warnings:
             log.warning("model %s: %s", self.search.name, warning)
         self.warnings = data.warnings
-        try:
-            groups = self._groups(data)
-            self.outcomes = sorted((o for g in groups for o in g.outcomes), key=lambda o: o.trial)
-            self.watch.started(self.outcomes)
-            self._train_groups(groups)
-            for group in groups:
-                self.watch.check()
-                group.finish()
-            return self._record(data)
-        finally:
-            data.close()
 
-    def _groups(self, data: TrainingData) -> list[Group]:
-        shared = Shared(
-            data=data,
+    def _groups(self) -> list[Group]:
+        self.shared = Shared(
             networks=Networks(self.info.python_modules),
             exporter=Exporter(),
             # The trials are there already: what remains of a procedure is its decisions.
@@ -231,7 +230,18 @@ class _Run:
             metric=self.search.metric,
             threads=self._threads,
         )
-        return [Group(item, shared) for item in self.search.trials]
+        groups = [Group(item, self.shared) for item in self.search.trials]
+        # Fold by fold, so that few of them are in memory at a time.
+        return sorted(groups, key=lambda g: g.data.split.fold)
+
+    def _refit(self, groups: Sequence[Group]) -> ModelRecord:
+        """Join what trials did on each fold, and train the best once more on all rows."""
+        outcomes = joined(self.tried, {g.data.split.fold: g.eval_rows for g in groups})
+        best = self._best(outcomes)
+        group = Group(refit_of(best), self.shared)
+        self._train_groups([group])
+        take_over(best, group.outcomes[0], self.search.name)
+        return self._record(best, outcomes, self.deals.take(group.data))
 
     @property
     def _threads(self) -> int:
@@ -250,6 +260,9 @@ class _Run:
             except BaseException:
                 self.watch.abandon()
                 raise
+        for group in groups:
+            self.watch.check()
+            group.finish()
 
     def _wait(self, futures: Sequence[Future[None]]) -> None:
         """Until all are done; short waits let an interrupt through."""
@@ -267,7 +280,11 @@ class _Run:
                     group = waiting.get_nowait()
                 except queue.Empty:
                     return
-                group.train(self.watch, number)
+                data = self.deals.take(group.data)
+                try:
+                    group.train(data, self.watch, number)
+                finally:
+                    self.deals.give_back(group.data)
         finally:
             self.context.broker.release(lease)
 
@@ -283,10 +300,14 @@ class _Run:
                 if threads > self.context.broker.threads:
                     raise
 
-    def _record(self, data: TrainingData) -> ModelRecord:
-        if all(o.status == FAILED for o in self.outcomes):
-            raise all_failed(self.search.name, self.outcomes)
-        best = best_of(self.outcomes, self.search.metric)
+    def _best(self, outcomes: Sequence[Outcome]) -> Outcome:
+        if all(o.status == FAILED for o in outcomes):
+            raise all_failed(self.search.name, outcomes)
+        return best_of(outcomes, self.search.metric)
+
+    def _record(
+        self, best: Outcome, outcomes: Sequence[Outcome], data: TrainingData
+    ) -> ModelRecord:
         if best.outputs is None:
             raise UnsupportedError(
                 f"trial {best.trial} of `{self.search.name}` is the best, but its network cannot "
@@ -307,22 +328,12 @@ class _Run:
             engine=self.context.engine.name,
             trials=tuple(
                 trial_record(o, self.search, data, configuration_of(o.fit, self.info.tuned))
-                for o in self.outcomes
+                for o in outcomes
             ),
             metric=self.search.metric,
             best_trial=best.trial,
             sql=self.info.sql,
         )
-
-
-def one_hot_only(fit: Fit) -> bool:
-    """Whether a fit's network cannot learn embeddings."""
-    return isinstance(fit.network, PythonNetwork) or fit.optimizer.name == NORMAL_EQUATION
-
-
-def has_intercept(fit: Fit) -> bool:
-    """Whether a fit's network has a constant term."""
-    return not isinstance(fit.network, Mlp) or fit.network.intercept
 
 
 def _code_version(network: object) -> str:

@@ -4,35 +4,23 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from gradbase import plots
 from gradbase.errors import UnsupportedError
-from gradbase.frontend.space import scale_of
 from gradbase.ir.facts import Version
 from gradbase.store import ModelRecord, Store, TrialRecord, reading
+from gradbase.store.records import over_folds
 
 if TYPE_CHECKING:
-    import optuna
     import pandas as pd
-
-    from gradbase.plots.style import Picture
+    from matplotlib.figure import Figure
 
 Row = dict[str, Any]
-
-
-class HasPictures(Protocol):
-    """What a study gives out as a model."""
-
-    def plot(self, kind: str, *, data: Any = None, path: str | Path | None = None) -> Picture:
-        """See `ModelHandle.plot`."""
-        ...
-
-
-Handle = TypeVar("Handle", bound=HasPictures)
+Handle = TypeVar("Handle")
 
 
 class Study(Generic[Handle]):
@@ -89,15 +77,27 @@ class Study(Generic[Handle]):
         """One row per trial.
 
         Columns: trial, every hyper-parameter searched over, every metric (on evaluation rows;
-        ``test_…`` on test rows where there are some), train_loss, eval_loss, epochs, status,
-        error, seconds, best.
+        ``test_…`` on test rows where there are some; with folds the mean over them, and
+        ``…_stddev``), train_loss, eval_loss, epochs, status, error, seconds, best.
         """
         return _pandas().DataFrame(self.rows)
 
     @property
     def history(self) -> pd.DataFrame:
-        """One row per trial and epoch: trial, epoch (from 1), losses, metrics, seconds."""
+        """One row per trial and epoch: trial, run, epoch (from 1), losses, metrics, seconds.
+
+        `run` counts trainings of a trial from 0: one per fold, then one on all rows; or one for
+        each time that the model was continued.
+        """
         return _pandas().DataFrame(self.epochs)
+
+    @property
+    def folds(self) -> pd.DataFrame:
+        """One row per trial and fold: trial, fold (from 1), rows, epochs, losses, metrics.
+
+        Empty without cross-validation.
+        """
+        return _pandas().DataFrame(self.fold_rows)
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -108,7 +108,7 @@ class Study(Generic[Handle]):
     def epochs(self) -> list[Row]:
         """One dict per trial and epoch: see `history`."""
         return [
-            {"trial": t.trial, "epoch": e.epoch + 1}
+            {"trial": t.trial, "run": e.run, "epoch": e.epoch + 1}
             | {"train_loss": e.train_loss, "eval_loss": e.eval_loss}
             | {n: e.metrics.get(n) for n in self._metrics}
             | {"learn_rate": e.learn_rate, "seconds": e.seconds}
@@ -117,58 +117,52 @@ class Study(Generic[Handle]):
         ]
 
     @cached_property
-    def optuna(self) -> optuna.Study:
-        """The same search as an Optuna study: for its plots, importances and analyses."""
-        from gradbase.selection.optuna_study import to_optuna
-
-        return to_optuna(self.record)
+    def fold_rows(self) -> list[Row]:
+        """One dict per trial and fold: see `folds`."""
+        return [
+            {"trial": t.trial, "fold": f.fold, "rows": f.rows, "epochs": f.epochs}
+            | {"train_loss": f.train_loss, "eval_loss": f.eval_loss}
+            | {n: f.metrics.get(n) for n in self._metrics}
+            for t in self.record.trials
+            for f in t.folds
+        ]
 
     @cached_property
-    def importance(self) -> dict[str, float]:
-        """Share of each hyper-parameter in what makes a trial one of the best, largest first.
+    def curves(self) -> list[Row]:
+        """As `epochs`, with one row per trial and epoch: what a learning curve goes through.
 
-        Raises
-        ------
-        DataError
-            Fewer than two trials have a value, or nothing was searched over.
+        Folds are averaged by rows as far as they got; runs that continue each other are counted on.
         """
-        from gradbase.selection.optuna_study import importance
+        return [row for t in self.record.trials for row in self._curve(t)]
 
-        return importance(self.record)
+    def _curve(self, trial: TrialRecord) -> Iterator[Row]:
+        by_epoch: dict[int, list[Row]] = {}
+        mine = [row for row in self.epochs if row["trial"] == trial.trial]
+        for count, row in enumerate(mine, start=1):
+            if not trial.folds:
+                by_epoch[count] = [row]
+            elif row["run"] < len(trial.folds):
+                by_epoch.setdefault(row["epoch"], []).append(row)
+        for epoch, rows in sorted(by_epoch.items()):
+            sizes = [trial.folds[r["run"]].rows if trial.folds else 1 for r in rows]
+            means = {
+                name: over_folds([r[name] for r in rows], sizes)[0]
+                for name in ("train_loss", "eval_loss", *self._metrics)
+            }
+            known = {n: None if math.isnan(v) else v for n, v in means.items()}
+            yield {"trial": trial.trial, "epoch": epoch} | known
 
-    @property
-    def scales(self) -> dict[str, str]:
-        """``choice``, ``linear`` or ``log`` for each hyper-parameter searched over."""
-        return {name: scale_of(d) for name, d in self.record.space.items()}
-
-    def plot(
-        self, kind: str = "curves", *, data: Any = None, path: str | Path | None = None
-    ) -> Picture:
-        """A picture of the search, or of its best model.
+    def plot(self, path: str | Path | None = None) -> Figure:
+        """Learning curves of all trials: the metric and the losses by epoch.
 
         Parameters
         ----------
-        kind : str
-            ``curves``, ``history``, ``parallel`` or ``importance``; or one of the best model's: see
-            `ModelHandle.plot`.
-        data : rows, optional
-            For pictures of the model: rows with the label; evaluation rows if left out.
         path : str or Path, optional
             Also write the picture there; the ending says how (.png, .svg, .pdf).
-
-        Raises
-        ------
-        BindError
-            There is no such kind.
-        DataError
-            There are too few trials for it.
-        UnsupportedError
-            matplotlib is not installed.
         """
-        if kind in plots.KINDS and plots.KINDS[kind].of != plots.SEARCH:
-            return self.best.plot(kind, data=data, path=path)
-        plots.kind_of(kind, tuple(k.of for k in plots.KINDS.values()), "a search")
-        return plots.draw(kind, self, path)
+        from gradbase.selection.curves import learning_curves
+
+        return learning_curves(self, path)
 
     @cached_property
     def _metrics(self) -> list[str]:
@@ -183,6 +177,7 @@ class Study(Generic[Handle]):
             | dict(trial.configuration)
             | {n: trial.metrics.get(n) for n in self._metrics}
             | {f"test_{n}": trial.test_metrics.get(n) for n in self._metrics if tested}
+            | {f"{n}_stddev": trial.deviations.get(n) for n in self._metrics if self.fold_rows}
             | {"train_loss": trial.train_loss, "eval_loss": trial.eval_loss}
             | {"epochs": len(trial.epochs), "status": trial.status, "error": trial.error}
             | {"seconds": sum(e.seconds or 0.0 for e in trial.epochs)}

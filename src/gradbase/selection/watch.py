@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -39,6 +40,7 @@ class Watch:
         self._journal, self._listener, self._metric = journal, listener, metric
         self._cancelled = cancelled
         self._abandoned = threading.Event()
+        self._started = False
         self._lock = threading.Lock()
         self.epochs = 0
 
@@ -52,12 +54,15 @@ class Watch:
         self._abandoned.set()
 
     def data(self, what: str, rows: int) -> None:
-        """The rows are being made ready."""
-        self._tell(lambda to: to.on_data(what, rows))
+        """The rows are being made ready; not told once trials train, while folds are dealt out."""
+        if not self._started:
+            self._tell(lambda to: to.on_data(what, rows))
 
     def started(self, outcomes: Sequence[Outcome]) -> None:
-        """Training begins."""
-        epochs = sum(o.fit.epochs for o in outcomes)
+        """Training begins; after folds the best trial trains once more."""
+        self._started = True
+        first = outcomes[0].fit
+        epochs = sum(o.fit.epochs for o in outcomes) + (first.epochs * bool(first.data.split.folds))
         self._tell(lambda to: to.on_start(len(outcomes), epochs))
 
     def finished(self, message: str) -> None:
@@ -74,21 +79,20 @@ class Watch:
             "worker": worker,
             "trials": trials,
             "units": [{"shard": s, "seconds": round(t, 6)} for s, t in units],
-        }
+        } | _fold(outcomes[0])
         with self._lock:
             self._journal.append(event)
             self.epochs += len(outcomes)
             for outcome in outcomes:
-                shown = outcome.metrics | {
-                    "loss": outcome.value("loss"),
-                    self._metric: outcome.value(self._metric),
-                }
+                # One fold's metric is not the trial's: it must not pass for the best so far.
+                value = math.nan if _fold(outcome) else outcome.value(self._metric)
+                shown = outcome.metrics | {"loss": outcome.value("loss"), self._metric: value}
                 self._tell(lambda to, o=outcome, s=shown: to.on_epoch(o.trial, number + 1, s))
 
     def ended(self, outcome: Outcome, reason: str) -> None:
         """A trial is over; `reason` is ``done``, ``converged``, ``stopped`` or ``failed``."""
         event = {"event": reason, "trial": outcome.trial, "status": outcome.status}
-        event |= {"epochs": len(outcome.epochs)}
+        event |= {"epochs": len(outcome.epochs)} | _fold(outcome)
         if outcome.error:
             event |= {"error": outcome.error, "traceback": outcome.traceback}
         with self._lock:
@@ -103,6 +107,11 @@ class Watch:
         except Exception as error:  # noqa: BLE001
             log.warning("progress is no longer reported: %s: %s", type(error).__name__, error)
             self._listener = Silent()
+
+
+def _fold(outcome: Outcome) -> dict[str, int]:
+    fold = outcome.fit.data.split.fold
+    return {"fold": fold} if fold else {}
 
 
 def _plain(epoch: EpochRecord) -> dict[str, Any]:

@@ -6,7 +6,14 @@ from gradbase.store.blobs import Blobs, bytes_of, hash_of
 from gradbase.store.fsck import Report
 from gradbase.store.journal import Journal
 from gradbase.store.lineage import Environment, Lineage
-from gradbase.store.records import EpochRecord, FeatureRecord, ModelRecord, Scores, TrialRecord
+from gradbase.store.records import (
+    EpochRecord,
+    FeatureRecord,
+    FoldRecord,
+    ModelRecord,
+    Scores,
+    TrialRecord,
+)
 from gradbase.store.store import Store
 
 __all__ = [
@@ -14,6 +21,7 @@ __all__ = [
     "Environment",
     "EpochRecord",
     "FeatureRecord",
+    "FoldRecord",
     "Journal",
     "Lineage",
     "ModelRecord",

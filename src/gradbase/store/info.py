@@ -11,7 +11,7 @@ from gradbase.errors import BindError, near
 from gradbase.ir.learning import METRICS
 from gradbase.store.catalog import quote_text
 
-FUNCTIONS = ("TRIAL_INFO", "TRAINING_INFO", "EVALUATE")
+FUNCTIONS = ("TRIAL_INFO", "TRAINING_INFO", "EVALUATE", "FOLD_INFO")
 
 SHOW = """\
 SELECT m.name AS model, v.version, v.model_type, v.label, t.trials, v.metric, b.objective AS value,
@@ -52,7 +52,12 @@ WHERE false"""
 
 
 def query(
-    function: str, schema: str, version: Mapping[str, Any], configurations: Sequence[str]
+    function: str,
+    schema: str,
+    version: Mapping[str, Any],
+    configurations: Sequence[str],
+    *,
+    folds: bool = False,
 ) -> str:
     """The query that answers ``ML.<function>`` for one version.
 
@@ -64,11 +69,15 @@ def query(
         Row of `versions`.
     configurations : sequence of str
         JSON, of every trial in order.
+    folds : bool
+        Whether it was cross-validated.
     """
     several = len(configurations) > 1
     match function.upper():
         case "TRIAL_INFO":
-            return _trial_info(schema, version, configurations)
+            return _trial_info(schema, version, configurations, folds=folds)
+        case "FOLD_INFO":
+            return _fold_info(schema, version)
         case "TRAINING_INFO":
             return _training_info(schema, version, several=several)
         case "EVALUATE":
@@ -79,25 +88,49 @@ def query(
     )
 
 
-def _trial_info(schema: str, version: Mapping[str, Any], configurations: Sequence[str]) -> str:
+def _trial_info(
+    schema: str, version: Mapping[str, Any], configurations: Sequence[str], *, folds: bool
+) -> str:
     structure = structure_of(json.loads(c) for c in configurations)
     tuned = f"from_json(t.configuration, {quote_text(structure)})" if structure != "{}" else "NULL"
+    metric = version["metric"]
+    measured = f"{quote_identifier(metric)} := t.objective"
+    if folds:
+        measured += f", {quote_identifier(metric + '_stddev')} := d.value"
     return f"""\
 SELECT t.trial AS trial_id, {tuned} AS hyperparameters,
- struct_pack({quote_identifier(version["metric"])} := t.objective)
- AS hparam_tuning_evaluation_metrics,
+ struct_pack({measured}) AS hparam_tuning_evaluation_metrics,
  t.train_loss AS training_loss, t.eval_loss, t.status, t.error AS error_message,
  t.trial = {int(version["best_trial"])} AS is_optimal
-FROM {schema}.trials t WHERE t.version_id = {int(version["version_id"])} ORDER BY t.trial"""
+FROM {schema}.trials t LEFT JOIN {schema}.trial_metrics d
+ ON d.version_id = t.version_id AND d.trial = t.trial AND d.part = 'stddev'
+ AND d.metric = {quote_text(metric)}
+WHERE t.version_id = {int(version["version_id"])} ORDER BY t.trial"""
+
+
+def _fold_info(schema: str, version: Mapping[str, Any]) -> str:
+    metrics = METRICS.get(version["task"], ())
+    picked = "".join(f",\n {_of_fold(n)} AS {quote_identifier(n)}" for n in metrics)
+    return f"""\
+SELECT x.trial AS trial_id, x.training_run + 1 AS fold,
+ CAST({_of_fold("rows")} AS BIGINT) AS rows, CAST({_of_fold("epochs")} AS BIGINT) AS epochs,
+ {_of_fold("train_loss")} AS training_loss, {_of_fold("eval_loss")} AS eval_loss{picked}
+FROM {schema}.trial_metrics x
+WHERE x.version_id = {int(version["version_id"])} AND x.part = 'fold'
+GROUP BY x.trial, x.training_run ORDER BY x.trial, x.training_run"""
+
+
+def _of_fold(name: str) -> str:
+    return f"max(x.value) FILTER (WHERE x.metric = {quote_text(name)})"
 
 
 def _training_info(schema: str, version: Mapping[str, Any], *, several: bool) -> str:
     return f"""\
-SELECT {"e.trial AS trial_id, " * several}CAST(0 AS BIGINT) AS training_run, e.epoch AS iteration,
+SELECT {"e.trial AS trial_id, " * several}e.training_run, e.epoch AS iteration,
  e.train_loss AS loss, e.eval_loss, e.learn_rate AS learning_rate,
  CAST(round(e.seconds * 1000) AS BIGINT) AS duration_ms
 FROM {schema}.epochs e WHERE e.version_id = {int(version["version_id"])}
-ORDER BY e.trial, e.epoch"""
+ORDER BY e.trial, e.training_run, e.epoch"""
 
 
 def _evaluate(schema: str, version: Mapping[str, Any], *, several: bool) -> str:
@@ -112,7 +145,7 @@ def _evaluate(schema: str, version: Mapping[str, Any], *, several: bool) -> str:
 SELECT {"t.trial AS trial_id, " * several}{picked}
 FROM {schema}.trials t LEFT JOIN {schema}.trial_metrics x
  ON x.version_id = t.version_id AND x.trial = t.trial AND x.epoch IS NULL
-WHERE t.version_id = {int(version["version_id"])} AND t.program IS NOT NULL{only_best}
+WHERE t.version_id = {int(version["version_id"])} AND t.status <> 'FAILED'{only_best}
 GROUP BY t.trial ORDER BY t.trial"""
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 from gradbase.errors import BindError, GradbaseError, StoreError, near
 from gradbase.ir.facts import Version
@@ -13,7 +13,13 @@ from gradbase.ir.learning import Model
 from gradbase.ir.parser import parse_plan
 from gradbase.store.catalog import Catalog, Row, now
 from gradbase.store.lineage import Environment, Lineage
-from gradbase.store.records import EpochRecord, FeatureRecord, ModelRecord, TrialRecord
+from gradbase.store.records import (
+    EpochRecord,
+    FeatureRecord,
+    FoldRecord,
+    ModelRecord,
+    TrialRecord,
+)
 from gradbase.store.tables import columns
 
 LATEST = "latest"
@@ -141,7 +147,8 @@ def model(
     if row["program"] is None:
         usable = [str(r["trial"]) for r in rows if r["program"] is not None][:10]
         raise BindError(
-            f"trial {number} of model `{name}` cannot be used: {row['status']}, {row['error']}",
+            f"trial {number} of model `{name}` cannot be used: {row['status']}, "
+            f"{row['error'] or 'only the best of a search over folds is trained on all rows'}",
             hint=f"trials that can: {', '.join(usable)}" if usable else "train the model again",
         )
     program = parse_program(row["program"], f"{name}@{found['version']}#{number}")
@@ -178,12 +185,13 @@ def record(catalog: Catalog, name: str, version: Version) -> ModelRecord:
     found = version_row(catalog, name, version)
     version_id = found["version_id"]
     came = lineage(catalog, version_id)
-    epochs = _of_version(catalog, "epochs", version_id, "ORDER BY epoch")
+    epochs = _of_version(catalog, "epochs", version_id, "ORDER BY training_run, epoch")
     metrics = _of_version(catalog, "trial_metrics", version_id)
     trials = _of_version(catalog, "trials", version_id, "ORDER BY trial")
-    values: dict[tuple[int, int | None, str], dict[str, float]] = {}
+    values: Values = {}
     for m in metrics:
-        values.setdefault((m["trial"], m["epoch"], m["part"]), {})[m["metric"]] = m["value"]
+        key = (m["trial"], m["training_run"], m["epoch"], m["part"])
+        values.setdefault(key, {})[m["metric"]] = m["value"]
     of_trial: dict[int, list[EpochRecord]] = {}
     for e in epochs:
         of_trial.setdefault(e["trial"], []).append(_epoch(e, values))
@@ -221,30 +229,44 @@ def _of_version(catalog: Catalog, table: str, version_id: int, order: str = "") 
     return catalog.rows(columns(table), rest, [version_id])
 
 
-def _epoch(row: Row, values: dict[tuple[int, int | None, str], dict[str, float]]) -> EpochRecord:
+Values = dict[tuple[int, int, int | None, str], dict[str, float]]
+"""Metrics by trial, training run, epoch (None at the end) and part."""
+
+
+def _epoch(row: Row, values: Values) -> EpochRecord:
     return EpochRecord(
         epoch=row["epoch"],
         train_loss=row["train_loss"],
         eval_loss=row["eval_loss"],
-        metrics=values.get((row["trial"], row["epoch"], "eval"), {}),
+        metrics=values.get((row["trial"], row["training_run"], row["epoch"], "eval"), {}),
         learn_rate=row["learn_rate"],
         seconds=row["seconds"],
+        run=row["training_run"],
     )
 
 
-def _trial(
-    row: Row, epochs: list[EpochRecord], values: dict[tuple[int, int | None, str], Any]
-) -> TrialRecord:
+def _folds(trial: int, values: Values) -> Iterator[FoldRecord]:
+    for number in itertools.count():
+        found = dict(values.get((trial, number, None, "fold"), {}))
+        if not found:
+            return
+        rows, epochs = int(found.pop("rows")), int(found.pop("epochs"))
+        losses = found.pop("train_loss", None), found.pop("eval_loss", None)
+        yield FoldRecord(number + 1, rows, epochs, *losses, metrics=found)
+
+
+def _trial(row: Row, epochs: list[EpochRecord], values: Values) -> TrialRecord:
     return TrialRecord(
         trial=row["trial"],
         status=row["status"],
         configuration=json.loads(row["configuration"]),
-        metrics=values.get((row["trial"], None, "eval"), {}),
-        test_metrics=values.get((row["trial"], None, "test"), {}),
+        metrics=values.get((row["trial"], 0, None, "eval"), {}),
+        test_metrics=values.get((row["trial"], 0, None, "test"), {}),
         train_loss=row["train_loss"],
         eval_loss=row["eval_loss"],
         error=row["error"],
         epochs=tuple(epochs),
+        folds=tuple(_folds(row["trial"], values)),
     )
 
 

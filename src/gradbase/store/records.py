@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -10,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gradbase.frontend.space import Dimension, space_of
 from gradbase.ir.learning import Model
 
 SUCCEEDED, FAILED, STOPPED = "SUCCEEDED", "FAILED", "STOPPED"
@@ -18,7 +18,11 @@ SUCCEEDED, FAILED, STOPPED = "SUCCEEDED", "FAILED", "STOPPED"
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch of a trial. `epoch` counts from 0, `seconds` of training and validation."""
+    """One epoch of a trial. `epoch` counts from 0, `seconds` of training and validation.
+
+    `run` counts trainings of the trial from 0: one per fold and one on all rows behind them, or one
+    more for each time that the model was continued.
+    """
 
     epoch: int
     train_loss: float | None
@@ -26,6 +30,36 @@ class EpochRecord:
     metrics: Mapping[str, float] = field(default_factory=dict)
     learn_rate: float | None = None
     seconds: float | None = None
+    run: int = 0
+
+
+@dataclass(frozen=True)
+class FoldRecord:
+    """A trial that learnt from the other folds, on the `rows` rows of one (from 1)."""
+
+    fold: int
+    rows: int
+    epochs: int
+    train_loss: float | None
+    eval_loss: float | None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+def over_folds(values: Sequence[float | None], rows: Sequence[int]) -> tuple[float, float]:
+    """Mean and standard deviation, each fold as often as it has rows; NaN and None are left out.
+
+    Examples
+    --------
+    >>> over_folds([0.5, 1.0, None], [10, 30, 20])
+    (0.875, 0.21650635094610965)
+    """
+    pairs = zip(values, rows, strict=True)
+    known = [(v, n) for v, n in pairs if v is not None and not math.isnan(v)]
+    total = sum(n for _, n in known)
+    if not total:
+        return math.nan, math.nan
+    mean = sum(v * n for v, n in known) / total
+    return mean, math.sqrt(sum((v - mean) ** 2 * n for v, n in known) / total)
 
 
 @dataclass(frozen=True)
@@ -96,6 +130,8 @@ class TrialRecord:
         Of the evaluation rows (training rows where none were held out), for two classes.
     confusion : int64[n, 3], optional
         (expected class number, predicted, rows) there, for more classes.
+    folds : tuple of FoldRecord
+        Of cross-validation; `metrics` and losses are then means over them by rows.
     """
 
     trial: int
@@ -111,6 +147,17 @@ class TrialRecord:
     test_metrics: Mapping[str, float] = field(default_factory=dict)
     scores: Scores | None = None
     confusion: NDArray[np.int64] | None = None
+    folds: tuple[FoldRecord, ...] = ()
+
+    @property
+    def deviations(self) -> dict[str, float]:
+        """Standard deviation of each metric and of the loss over the folds; {} without folds."""
+        if not self.folds:
+            return {}
+        rows = [f.rows for f in self.folds]
+        values = {n: [f.metrics.get(n) for f in self.folds] for n in self.metrics}
+        values["loss"] = [f.eval_loss for f in self.folds]
+        return {name: over_folds(of_folds, rows)[1] for name, of_folds in values.items()}
 
 
 @dataclass(frozen=True)
@@ -155,11 +202,6 @@ class ModelRecord:
     train_rows: int | None = None
     eval_rows: int | None = None
     test_rows: int | None = None
-
-    @property
-    def space(self) -> dict[str, Dimension]:
-        """What the search could choose from, by hyper-parameter."""
-        return space_of(self.options, [t.configuration for t in self.trials])
 
     def trial(self, number: int) -> TrialRecord:
         """The trial of that number."""

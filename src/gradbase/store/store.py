@@ -128,7 +128,12 @@ class Store:
             [row["version_id"]],
         )
         configurations = [t["configuration"] for t in trials]
-        return info.query(function, self.catalog.schema, row, configurations)
+        folds = self.catalog.rows(
+            ["trial"],
+            "FROM {g}.trial_metrics WHERE version_id = ? AND part = 'fold' LIMIT 1",
+            [row["version_id"]],
+        )
+        return info.query(function, self.catalog.schema, row, configurations, folds=bool(folds))
 
     def describe(self, name: str, version: Version = None) -> Values:
         """What ``DESCRIBE MODEL`` says of a version, see `describing.COLUMNS`."""

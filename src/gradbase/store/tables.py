@@ -1,16 +1,17 @@
 """The catalog's tables as data: ordinary columns, the same in every engine.
 
 Times are UTC. `options`, `configuration` and `labels` hold JSON, `program` plan text. A model's
-bare name means its `current_version`; `last_version` is the highest number ever given. Of
-`trial_metrics`, `epoch` is NULL for what the trial ended with, and `part` says on which rows (eval,
-test). `features` describes the training rows, before anything was made of them. `scores` (two
-classes) counts the evaluation rows by logit, `confusion` (more classes) by class numbers; nothing
-was held out: the training rows.
+bare name means its `current_version`; `last_version` is the highest number ever given.
+`training_run` counts trainings of one trial. Of `trial_metrics`, `epoch` is NULL for what the trial
+ended with, and `part` says on which rows: eval, test, or fold, the rows of fold `training_run` + 1;
+stddev is over the folds. `features` describes the training rows, before anything was made of them.
+`scores` (two classes) counts the evaluation rows by logit, `confusion` (more classes) by class
+numbers; nothing was held out: the training rows.
 """
 
 from __future__ import annotations
 
-FORMAT = 2
+FORMAT = 3
 """Version of tables and blobs. A change here needs a step in `upgrade.py` and a fixture."""
 
 TABLES: dict[str, tuple[str, ...]] = {
@@ -67,6 +68,7 @@ TABLES: dict[str, tuple[str, ...]] = {
         "eval_loss DOUBLE",
         "learn_rate DOUBLE",
         "seconds DOUBLE",
+        "training_run BIGINT",
     ),
     "trial_metrics": (
         "version_id BIGINT",
@@ -75,6 +77,7 @@ TABLES: dict[str, tuple[str, ...]] = {
         "part VARCHAR",
         "metric VARCHAR",
         "value DOUBLE",
+        "training_run BIGINT",
     ),
     "features": (
         "version_id BIGINT",

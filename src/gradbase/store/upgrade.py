@@ -38,6 +38,10 @@ STEPS: Mapping[int, Sequence[str]] = {
         _SCORES_2,
         _CONFUSION_2,
     ),
+    2: (
+        "ALTER TABLE {g}.epochs ADD COLUMN training_run BIGINT DEFAULT 0",
+        "ALTER TABLE {g}.trial_metrics ADD COLUMN training_run BIGINT DEFAULT 0",
+    ),
 }
 """Version -> statements that make the next one of it, over ``{g}.<table>``."""
 

@@ -23,7 +23,9 @@ from gradbase.store.folder import Lease
 from gradbase.store.lineage import Environment
 from gradbase.store.records import ModelRecord, TrialRecord
 
-EVAL, TEST = "eval", "test"
+EVAL, TEST, FOLD, STDDEV = "eval", "test", "fold", "stddev"
+OF_FOLD = ("rows", "epochs", "train_loss", "eval_loss")
+"""What is kept of a fold beside its metrics."""
 
 
 def hashes_of(model: Model) -> list[str]:
@@ -123,17 +125,25 @@ def _trial(
 def _epochs(version_id: int, trial: TrialRecord) -> Iterator[tuple[Any, ...]]:
     for e in trial.epochs:
         yield (
-            version_id, trial.trial, e.epoch, e.train_loss, e.eval_loss, e.learn_rate, e.seconds
+            version_id, trial.trial, e.epoch, e.train_loss, e.eval_loss, e.learn_rate, e.seconds,
+            e.run,
         )  # fmt: skip
 
 
 def _metrics(version_id: int, trial: TrialRecord) -> Iterator[tuple[Any, ...]]:
     for e in trial.epochs:
         for name, value in e.metrics.items():
-            yield (version_id, trial.trial, e.epoch, EVAL, name, float(value))
-    for part, metrics in ((EVAL, trial.metrics), (TEST, trial.test_metrics)):
+            yield (version_id, trial.trial, e.epoch, EVAL, name, float(value), e.run)
+    ends = ((EVAL, trial.metrics), (TEST, trial.test_metrics), (STDDEV, trial.deviations))
+    for part, metrics in ends:
         for name, value in metrics.items():
-            yield (version_id, trial.trial, None, part, name, float(value))
+            yield (version_id, trial.trial, None, part, name, float(value), 0)
+    for fold in trial.folds:
+        values = {n: getattr(fold, n) for n in OF_FOLD} | dict(fold.metrics)
+        for name, value in values.items():
+            if value is not None:
+                row = (version_id, trial.trial, None, FOLD, name, float(value))
+                yield (*row, fold.fold - 1)
 
 
 def _lineage(version_id: int, record: ModelRecord) -> tuple[Any, ...]:

@@ -68,7 +68,12 @@ class Laboratory:
         planned = self.plan(spec, **plan)
         search = planned.search.replace(workers=workers, threads=1)
         fits = [f for f in search.fits if only is None or f.trial in only]
-        search = search.replace(trials=(FusedFit(tuple(fits)),) if fused else tuple(fits))
+        by_data = {
+            d: tuple(f for f in fits if f.data is d) for d in dict.fromkeys(f.data for f in fits)
+        }
+        search = search.replace(
+            trials=tuple(map(FusedFit, by_data.values())) if fused else tuple(fits)
+        )
         self.context = RunContext(
             self.engine, self.store.blobs, Broker(4, 1 << 30), cancelled=threading.Event()
         )

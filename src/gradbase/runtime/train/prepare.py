@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from gradbase.errors import ResourceError
+from gradbase.errors import DataError, ResourceError
 from gradbase.ir.conversion import Category, ToTensor
 from gradbase.ir.learning import Dataset
 from gradbase.runtime.encode import encode_into
@@ -130,7 +130,7 @@ class _Deal:
         weights = rows.weights
         if weights is not None:
             weights = relative(weights, parts.train, data.weight)
-        target = self._target(parts)
+        target = self._of_fold(parts)
         inputs = self._choose(rows.store, parts)
         x, codes = self._encode(rows.store, inputs)
         return TrainingData(
@@ -139,6 +139,20 @@ class _Deal:
             rows.without_label, rows.relation_hash, self.budget_bytes // 2,
             self.resources, self.of.context.cancelled, weights,
         )  # fmt: skip
+
+    def _of_fold(self, parts: Parts) -> Target:
+        """As `_target`; errors say on which fold."""
+        split = self.data.split
+        try:
+            return self._target(parts)
+        except DataError as error:
+            if not split.fold:
+                raise
+            raise DataError(
+                f"without fold {split.fold} of {split.folds}: {error.message}",
+                at=error.at,
+                hint=f"lower num_folds; {error.hint}",
+            ) from None
 
     def _target(self, parts: Parts) -> Target:
         column, label, task = self.rows.labels, self.data.label, self.data.task

@@ -56,12 +56,14 @@ def divide(split: Split, ids: Words, rows: Rows, seed: int, column: pa.Array | N
         case "seq":
             assert column is not None
             parts = _sequential(split, rows, column)
+        case "k_fold":
+            parts = _folded(split, ids, rows, seed)
         case _:
             parts = _random(split, ids, rows, seed)
     if not len(parts.train):
         raise DataError(
             f"none of the {len(rows)} rows is left to train on",
-            hint="lower data_split_eval_fraction, or data_split_method = 'NO_SPLIT'",
+            hint="fewer rows for evaluation and test, or data_split_method = 'NO_SPLIT'",
         )
     return parts
 
@@ -81,15 +83,32 @@ def _random(split: Split, ids: Words, rows: Rows, seed: int) -> Parts:
     evaluation, test = fractions(split, len(rows))
     first = round(len(rows) * evaluation)
     second = first + round(len(rows) * test)
-    rank = np.empty(len(rows), np.int64)
-    rank[np.argsort(keyed(ids[rows], seed, "split"), kind="stable")] = np.arange(len(rows))
+    rank = _ranks(ids, rows, seed, "split")
     return Parts(rows[rank >= second], rows[rank < first], rows[(rank >= first) & (rank < second)])
+
+
+def _ranks(ids: Words, rows: Rows, seed: int, purpose: str) -> Rows:
+    """0, 1, … of each of `rows` by h(id, seed, purpose)."""
+    rank = np.empty(len(rows), np.int64)
+    rank[np.argsort(keyed(ids[rows], seed, purpose), kind="stable")] = np.arange(len(rows))
+    return rank
+
+
+def _folded(split: Split, ids: Words, rows: Rows, seed: int) -> Parts:
+    """Folds of equal size, up to one row; the rows of the split's fold evaluate."""
+    if len(rows) < split.folds:
+        raise DataError(
+            f"{split.folds} folds need at least as many rows with a label, there are {len(rows)}",
+            hint="lower num_folds",
+        )
+    held = _ranks(ids, rows, seed, "fold") * split.folds // len(rows) == split.fold - 1
+    return Parts(rows[~held], rows[held], rows[:0])
 
 
 def _sequential(split: Split, rows: Rows, column: pa.Array) -> Parts:
     """Sorted ascending by the column: the last fraction tests, the one before it evaluates."""
     values = column.take(pa.array(rows))
-    known = values.is_valid().to_numpy(zero_copy_only=False)
+    known = ~values.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
     ordered = rows[known][_ascending(values.filter(pa.array(known)), split.column)]
     test = len(ordered) - round(len(rows) * split.test_fraction)
     first = test - round(len(rows) * split.eval_fraction)
@@ -115,8 +134,9 @@ def _custom(name: str, rows: Rows, column: pa.Array) -> Parts:
     found = np.array([_PART_NUMBER.get((t or "").upper(), -1) for t in texts])
     if (found < 0).any():
         bad = values[int(np.flatnonzero(found < 0)[0])].as_py()
+        shown = "NULL" if bad is None else repr(bad)
         raise DataError(
-            f"split column `{name}` holds {bad!r}, it must hold TRAIN, EVAL or TEST",
+            f"split column `{name}` holds {shown}, it must hold TRAIN, EVAL or TEST",
             at=f"column {name}",
         )
     return Parts(*(rows[found == p] for p in range(3)))

@@ -1,1 +1,0 @@
-"""Models as files for others: ONNX with preprocessing inside, and programs of torch."""
