@@ -110,6 +110,10 @@ class NativeResult(Protocol):
         """All rows as tuples of Python values."""
         ...
 
+    def cancel(self) -> None:
+        """Stop this statement, from any thread; its reader gets a CancelledError."""
+        ...
+
 
 class Transaction(Protocol):
     """Statements that happen together or not at all."""

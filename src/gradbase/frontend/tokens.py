@@ -8,28 +8,40 @@ the text without gaps.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
+_STRING = r"""[eE]'(?:[^'\\]|\\.|'')*(?:'|\Z) | [xXbBnN]?'(?:[^']|'')*(?:'|\Z)"""
+_QUOTED = r'"(?:[^"]|"")*(?:"|\Z) | `(?:[^`]|``)*(?:`|\Z)'
+_DOLLAR = r"\$(?P<tag>(?:[^\W\d]\w*)?)\$(?:.*?\$(?P=tag)\$|.*)"
+_NUMBER = r"0[xX][0-9a-fA-F_]+ | (?:\d[\d_]*(?:\.(?!\.)[\d_]*)?|\.\d[\d_]*)(?:[eE][+-]?\d+)?"
+_WORD = r"[^\W\d](?:\w|\$)*"
 _LEXEME = re.compile(
-    r"""
+    rf"""
     (?P<space>\s+)
   | (?P<comment>--[^\n]*|/\*)
-  | (?P<string>[eE]'(?:[^'\\]|\\.|'')*(?:'|\Z) | [xXbBnN]?'(?:[^']|'')*(?:'|\Z))
-  | (?P<quoted>"(?:[^"]|"")*(?:"|\Z) | `(?:[^`]|``)*(?:`|\Z))
-  | (?P<dollar>\$(?P<tag>(?:[^\W\d]\w*)?)\$(?:.*?\$(?P=tag)\$|.*))
+  | (?P<string>{_STRING})
+  | (?P<quoted>{_QUOTED})
+  | (?P<dollar>{_DOLLAR})
   | (?P<param>\$\w+|\?\d*)
-  | (?P<number>(?:0[xX][0-9a-fA-F_]+)|(?:\d[\d_]*(?:\.(?!\.)[\d_]*)?|\.\d[\d_]*)(?:[eE][+-]?\d+)?)
-  | (?P<word>[^\W\d](?:\w|\$)*)
+  | (?P<number>{_NUMBER})
+  | (?P<word>{_WORD})
   | (?P<op>::|:=|->>|->|=>|<=|>=|<>|!=|==|\|\||\*\*|//|\.\.|.)
     """,
     re.VERBOSE | re.DOTALL,
 )
+_UNCUT = re.compile(
+    rf"""(?> [^;/'"`$\w-]+ | --[^\n]* | {_STRING} | {_QUOTED} | {_DOLLAR} | {_NUMBER} | {_WORD}
+           | // | /(?!\*) | [-$\w] )*+""",
+    re.VERBOSE | re.DOTALL,
+)
+"""All up to a semicolon or a block comment: the lexemes of `_LEXEME`, many at once."""
+_BLANK = re.compile(r"(?:\s|--[^\n]*)*")
+_FILLED = re.compile(r"\s*[\w(]")
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 OPENING, CLOSING = frozenset("([{"), frozenset(")]}")
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """A piece of SQL: `kind` is word, quoted, string, number, param, op, space or comment.
 
     `start` and `end` are offsets in the text; ``sql[start:end] == text``.
@@ -106,18 +118,30 @@ def split_statements(sql: str) -> list[str]:
     >>> split_statements("SELECT ';'; SELECT 2;")
     ["SELECT ';'", ' SELECT 2']
     """
+    if ";" not in sql and _FILLED.match(sql):
+        return [sql]
     pieces: list[str] = []
-    start, filled = 0, False
-    for token in tokenize(sql):
-        if token.kind == "op" and token.text == ";":
+    start = at = 0
+    filled = False
+    while at < len(sql):
+        begun, at = at, _match_end(_UNCUT, sql, at)
+        filled = filled or _match_end(_BLANK, sql, begun) < at
+        if sql.startswith(";", at) or at == len(sql):
             if filled:
-                pieces.append(sql[start : token.start])
-            start, filled = token.end, False
-        elif token.kind not in ("space", "comment"):
-            filled = True
+                pieces.append(sql[start:at])
+            at += 1
+            start, filled = at, False
+        else:
+            at = _comment_end(sql, at)
     if filled:
         pieces.append(sql[start:])
     return pieces
+
+
+def _match_end(pattern: re.Pattern[str], sql: str, at: int) -> int:
+    found = pattern.match(sql, at)
+    assert found is not None
+    return found.end()
 
 
 def matching(tokens: list[Token]) -> dict[int, int]:

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from gradbase.frontend.tokens import Token, matching, significant
 
-_MAYBE = re.compile(r"predict|\bml\b|model|gradbase", re.IGNORECASE)
+_MAYBE = ("predict", "model", "gradbase")
+_ML = re.compile(r"\bml\b")
+"""Without one of these in the text there is nothing to look for."""
 SCALARS = ("PREDICT", "PREDICT_PROBA")
 TABLE_FUNCTIONS = ("PREDICT", "EVALUATE", "TRIAL_INFO", "TRAINING_INFO", "FOLD_INFO")
 LATER_FUNCTIONS = (
@@ -38,7 +40,8 @@ def is_ours(sql: str) -> bool:
     >>> is_ours("SELECT PREDICT(churn, *) FROM t"), is_ours("SELECT 'PREDICT(m, *)' FROM t")
     (True, False)
     """
-    if not _MAYBE.search(sql):
+    lower = sql.lower()
+    if not (any(word in lower for word in _MAYBE) or _ML.search(lower)):
         return False
     tokens = without_semicolon(significant(sql))
     return (

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
+from gradbase.engines.rows import rows_of
 from gradbase.errors import UnsupportedError
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
+
+    from gradbase.engines import NativeResult
 
 SHOWN_ROWS = 20
 
@@ -46,10 +49,18 @@ class Result:
         Starts the statement: a context manager giving its Arrow stream.
     cancel : callable
         Stops it, from any thread.
+    native : NativeResult, optional
+        What the engine returned for a statement of its own.
     """
 
-    def __init__(self, open_stream: Open, cancel: Callable[[], None] = lambda: None) -> None:
-        self._open, self._cancel = open_stream, cancel
+    def __init__(
+        self,
+        open_stream: Open,
+        cancel: Callable[[], None] = lambda: None,
+        *,
+        native: NativeResult | None = None,
+    ) -> None:
+        self._open, self._cancel, self._native = open_stream, cancel, native
         self._table: pa.Table | None = None
         self._next_row = 0
         self._lock = threading.RLock()
@@ -64,7 +75,9 @@ class Result:
     def arrow(self) -> pa.Table:
         """All rows as an Arrow table."""
         with self._lock:
-            if self._table is None:
+            if self._table is None and self._native is not None:
+                self._table = self._native.arrow()
+            elif self._table is None:
                 with self._open() as stream:
                     self._table = pa.Table.from_batches(list(stream), schema=stream.schema)
             return self._table
@@ -90,17 +103,17 @@ class Result:
 
     def fetchall(self) -> list[tuple[Any, ...]]:
         """All rows as tuples of Python values."""
+        if self._native is not None:
+            return self._native.fetchall()
         return rows_of(self.arrow())
 
     def fetchone(self) -> tuple[Any, ...] | None:
         """The next row as a tuple, None after the last."""
         table = self.arrow()
         with self._lock:
-            if self._next_row >= table.num_rows:
-                return None
-            row = table.slice(self._next_row, 1)
+            row = rows_of(table.slice(self._next_row, 1))
             self._next_row += 1
-        return tuple(c[0].as_py() for c in row.columns)
+        return row[0] if row else None
 
     def show(self, limit: int = SHOWN_ROWS) -> None:
         """Print the first `limit` rows, aligned."""
@@ -116,7 +129,7 @@ class Result:
     @property
     def columns(self) -> list[str]:
         """Column names."""
-        return self.arrow().column_names
+        return self.arrow().column_names if self._native is None else self._native.columns
 
     def cancel(self) -> None:
         """Stop the statement, from another thread; its reader gets a CancelledError."""
@@ -147,19 +160,6 @@ def _need(library: str) -> Any:
             f"{library} is not installed",
             hint="pip install 'gradbase[frames]', or use .arrow() or .fetchall()",
         ) from None
-
-
-def rows_of(table: pa.Table) -> list[tuple[Any, ...]]:
-    """Rows as tuples; columns may share a name."""
-    return list(zip(*map(_values, table.columns), strict=True))
-
-
-def _values(column: pa.ChunkedArray) -> list[Any]:
-    """Python values; a HUGEINT (what sums of integers are) travels as a decimal and is an int."""
-    values = column.to_pylist()
-    if column.type == pa.decimal128(38, 0):
-        return [None if v is None else int(v) for v in values]
-    return values
 
 
 def cell(value: Any) -> str:

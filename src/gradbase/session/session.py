@@ -19,6 +19,7 @@ from gradbase.ir.facts import Settings, Version
 from gradbase.resources.broker import Broker, Lease
 from gradbase.session.plans import AskedTypes, Kept
 from gradbase.session.results import Result
+from gradbase.session.statements import explain, run, run_relation
 from gradbase.store import Store
 
 if TYPE_CHECKING:
@@ -142,8 +143,6 @@ class Session:
         analyze: bool = False,
     ) -> str:
         """The plan of a statement as text; `analyze` runs it and adds what was measured."""
-        from gradbase.session.statements import explain
-
         self._check_open()
         return explain(self, text, params, verbose=verbose, analyze=analyze)
 
@@ -157,13 +156,9 @@ class Session:
 
         Weights come from `blobs`, from the store if left out.
         """
-        from gradbase.session.statements import run_relation
-
         return run_relation(self, relation, dict(params or {}), blobs)
 
     def _run(self, statement: str, params: Any) -> Result:
-        from gradbase.session.statements import run
-
         self._check_open()
         return run(self, statement, params)
 

@@ -59,7 +59,7 @@ def run(session: Session, text: str, params: Params) -> Result:
 def native(session: Session, text: str, params: Params) -> Result:
     """A statement of the engine's own, byte for byte."""
     found = session.engine.run(text, params)
-    return Result(found.stream, session.cancel)
+    return Result(found.stream, found.cancel, native=found)
 
 
 def _ours(session: Session, statement: Statement, text: str, params: Params) -> Result:

@@ -17,10 +17,22 @@ from gradbase.engines.duckdb import moments
 from gradbase.engines.duckdb.compiler import OPERATORS, compile_relation
 from gradbase.engines.duckdb.connections import Connections
 from gradbase.engines.duckdb.errors import translated
-from gradbase.engines.duckdb.results import DuckDBResult
+from gradbase.engines.duckdb.queries import (
+    Described,
+    Parsed,
+    bind,
+    changed,
+    everything,
+    plain_rows,
+    reader,
+    table,
+    types_of,
+)
+from gradbase.engines.duckdb.results import DuckDBCount, DuckDBQuery, DuckDBResult
 from gradbase.engines.duckdb.statistics import DuckDBStatistics
 from gradbase.engines.duckdb.streaming import BATCH_ROWS, drained, furnished, reading
-from gradbase.engines.duckdb.types import from_duckdb
+from gradbase.engines.duckdb.using import Running, Using
+from gradbase.engines.rows import Row
 from gradbase.errors import BindError, near
 from gradbase.ir.facts import Capabilities
 from gradbase.ir.node import Node
@@ -81,12 +93,14 @@ class DuckDBEngine:
         Parameters without a value count as NULL.
         """
         values = self._values(sql, parameters, missing_is_null=True)
-        with self._connection(sql, parameters) as connection, translated():
-            if "nextval" in sql.casefold():  # binding it would take a number
-                described = connection.sql(f"DESCRIBE {sql}", params=values).fetchall()
-                return [(row[0], from_duckdb(connection.sqltype(row[1]))) for row in described]
-            found = connection.sql(sql, params=values)
-            return _types(found)
+        parsed = self._connections.parse(sql)
+        with Using(self._connections, sql, parameters) as connection:
+            if not parsed.is_query:  # PIVOT, say
+                found = connection.sql(sql, params=values)
+                return types_of(found.columns, found.types)
+            bound = bind(connection, parsed, sql, values)
+        parsed.remember(bound)
+        return types_of(bound.names, bound.types)
 
     def schema(self, sql: str, parameters: Parameters = None) -> Schema:
         """Schema of a query; BindError where two columns share a name."""
@@ -94,7 +108,7 @@ class DuckDBEngine:
 
     def parameter_names(self, sql: str) -> set[str]:
         """Names of the parameters in a statement (numbers for ``?`` and ``$1``)."""
-        return {n for s in self._connections.statements(sql) for n in s.named_parameters}
+        return set(self._connections.parse(sql).parameters)
 
     def compile(
         self,
@@ -123,26 +137,32 @@ class DuckDBEngine:
 
         With `views` (see `stream`) it runs now, whatever it is.
         """
-        kinds = self._kinds(sql)
-        if kinds == ["SELECT"] and not views:
-            types = self.types(sql, parameters)
-            return DuckDBResult(types, lambda rows: self.stream(sql, parameters, batch_rows=rows))
-        connections = self._connections
-        if views and connections.has_local_state():
+        parsed = self._connections.parse(sql)
+        if parsed.is_query and not views:
+            if parsed.waits is None:
+                self.types(sql, parameters)  # so that what is wrong with it is said now
+            if parsed.waits:
+                return DuckDBQuery(self, sql, parameters, parsed)
+        if views and self._connections.has_local_state():
             views = drained(views)
-        with (
-            connections.main_lock,
-            furnished(connections.main, views or {}, ()) as failures,
-            failures.translated(),
-        ):
+        with self._connections.main_lock:
             try:
-                # None where the text is a comment only.
-                found: Any = connections.main.sql(sql, params=_bound(parameters))
-                types = _types(found) if found else []
-                table = found.to_arrow_table() if found else pa.table({})
+                if not views:
+                    with translated():
+                        return self._run_now(parsed, sql, parameters)
+                with (
+                    furnished(self._connections.main, views, ()) as failures,
+                    failures.translated(),
+                ):
+                    return self._run_now(parsed, sql, parameters)
             finally:  # a script may have got half-way
-                connections.ran(kinds, sql)
-        return DuckDBResult(types, lambda _: contextlib.nullcontext(table.to_reader()), table)
+                self._connections.ran(parsed.kinds, sql)
+
+    def _run_now(self, parsed: Parsed, sql: str, parameters: Parameters) -> DuckDBResult:
+        main, values = self._connections.main, _bound(parameters)
+        if parsed.counts:
+            return DuckDBCount(changed(main, parsed, sql, values))
+        return DuckDBResult(*everything(main, sql, values))
 
     def fetch(
         self,
@@ -151,17 +171,28 @@ class DuckDBEngine:
         *,
         views: Mapping[str, View] | None = None,
         functions: Sequence[Function] = (),
+        running: Running | None = None,
     ) -> pa.Table:
-        """All rows of a query."""
+        """All rows of a query; `running` is told where it runs."""
         values = self._values(sql, parameters)
         if views and self._connections.needs_main(sql, parameters):
             views = drained(views)
-        with (
-            self._connection(sql, parameters) as connection,
-            furnished(connection, views or {}, functions) as failures,
-            failures.translated(),
-        ):
-            return connection.sql(sql, params=values).to_arrow_table()
+        with Using(self._connections, sql, parameters, running) as connection:
+            if not views and not functions:
+                return table(connection, sql, values)
+            with (
+                furnished(connection, views or {}, functions) as failures,
+                failures.translated(),
+            ):
+                return table(connection, sql, values)
+
+    def rows(
+        self, sql: str, parameters: Parameters, parsed: Parsed, running: Running
+    ) -> tuple[list[Row], Described] | None:
+        """All rows of a query as tuples; None where Arrow has to be asked (see `plain_rows`)."""
+        values = self._values(sql, parameters)
+        with Using(self._connections, sql, parameters, running) as connection:
+            return plain_rows(connection, parsed, sql, values)
 
     @contextlib.contextmanager
     def stream(
@@ -172,6 +203,7 @@ class DuckDBEngine:
         batch_rows: int = 0,
         views: Mapping[str, View] | None = None,
         functions: Sequence[Function] = (),
+        running: Running | None = None,
     ) -> Generator[pa.RecordBatchReader]:
         """Rows of a query as they come.
 
@@ -186,21 +218,24 @@ class DuckDBEngine:
             once, and closed at its end.
         functions : sequence of Function
             Callable by this statement only.
+        running : Running, optional
+            Is told where the statement runs.
         """
         batch_rows = batch_rows or BATCH_ROWS
         views = views or {}
         if self._connections.needs_main(sql, parameters):
-            table = self.fetch(sql, parameters, views=views, functions=functions)
-            yield table.to_reader(batch_rows)
+            rows = self.fetch(sql, parameters, views=views, functions=functions, running=running)
+            yield rows.to_reader(batch_rows)
             return
         values = self._values(sql, parameters)
         with (
             self._connections.cursor(sql) as cursor,
+            _told(running, cursor),
             furnished(cursor, views, functions) as failures,
         ):
             with failures.translated():
-                reader = cursor.sql(sql, params=values).to_arrow_reader(batch_rows)
-            with reading(cursor, reader, failures) as checked:
+                rows = reader(cursor, sql, values, batch_rows)
+            with reading(cursor, rows, failures) as checked:
                 yield checked
 
     @contextlib.contextmanager
@@ -288,23 +323,13 @@ class DuckDBEngine:
     # -- inside ------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _connection(self, sql: str, parameters: Parameters) -> Generator[duckdb.DuckDBPyConnection]:
-        """The connection that sees what the statement reads; the main one is locked."""
-        if self._connections.needs_main(sql, parameters):
-            with self._connections.main_lock:
-                yield self._connections.main
-        else:
-            with self._connections.cursor(sql) as cursor:
-                yield cursor
-
-    @contextlib.contextmanager
     def _snapshot(
         self, sql: str, parameters: Parameters, views: Mapping[str, pa.Table] | None
     ) -> Generator[tuple[moments.Ask, Schema]]:
         """Run several queries over `sql` that all see the same rows."""
         values = self._values(sql, parameters)
         with (
-            self._connection(sql, parameters) as connection,
+            Using(self._connections, sql, parameters) as connection,
             furnished(connection, views or {}, ()) as failures,
             failures.translated(),
         ):
@@ -313,7 +338,8 @@ class DuckDBEngine:
             if own:
                 connection.begin()
             try:
-                found = _types(connection.sql(sql, params=values))
+                bound = bind(connection, self._connections.parse(sql), sql, values)
+                found = types_of(bound.names, bound.types)
                 yield (
                     lambda query: connection.sql(query, params=values).fetchall(),
                     Schema(tuple(Field(n, t) for n, t in found)),
@@ -323,19 +349,15 @@ class DuckDBEngine:
                     with contextlib.suppress(duckdb.Error):
                         connection.rollback()
 
-    def _kinds(self, sql: str) -> list[str]:
-        try:
-            return [s.type.name for s in self._connections.statements(sql)]
-        except ValueError:  # a kind that the Python client has no name for
-            return ["OTHER"]
-
     def _values(
         self, sql: str, parameters: Parameters, *, missing_is_null: bool = False
     ) -> dict[str, Any] | list[Any] | None:
         """Values of the parameters that occur in `sql`, and of no others."""
-        if not isinstance(parameters, Mapping) and parameters is not None:
+        if parameters is not None and not isinstance(parameters, Mapping):
             return list(parameters) or None
-        names = self.parameter_names(sql) if "$" in sql or "?" in sql else set[str]()
+        if "$" not in sql and "?" not in sql:
+            return None
+        names = self.parameter_names(sql)
         given = parameters or {}
         missing = sorted(names - given.keys())
         if missing and not missing_is_null:
@@ -373,12 +395,17 @@ class DuckDBTransaction:
         return rows
 
 
+@contextlib.contextmanager
+def _told(running: Running | None, connection: duckdb.DuckDBPyConnection) -> Generator[None]:
+    running = running or Running()
+    running.begin(connection)
+    try:
+        yield
+    finally:
+        running.end(connection)
+
+
 def _bound(parameters: Parameters) -> dict[str, Any] | list[Any] | None:
     if isinstance(parameters, Mapping):
         return dict(parameters) or None
     return list(parameters) or None if parameters is not None else None
-
-
-def _types(found: duckdb.DuckDBPyRelation) -> list[tuple[str, SqlType]]:
-    kinds = (from_duckdb(t) for t in found.types)
-    return list(zip(found.columns, kinds, strict=True))

@@ -4,65 +4,56 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import uuid
-from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from gradbase.engines.base import Parameters
+from gradbase.engines.duckdb.queries import Described, Parsed, Types
 from gradbase.engines.duckdb.streaming import BATCH_ROWS
+from gradbase.engines.duckdb.using import Running
+from gradbase.engines.duckdb.values import plain_schema, table_of
+from gradbase.engines.rows import Row, rows_of
 from gradbase.ir.types import SqlType
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
-Open = Callable[[int], AbstractContextManager[pa.RecordBatchReader]]
-
-_PYTHON: dict[str, Callable[[Any], Any]] = {"int128": int, "uint128": int, "uuid": uuid.UUID}
-"""Types whose Arrow form is not the Python value they stand for."""
+    from gradbase.engines.duckdb.engine import DuckDBEngine
 
 
 class DuckDBResult:
-    """Rows of one statement; those of a query are computed when they are first asked for.
+    """Rows of a statement that has run.
 
     Parameters
     ----------
     types : list of (str, SqlType)
-    open_stream : callable
-        Starts the query with the given rows per batch.
-    table : pa.Table, optional
-        The rows, where the statement has run.
+    table : pa.Table
     """
 
-    def __init__(
-        self, types: list[tuple[str, SqlType]], open_stream: Open, table: pa.Table | None = None
-    ) -> None:
-        self.types, self._open, self._table = types, open_stream, table
-        self._lock = threading.Lock()
+    def __init__(self, types: Types, table: pa.Table | None) -> None:
+        self._types, self._table = types, table
+
+    @property
+    def types(self) -> Types:
+        """Names and types of the columns."""
+        return self._types
 
     @property
     def columns(self) -> list[str]:
         """Column names."""
         return [name for name, _ in self.types]
 
-    @contextlib.contextmanager
-    def stream(self, batch_rows: int = 0) -> Generator[pa.RecordBatchReader]:
-        """The rows batch by batch; nothing is kept."""
-        if self._table is not None:
-            yield self._table.to_reader(batch_rows or BATCH_ROWS)
-            return
-        with self._open(batch_rows) as reader:
-            yield reader
-
     def arrow(self) -> pa.Table:
-        """All rows as an Arrow table; kept."""
-        with self._lock:
-            if self._table is None:
-                with self._open(0) as reader:
-                    self._table = reader.read_all()
-            return self._table
+        """All rows as an Arrow table."""
+        assert self._table is not None
+        return self._table
+
+    def stream(self, batch_rows: int = 0) -> AbstractContextManager[pa.RecordBatchReader]:
+        """The rows batch by batch."""
+        return contextlib.nullcontext(self.arrow().to_reader(batch_rows or BATCH_ROWS))
 
     def df(self) -> pd.DataFrame:
         """All rows as a pandas DataFrame."""
@@ -74,15 +65,111 @@ class DuckDBResult:
 
         return pl.DataFrame(self.arrow())
 
-    def fetchall(self) -> list[tuple[Any, ...]]:
+    def fetchall(self) -> list[Row]:
         """All rows as tuples of Python values."""
-        columns = [
-            _python(column.to_pylist(), kind)
-            for column, (_, kind) in zip(self.arrow().columns, self.types, strict=True)
-        ]
-        return list(zip(*columns, strict=True))
+        return rows_of(self.arrow())
+
+    def cancel(self) -> None:
+        """Nothing runs any more."""
 
 
-def _python(values: list[Any], kind: SqlType) -> list[Any]:
-    make = _PYTHON.get(kind.kind)
-    return values if make is None else [None if v is None else make(v) for v in values]
+class DuckDBCount(DuckDBResult):
+    """What a statement without rows returned.
+
+    Parameters
+    ----------
+    rows : list of tuple
+        The number of rows it changed; none where it does not count.
+    """
+
+    def __init__(self, rows: list[Row]) -> None:
+        super().__init__([("Count", SqlType("int64"))] if rows else [], None)
+        self._rows = rows
+
+    def arrow(self) -> pa.Table:
+        """The number as an Arrow table."""
+        columns = {name: pa.array([n for (n,) in self._rows], pa.int64()) for name in self.columns}
+        return pa.table(columns)
+
+    def fetchall(self) -> list[Row]:
+        """The number in a tuple."""
+        return self._rows.copy()
+
+
+class DuckDBQuery(DuckDBResult):
+    """Rows of a query, computed when they are first asked for and then kept.
+
+    Parameters
+    ----------
+    engine : DuckDBEngine
+    sql : str
+    parameters : mapping or sequence, optional
+    parsed : Parsed
+        What is known of the text.
+    """
+
+    def __init__(
+        self, engine: DuckDBEngine, sql: str, parameters: Parameters, parsed: Parsed
+    ) -> None:
+        super().__init__([], None)
+        self._engine, self._sql, self._parameters = engine, sql, parameters
+        self._parsed = parsed
+        self._rows: list[Row] | None = None
+        self._described: Described = ()
+        self._running = Running()
+        self._lock = threading.Lock()
+
+    @property
+    def types(self) -> Types:
+        """Names and types of the columns; nothing runs."""
+        return self._engine.types(self._sql, self._parameters)
+
+    @property
+    def columns(self) -> list[str]:
+        """Column names; nothing runs."""
+        if self._table is not None:
+            return self._table.column_names
+        if self._rows is not None:
+            return [column[0] for column in self._described]
+        return super().columns
+
+    def arrow(self) -> pa.Table:
+        """All rows as an Arrow table."""
+        with self._lock:
+            if self._table is None:
+                self._table = self._from_rows()
+            if self._table is None:
+                running = self._running
+                self._table = self._engine.fetch(self._sql, self._parameters, running=running)
+            return self._table
+
+    def _from_rows(self) -> pa.Table | None:
+        if self._rows is None:
+            return None
+        schema = plain_schema((c[0], c[1]) for c in self._described)
+        return None if schema is None else table_of(self._rows, schema)
+
+    def fetchall(self) -> list[Row]:
+        """All rows as tuples of Python values, made by DuckDB where they are plain."""
+        with self._lock:
+            if self._table is None and self._rows is None and self._parsed.plain:
+                found = self._engine.rows(
+                    self._sql, self._parameters, self._parsed, running=self._running
+                )
+                if found is not None:
+                    self._rows, self._described = found
+            if self._rows is not None:
+                return self._rows.copy()
+        return super().fetchall()
+
+    def stream(self, batch_rows: int = 0) -> AbstractContextManager[pa.RecordBatchReader]:
+        """The rows batch by batch; nothing is kept."""
+        if self._table is not None or self._rows is not None:
+            return super().stream(batch_rows)
+        return self._engine.stream(
+            self._sql, self._parameters, batch_rows=batch_rows, running=self._running
+        )
+
+    def cancel(self) -> None:
+        """Stop the query, from any thread; its reader gets a CancelledError."""
+        self._running.stop()
