@@ -6,20 +6,22 @@ import datetime as dt
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 
 Row: TypeAlias = tuple[Any, ...]
 Maker: TypeAlias = Callable[[Any], Any]
 
-_WIDE_INTEGER = pa.decimal128(38, 0)
-"""How integers of 128 bits travel (what a sum of integers is)."""
+_WIDE_DIGITS = 38
+"""Integers of 128 bits (what a sum of integers is) travel as decimals of so many digits."""
+_INFINITE = (2**31 - 1, 2**63 - 1)
 
 
 def rows_of(table: pa.Table) -> list[Row]:
     """Rows as tuples; columns may share a name.
 
-    Integers of 128 bits are ints, maps dicts, intervals timedeltas (a month counts 30 days). A date
-    that Python has none for is text.
+    Integers of 128 bits are ints, maps dicts, intervals timedeltas (a month counts 30 days). Of the
+    dates that Python has none for, infinity is the last there is, others are text.
 
     Examples
     --------
@@ -32,16 +34,34 @@ def rows_of(table: pa.Table) -> list[Row]:
 def _values(column: pa.ChunkedArray) -> list[Any]:
     try:
         values = column.to_pylist()
-    except (OverflowError, ValueError):  # infinity, or a year above 9999
-        values = column.cast(pa.string()).to_pylist()
+    except (OverflowError, ValueError):
+        values = [_date(scalar) for chunk in column.chunks for scalar in chunk]
     make = _maker(column.type)
     return values if make is None else [None if v is None else make(v) for v in values]
+
+
+def _date(scalar: pa.Scalar) -> Any:
+    try:
+        return scalar.as_py()
+    except (OverflowError, ValueError):
+        number, unit = getattr(scalar, "value", None), getattr(scalar.type, "unit", "D")
+    if number is None:  # inside a list or a struct
+        return str(scalar)
+    kind = dt.date if unit == "D" else dt.datetime
+    if abs(number) in _INFINITE:
+        return kind.max if number > 0 else kind.min
+    year, month, day = str(np.datetime64(number, unit)).rsplit("-", 2)
+    before_christ = int(year) <= 0
+    year = f"{1 - int(year):04d}" if before_christ else year
+    day, _, time = day.partition("T")
+    time = f" {time}".rstrip("0").rstrip(".") if "." in time else time
+    return f"{year}-{month}-{day}{' (BC)' if before_christ else ''}{time}"
 
 
 def _maker(of: pa.DataType) -> Maker | None:
     """What makes the value of what pyarrow gives; None where they are the same."""
     if pa.types.is_decimal(of):
-        return int if of == _WIDE_INTEGER else None
+        return int if of.scale == 0 and of.precision >= _WIDE_DIGITS else None
     if pa.types.is_interval(of):
         return _duration
     if pa.types.is_map(of):

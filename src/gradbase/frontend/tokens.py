@@ -13,6 +13,7 @@ from typing import NamedTuple
 _STRING = r"""[eE]'(?:[^'\\]|\\.|'')*(?:'|\Z) | [xXbBnN]?'(?:[^']|'')*(?:'|\Z)"""
 _QUOTED = r'"(?:[^"]|"")*(?:"|\Z) | `(?:[^`]|``)*(?:`|\Z)'
 _DOLLAR = r"\$(?P<tag>(?:[^\W\d]\w*)?)\$(?:.*?\$(?P=tag)\$|.*)"
+_PARAM = r"\$\w+|\?\d*"
 _NUMBER = r"0[xX][0-9a-fA-F_]+ | (?:\d[\d_]*(?:\.(?!\.)[\d_]*)?|\.\d[\d_]*)(?:[eE][+-]?\d+)?"
 _WORD = r"[^\W\d](?:\w|\$)*"
 _LEXEME = re.compile(
@@ -22,7 +23,7 @@ _LEXEME = re.compile(
   | (?P<string>{_STRING})
   | (?P<quoted>{_QUOTED})
   | (?P<dollar>{_DOLLAR})
-  | (?P<param>\$\w+|\?\d*)
+  | (?P<param>{_PARAM})
   | (?P<number>{_NUMBER})
   | (?P<word>{_WORD})
   | (?P<op>::|:=|->>|->|=>|<=|>=|<>|!=|==|\|\||\*\*|//|\.\.|.)
@@ -30,8 +31,8 @@ _LEXEME = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _UNCUT = re.compile(
-    rf"""(?> [^;/'"`$\w-]+ | --[^\n]* | {_STRING} | {_QUOTED} | {_DOLLAR} | {_NUMBER} | {_WORD}
-           | // | /(?!\*) | [-$\w] )*+""",
+    rf"""(?> [^;/'"`$?.\w-]+ | --[^\n]* | {_STRING} | {_QUOTED} | {_DOLLAR} | {_PARAM}
+           | \.\. | {_NUMBER} | {_WORD} | // | /(?!\*) | [-$.\w] )*+""",
     re.VERBOSE | re.DOTALL,
 )
 """All up to a semicolon or a block comment: the lexemes of `_LEXEME`, many at once."""

@@ -188,8 +188,8 @@ class DuckDBEngine:
 
     def rows(
         self, sql: str, parameters: Parameters, parsed: Parsed, running: Running
-    ) -> tuple[list[Row], Described] | None:
-        """All rows of a query as tuples; None where Arrow has to be asked (see `plain_rows`)."""
+    ) -> tuple[list[Row], Described]:
+        """All rows of a query as DuckDB's tuples, see `plain_rows`."""
         values = self._values(sql, parameters)
         with Using(self._connections, sql, parameters, running) as connection:
             return plain_rows(connection, parsed, sql, values)

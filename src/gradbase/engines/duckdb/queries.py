@@ -82,14 +82,11 @@ def reader(
 
 def plain_rows(
     connection: duckdb.DuckDBPyConnection, parsed: Parsed, sql: str, values: Values
-) -> tuple[list[Row], Described] | None:
-    """All rows of one query as DuckDB makes them; None for a date that Python has none for."""
+) -> tuple[list[Row], Described]:
+    """All rows of one query as DuckDB makes them."""
     connection.execute(parsed.of(sql), values)
     described = connection.description
-    try:
-        return connection.fetchall(), described
-    except (OverflowError, ValueError):
-        return None
+    return connection.fetchall(), described
 
 
 def changed(

@@ -144,6 +144,7 @@ class DuckDBQuery(DuckDBResult):
             return self._table
 
     def _from_rows(self) -> pa.Table | None:
+        """The table of rows that are there; None where they say less than Arrow would."""
         if self._rows is None:
             return None
         schema = plain_schema((c[0], c[1]) for c in self._described)
@@ -153,11 +154,9 @@ class DuckDBQuery(DuckDBResult):
         """All rows as tuples of Python values, made by DuckDB where they are plain."""
         with self._lock:
             if self._table is None and self._rows is None and self._parsed.plain:
-                found = self._engine.rows(
-                    self._sql, self._parameters, self._parsed, running=self._running
+                self._rows, self._described = self._engine.rows(
+                    self._sql, self._parameters, self._parsed, self._running
                 )
-                if found is not None:
-                    self._rows, self._described = found
             if self._rows is not None:
                 return self._rows.copy()
         return super().fetchall()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable
 from typing import Any
 
@@ -46,15 +47,25 @@ def plain_schema(described: Iterable[tuple[str, Any]]) -> pa.Schema | None:
     return pa.schema(fields)
 
 
-def table_of(rows: list[Row], schema: pa.Schema) -> pa.Table:
-    """Plain rows as the table that DuckDB would have given."""
+def table_of(rows: list[Row], schema: pa.Schema) -> pa.Table | None:
+    """Plain rows as the table that DuckDB would have given; None for what is not plain after all.
+
+    That is a date that Python has none for: infinity is the last one there is, others are text.
+    """
     columns = zip(*rows, strict=True) if rows else ([] for _ in schema)
-    arrays = [_array(list(c), f.type) for c, f in zip(columns, schema, strict=True)]
+    arrays: list[pa.Array] = []
+    for values, field in zip(columns, schema, strict=True):
+        if pa.types.is_temporal(field.type) and any(map(_is_beyond, values)):
+            return None
+        try:
+            arrays.append(pa.array(values, field.type))
+        except pa.ArrowInvalid:  # a HUGEINT of 39 digits
+            arrays.append(pa.array(values, pa.decimal256(39, 0)))
     return pa.Table.from_arrays(arrays, schema.names)
 
 
-def _array(values: list[Any], of: pa.DataType) -> pa.Array:
-    try:
-        return pa.array(values, of)
-    except pa.ArrowInvalid:  # a HUGEINT of 39 digits
-        return pa.array(values, pa.decimal256(39, 0))
+def _is_beyond(value: Any) -> bool:
+    return isinstance(value, str) or value in _LAST
+
+
+_LAST = (dt.date.max, dt.date.min, dt.datetime.max, dt.datetime.min)  # noqa: DTZ901
