@@ -64,6 +64,21 @@ def test_values_do_not_depend_on_the_way(engine, sql, expected):
         assert (expected,) in rows
 
 
+def test_texts_of_one_form_keep_what_is_their_own(engine):
+    """Names and types may follow from a number or a string."""
+    for sql, name, value in (
+        ("1", "1", 1),
+        ("2", "2", 2),
+        ("'x'", "'x'", "x"),
+        ("3.50", "3.50", Decimal("3.50")),
+    ):
+        result = engine.run(f"SELECT {sql}")
+        assert result.columns == [name]
+        assert result.fetchall() == [(value,)]
+        assert result.arrow().to_pydict() == {name: [value]}
+        assert engine.types(f"SELECT {sql}")[0][0] == name
+
+
 def test_empty_results_keep_their_columns(engine):
     for query in ("SELECT 1 AS a, 'x' AS b LIMIT 0", "SELECT [1] AS a, 'x' AS b LIMIT 0"):
         result = engine.run(query)

@@ -23,6 +23,7 @@ from gradbase.engines.duckdb.queries import (
     bind,
     changed,
     everything,
+    given,
     plain_rows,
     reader,
     table,
@@ -31,6 +32,7 @@ from gradbase.engines.duckdb.queries import (
 from gradbase.engines.duckdb.results import DuckDBCount, DuckDBQuery, DuckDBResult
 from gradbase.engines.duckdb.statistics import DuckDBStatistics
 from gradbase.engines.duckdb.streaming import BATCH_ROWS, drained, furnished, reading
+from gradbase.engines.duckdb.transactions import DuckDBTransaction
 from gradbase.engines.duckdb.using import Running, Using
 from gradbase.engines.rows import Row
 from gradbase.errors import BindError, near
@@ -159,7 +161,7 @@ class DuckDBEngine:
                 self._connections.ran(parsed.kinds, sql)
 
     def _run_now(self, parsed: Parsed, sql: str, parameters: Parameters) -> DuckDBResult:
-        main, values = self._connections.main, _bound(parameters)
+        main, values = self._connections.main, given(parameters)
         if parsed.counts:
             return DuckDBCount(changed(main, parsed, sql, values))
         return DuckDBResult(*everything(main, sql, values))
@@ -369,32 +371,6 @@ class DuckDBEngine:
         return {name: given.get(name) for name in sorted(names)} or None
 
 
-class DuckDBTransaction:
-    """Statements that happen together or not at all."""
-
-    def __init__(self, cursor: duckdb.DuckDBPyConnection) -> None:
-        self._cursor = cursor
-        self._rows: list[tuple[Any, ...]] = []
-
-    def execute(
-        self,
-        sql: str,
-        parameters: Parameters = None,
-        *,
-        views: Mapping[str, pa.Table] | None = None,
-    ) -> DuckDBTransaction:
-        """Run a statement, which may read `views`; its rows wait for `fetchall`."""
-        with furnished(self._cursor, views or {}, ()), translated():
-            self._cursor.execute(sql, _bound(parameters))
-            self._rows = self._cursor.fetchall()
-        return self
-
-    def fetchall(self) -> list[tuple[Any, ...]]:
-        """Rows of the last statement, once."""
-        rows, self._rows = self._rows, []
-        return rows
-
-
 @contextlib.contextmanager
 def _told(running: Running | None, connection: duckdb.DuckDBPyConnection) -> Generator[None]:
     running = running or Running()
@@ -403,9 +379,3 @@ def _told(running: Running | None, connection: duckdb.DuckDBPyConnection) -> Gen
         yield
     finally:
         running.end(connection)
-
-
-def _bound(parameters: Parameters) -> dict[str, Any] | list[Any] | None:
-    if isinstance(parameters, Mapping):
-        return dict(parameters) or None
-    return list(parameters) or None if parameters is not None else None

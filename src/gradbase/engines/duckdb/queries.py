@@ -8,13 +8,14 @@ and nowhere else; a client without them is served by public ones, which take lon
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import duckdb
 import pyarrow as pa
 
+from gradbase.engines.base import Parameters
 from gradbase.engines.duckdb.types import from_duckdb
 from gradbase.engines.duckdb.values import plain_schema
 from gradbase.engines.rows import Row
@@ -42,6 +43,13 @@ _WRITING = re.compile(
 """A query that may change something; for a client that cannot be asked."""
 
 
+def given(parameters: Parameters) -> Values:
+    """Values of parameters as DuckDB takes them."""
+    if isinstance(parameters, Mapping):
+        return dict(parameters) or None
+    return list(parameters) or None if parameters is not None else None
+
+
 class Bound(NamedTuple):
     """Columns of a query, with DuckDB's types, and whether running it changes the database."""
 
@@ -52,11 +60,10 @@ class Bound(NamedTuple):
 
 def bind(connection: duckdb.DuckDBPyConnection, parsed: Parsed, sql: str, values: Values) -> Bound:
     """What the binder says about one query; nothing runs."""
-    found: Any = getattr(connection, "_bind", None)
-    if found is not None:
-        names, types, _, _, _, writes = found(parsed.statements[0], with_writes=True, values=values)
+    ask: Any = getattr(connection, "_bind", None)
+    if ask is not None:
+        names, types, _, _, _, writes = ask(parsed.of(sql), with_writes=True, values=values)
         return Bound(names, types, writes)
-    sql = parsed.statements[0].query
     rows = connection.execute(f"DESCRIBE {sql}", values).fetchall()
     types = [connection.sqltype(row[1]) for row in rows]
     return Bound([row[0] for row in rows], types, _WRITING.search(sql) is not None)
