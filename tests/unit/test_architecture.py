@@ -36,13 +36,13 @@ RANKS = {
 
 # Lines of code and comments a package may have; raise one only with a reason in the commit.
 BUDGETS = {
-    "ir": 3200,  # the printer and parser of plans are a third of it
+    "ir": 4000,  # the printer and parser of plans are a third of it
     "resources": 1100,  # lifetimes of tensors, the period of a step
-    "frontend": 6700,  # every place where SQL allows an expression; what options exclude each other; ALTER
-    "optimizer": 3600,
-    "engines": 2850,  # native statements cost little: what is known of a text, kept connections
+    "frontend": 7400,  # every place where SQL allows an expression; what options exclude each other; ALTER
+    "optimizer": 4000,
+    "engines": 3100,  # native statements cost little: what is known of a text, kept connections
     "store": 3500,  # versions, aliases and what is kept of a training
-    "runtime": 7400,  # a seventh of it watches the memory of training steps
+    "runtime": 8400,  # a seventh of it watches the memory of training steps
     "selection": 2400,
     "session": 2000,  # plans kept for repeated queries; versions of models
     "sklearn": 750,

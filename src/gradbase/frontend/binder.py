@@ -16,6 +16,7 @@ from gradbase.frontend.features import method_of
 from gradbase.frontend.from_clause import base_table
 from gradbase.frontend.in_text import call_in_text, output_names
 from gradbase.frontend.parameters import Parameters, normalise, parameter_values
+from gradbase.frontend.preprocessing import row_spans, stub_type
 from gradbase.frontend.rich import Asker, Bound, Rich, join_pieces, stub_call
 from gradbase.frontend.scopes import NamedQuery, Scope, with_prefix
 from gradbase.frontend.structure import Block, Cte, Span, Text, read_query
@@ -146,6 +147,21 @@ class Binder:
                 i += 1
         return found
 
+    def own_calls(self, span: Span) -> list[Call]:
+        """Scalar calls of the block itself, also inside each other; not in its subqueries."""
+        found: list[Call] = []
+        i = span[0]
+        while i < span[1]:
+            call = self.calls.get(i)
+            if call is not None and call.is_table:
+                i = call.whole[1]
+            elif self.text.is_subquery(i):
+                i = self.text.after(i)
+            else:
+                found += [call] if call is not None else []
+                i += 1
+        return found
+
     def stands_alone(self, span: Span, scope: Scope) -> bool:
         """Whether the query in `span` means something without what is around it."""
         try:
@@ -172,6 +188,9 @@ class Binder:
     def _stub_of(self, call: Call, scope: Scope) -> str:
         if call.is_table:
             return f"({bind_table_call(self, call, scope).stub})"
+        if call.preprocesses:
+            spans = row_spans(self.text, call)
+            return stub_call(stub_type(call.function), [self.stub_text(s, scope) for s in spans])
         model = self.model(call)
         named = [a for a in call.arguments if a.kind != "star"]
         arguments = [self.stub_text(a.value, scope) for a in named]

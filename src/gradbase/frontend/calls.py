@@ -10,7 +10,14 @@ from gradbase.errors import BindError, ParseError, UnsupportedError, near
 from gradbase.frontend.addresses import Address, read_address
 from gradbase.frontend.cursor import Cursor, read_value
 from gradbase.frontend.structure import Span, Text
-from gradbase.frontend.words import LATER_FUNCTIONS, SCALARS, TABLE_FUNCTIONS, prediction_calls
+from gradbase.frontend.words import (
+    LATER_FUNCTIONS,
+    PREPROCESSING,
+    SCALARS,
+    TABLE_FUNCTIONS,
+    prediction_calls,
+)
+from gradbase.ir.analytic import ANALYTIC
 
 STRUCT_ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "PREDICT": ("threshold", "trial_id", "with_version"),
@@ -36,7 +43,8 @@ class Argument:
 class Call:
     """A call of ours, at `whole`; `data` spans ``TABLE t`` or ``(query)`` of a table function.
 
-    `options` are the values of its STRUCT by name.
+    `options` are the values of its STRUCT by name. A preprocessing function names no model, and
+    `whole` holds its ``OVER ()``.
     """
 
     function: str
@@ -55,6 +63,16 @@ class Call:
     def trial(self) -> int | None:
         return self.options.get("trial_id")
 
+    @property
+    def is_analytic(self) -> bool:
+        """Whether it stands for statistics over all rows of its query."""
+        return self.preprocesses and self.function.lower() in ANALYTIC
+
+    @property
+    def preprocesses(self) -> bool:
+        """Whether it is a preprocessing function."""
+        return self.function in PREPROCESSING
+
 
 def read_calls(text: Text) -> dict[int, Call]:
     """Every call of ours in `text`, nested ones too, by the index of its first token."""
@@ -69,8 +87,12 @@ def _read_call(text: Text, first: int, opening: int) -> Call:
     whole = (first, closing + 1)
     scalar = opening == first + 1
     function = text.tokens[opening - 1].upper
-    _check_function(text, function, (first, opening), scalar=scalar)
     pieces = text.split((opening + 1, closing))
+    if not scalar and function in PREPROCESSING:
+        arguments = tuple(Argument("plain", span) for span in pieces)
+        end = _over(text, function, (first, closing + 1))
+        return Call(function, False, (first, end), Address(""), arguments)
+    _check_function(text, function, (first, opening), scalar=scalar)
     if not pieces:
         raise ParseError(
             f"{text.slice((first, opening))} needs a model",
@@ -93,6 +115,31 @@ def _read_call(text: Text, first: int, opening: int) -> Call:
     return Call(function, True, whole, model, (), _data(text, rest), options)
 
 
+def _over(text: Text, function: str, span: Span) -> int:
+    """The token after a preprocessing function and the ``OVER ()`` that it has or must not have."""
+    end = span[1]
+    has = text.word(end) == "OVER"
+    if function.lower() not in ANALYTIC:
+        if has:
+            raise ParseError(
+                f"ML.{function} looks at one row at a time", at=text.at((end, end + 1)),
+                hint="leave OVER () out",
+            )  # fmt: skip
+        return end
+    if not has:
+        raise ParseError(
+            f"ML.{function} learns from all rows of the query", at=text.at(span),
+            hint=f"ML.{function}(…) OVER ()",
+        )  # fmt: skip
+    if text.word(end + 1) != "(" or text.pairs.get(end + 1) != end + 2:
+        raise ParseError(
+            f"OVER of ML.{function} is empty: the statistics are over all rows",
+            at=text.at((end, text.after(end + 1))),
+            hint="OVER ()",
+        )
+    return end + 3
+
+
 def _check_function(text: Text, function: str, name: Span, *, scalar: bool) -> None:
     if scalar or function in TABLE_FUNCTIONS:
         return
@@ -107,7 +154,7 @@ def _check_function(text: Text, function: str, name: Span, *, scalar: bool) -> N
     raise BindError(
         f"there is no function ML.{function}",
         at=text.at(name),
-        hint=near(function, (*TABLE_FUNCTIONS, *LATER_FUNCTIONS)),
+        hint=near(function, (*TABLE_FUNCTIONS, *PREPROCESSING, *LATER_FUNCTIONS)),
     )
 
 

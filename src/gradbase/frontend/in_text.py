@@ -1,27 +1,38 @@
-"""Predictions that stay in the user's text, as calls of a function in the engine."""
+"""Calls of ours that stay in the user's text: predictions as functions in the engine."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradbase.errors import BindError, EngineError
+from gradbase.errors import BindError, EngineError, UnsupportedError
 from gradbase.frontend.calls import Argument, Call
 from gradbase.frontend.features import Given, method_of, predict_call
+from gradbase.frontend.preprocessing import preprocessing_scalar
 from gradbase.frontend.rich import join_pieces
 from gradbase.frontend.scopes import Scope, with_prefix
 from gradbase.frontend.select_list import alias_of
 from gradbase.frontend.structure import Block, Span
 from gradbase.frontend.tokens import quote_identifier
 from gradbase.ir.learning import Model
-from gradbase.ir.scalar import PredictCall, Scalar, SqlScalar
+from gradbase.ir.scalar import Scalar, SqlScalar
 from gradbase.ir.types import SqlType
 
 if TYPE_CHECKING:
     from gradbase.frontend.binder import Binder
 
 
-def call_in_text(binder: Binder, call: Call, scope: Scope, block: Block | None) -> PredictCall:
-    """The prediction, its features as text in the scope where it stands."""
+def call_in_text(binder: Binder, call: Call, scope: Scope, block: Block | None) -> Scalar:
+    """The call, its arguments as text in the scope where it stands."""
+    if call.is_analytic:
+        raise UnsupportedError(
+            f"ML.{call.function} … OVER () cannot be computed in this place",
+            at=binder.text.at(call.whole),
+            hint="compute it in a WITH query first",
+        )
+    if call.preprocesses:
+        return preprocessing_scalar(
+            binder.text, call, lambda span: _value(binder, span, scope, block, None)
+        )
     model, at = binder.model(call), binder.text.at(call.whole)
     by_name = any(a.kind != "plain" for a in call.arguments)
     given: list[Given] = []
@@ -85,7 +96,7 @@ def _value(
     for piece in rich.pieces:
         if isinstance(piece, str):
             parts[-1] += piece
-        elif isinstance(piece, PredictCall):
+        elif isinstance(piece, Scalar):
             args.append(piece)
             parts.append("")
         else:

@@ -1,4 +1,4 @@
-"""Makes converters: what a prediction means over a source."""
+"""Makes converters: what our functions mean over a source."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from gradbase.frontend.calls import Argument, Call
 from gradbase.frontend.convert import Converter
 from gradbase.frontend.features import Given, method_of, predict_call
+from gradbase.frontend.preprocessing import preprocessing_scalar
 from gradbase.frontend.scopes import Scope, with_prefix
 from gradbase.frontend.sources import Source
 from gradbase.frontend.structure import Span
-from gradbase.ir.scalar import Column, PredictCall
+from gradbase.ir.scalar import Column, PredictCall, Scalar
 
 if TYPE_CHECKING:
     from gradbase.frontend.binder import Binder
@@ -26,11 +27,18 @@ def over_source(
         binder.calls,
         source,
         binder.asker,
-        lambda call, converter: _predict(binder, call, converter),
+        lambda call, converter: called(binder, call, converter),
         lambda span: binder.rewrite(span, scope),
         lambda rich: with_prefix(rich, scope),
         aliases,
     )
+
+
+def called(binder: Binder, call: Call, converter: Converter) -> Scalar:
+    """What a call means over the columns of the block's source."""
+    if call.preprocesses:
+        return preprocessing_scalar(binder.text, call, converter.scalar)
+    return _predict(binder, call, converter)
 
 
 def _predict(binder: Binder, call: Call, converter: Converter) -> PredictCall:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from gradbase.errors import BindError, GradbaseError
 from gradbase.frontend.tokens import quote_identifier, significant
 from gradbase.ir import scalar as ir
+from gradbase.ir.analytic import Analytic
 from gradbase.ir.facts import Relations
 from gradbase.ir.node import Node, walk
+from gradbase.ir.preprocessing import Preprocessing
 from gradbase.ir.relational import Relation, SqlFragment
 from gradbase.ir.scalar import PredictCall, Scalar
 from gradbase.ir.types import Field, Schema, SqlType
@@ -31,12 +33,12 @@ class Bound:
         return self.relation.schema
 
 
-Piece = str | Bound | PredictCall
+Piece = str | Bound | Scalar
 
 
 @dataclass(frozen=True)
 class Rich:
-    """Text in pieces: SQL, relations (rendered in parentheses) and predictions (function calls)."""
+    """Text in pieces: SQL, relations (rendered in parentheses) and scalars of ours."""
 
     pieces: tuple[Piece, ...]
     reads: tuple[str, ...] = ()
@@ -61,7 +63,7 @@ class Rich:
                     texts[-1] += "(SELECT * FROM "
                     texts.append(")")
                     gaps.append((False, inputs.setdefault(piece.relation, len(inputs))))
-                case PredictCall():
+                case Scalar():
                     texts.append("")
                     gaps.append((True, calls.setdefault(piece, len(calls))))
         numbered = tuple(n + len(inputs) * is_call for is_call, n in gaps)
@@ -92,6 +94,8 @@ def _stub_piece(piece: Piece) -> str:
             return f"({piece.stub})"
         case PredictCall():
             return stub_call(piece.type, [render(f) for f in piece.features])
+        case Scalar():
+            return render(piece)
 
 
 def stub_call(of: SqlType, arguments: list[str]) -> str:
@@ -162,6 +166,9 @@ def _render(n: Scalar, done: Mapping[Node, str]) -> str:
             return f"({done[n.arg]} IS NULL)"
         case ir.PredictCall():
             return stub_call(n.type, [])
+        case Preprocessing() | Analytic():
+            given = (c for c in n.children if isinstance(c, Scalar))
+            return stub_call(n.type, [done[c] for c in given])
         case ir.SqlScalar():
             gaps = [done[a] for a in n.args] + [""]
             return "".join(p + g for p, g in zip(n.parts, gaps, strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gradbase.errors import BindError
 from gradbase.frontend.convert import Converter
 from gradbase.frontend.cursor import read_number
 from gradbase.frontend.rich import Bound, Rich, render
@@ -12,6 +13,7 @@ from gradbase.frontend.sources import HIDDEN
 from gradbase.frontend.structure import Block, Span, Unrecognised
 from gradbase.frontend.table_calls import distinct_names
 from gradbase.frontend.tokens import quote_identifier
+from gradbase.ir.analytic import analytics
 from gradbase.ir.node import find
 from gradbase.ir.relational import Aggregate, Filter, Join, Limit, Project, Relation, Sort
 from gradbase.ir.scalar import Column, Scalar, SqlScalar, conjunction, conjuncts
@@ -201,6 +203,12 @@ def _group_key(converter: Converter, span: Span, items: list[Item]) -> Scalar:
 def _aggregate_scalar(converter: Converter, span: Span, keys: tuple[Scalar, ...]) -> Scalar:
     """The expression's text as one scalar; its type comes from the grouped query."""
     draft = converter.scalar(span)
+    if analytics(draft):
+        raise BindError(
+            "an aggregate cannot be taken of a function that learns from all rows",
+            at=converter.text.at(span),
+            hint="compute ML.… OVER () in a subquery first",
+        )
     if not isinstance(draft, SqlScalar):
         draft = SqlScalar(("", ""), (draft,), TEXT)
     grouped = f" GROUP BY {', '.join(render(k) for k in keys)}" if keys else ""

@@ -11,15 +11,20 @@ _MAYBE = ("predict", "model", "gradbase")
 _ML = re.compile(r"\bml\b")
 """Without one of these in the text there is nothing to look for."""
 SCALARS = ("PREDICT", "PREDICT_PROBA")
-TABLE_FUNCTIONS = ("PREDICT", "EVALUATE", "TRIAL_INFO", "TRAINING_INFO", "FOLD_INFO")
+TABLE_FUNCTIONS = (
+    "PREDICT", "EVALUATE", "TRIAL_INFO", "TRAINING_INFO", "FOLD_INFO", "TRANSFORM",
+)  # fmt: skip
+PREPROCESSING = (
+    "BAG_OF_WORDS", "BUCKETIZE", "FEATURE_CROSS", "HASH_BUCKETIZE", "IMPUTER", "LABEL_ENCODER",
+    "MAX_ABS_SCALER", "MIN_MAX_SCALER", "MULTI_HOT_ENCODER", "NGRAMS", "NORMALIZER",
+    "ONE_HOT_ENCODER", "POLYNOMIAL_EXPAND", "QUANTILE_BUCKETIZE", "ROBUST_SCALER",
+    "STANDARD_SCALER", "TF_IDF",
+)  # fmt: skip
 LATER_FUNCTIONS = (
-    "ADVANCED_WEIGHTS", "BAG_OF_WORDS", "BUCKETIZE", "CENTROIDS", "CONFUSION_MATRIX",
-    "DESCRIBE_DATA", "DETECT_ANOMALIES", "EXPLAIN_FORECAST", "EXPLAIN_PREDICT", "FEATURE_CROSS",
-    "FEATURE_IMPORTANCE", "FEATURE_INFO", "FORECAST", "GENERATE_EMBEDDING", "GENERATE_TEXT",
-    "GLOBAL_EXPLAIN", "HASH_BUCKETIZE", "IMPUTER", "LABEL_ENCODER", "MAX_ABS_SCALER",
-    "MIN_MAX_SCALER", "MULTI_HOT_ENCODER", "NGRAMS", "NORMALIZER", "ONE_HOT_ENCODER",
-    "POLYNOMIAL_EXPAND", "QUANTILE_BUCKETIZE", "RECOMMEND", "RECONSTRUCTION_LOSS",
-    "ROBUST_SCALER", "ROC_CURVE", "STANDARD_SCALER", "TF_IDF", "TRANSFORM", "WEIGHTS",
+    "ADVANCED_WEIGHTS", "CENTROIDS", "CONFUSION_MATRIX", "DESCRIBE_DATA", "DETECT_ANOMALIES",
+    "EXPLAIN_FORECAST", "EXPLAIN_PREDICT", "FEATURE_IMPORTANCE", "FEATURE_INFO", "FORECAST",
+    "GENERATE_EMBEDDING", "GENERATE_TEXT", "GLOBAL_EXPLAIN", "RECOMMEND", "RECONSTRUCTION_LOSS",
+    "ROC_CURVE", "WEIGHTS",
 )  # fmt: skip
 """Functions of BigQuery ML that are known by name and not offered yet."""
 SYSTEM_TABLES = ("leases", "metrics")
@@ -134,7 +139,7 @@ def _is_ml_call(tokens: Sequence[Token], i: int) -> bool:
     name, after = tokens[i + 2].upper, tokens[i + 4] if i + 4 < len(tokens) else None
     if i and tokens[i - 1].upper in _NAMED_BY - {"FROM", "JOIN"}:
         return False
-    known = name in TABLE_FUNCTIONS or name in LATER_FUNCTIONS
+    known = name in (*TABLE_FUNCTIONS, *PREPROCESSING, *LATER_FUNCTIONS)
     return known or (after is not None and after.upper == "MODEL")
 
 

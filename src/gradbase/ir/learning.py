@@ -6,9 +6,10 @@ import functools
 
 from gradbase.errors import BindError, near
 from gradbase.ir.conversion import ToTable
+from gradbase.ir.derived import Derived, flattened
 from gradbase.ir.node import Node, node, walk
 from gradbase.ir.relational import Relation
-from gradbase.ir.scalar import Scalar
+from gradbase.ir.scalar import Column, Scalar
 from gradbase.ir.tensor import Param, Tensor
 from gradbase.ir.types import FLOAT64, INT64, Field, Schema, SqlType
 
@@ -27,7 +28,9 @@ class Feature(Node):
 class Model(Node):
     """A version (and trial) of a model: its features and its outputs as programs.
 
-    `task` is ``binary``, ``multiclass``, ``regression`` or ``raw``; `label` is '' for ``raw``.
+    `task` is ``binary``, ``multiclass``, ``regression``, ``raw`` or ``transform`` (no outputs);
+    `label` is '' for the last two. The network reads `columns`, computed from the features; ()
+    means the features as they are. `transform` is what TRANSFORM gives, in its order.
     """
 
     name: str
@@ -37,6 +40,13 @@ class Model(Node):
     label: str
     features: tuple[Feature, ...]
     outputs: tuple[ToTable, ...]
+    columns: tuple[Derived, ...] = ()
+    transform: tuple[Derived, ...] = ()
+
+    @functools.cached_property
+    def reads(self) -> tuple[Feature, ...]:
+        """The columns that the network reads."""
+        return tuple(Feature(c.name, c.expr.type) for c in self.columns) or self.features
 
     def output(self, method: str) -> ToTable:
         """The output `method` (see `ToTable`); BindError where the model has none."""
@@ -100,6 +110,31 @@ class Predict(Relation):
             Field(n, self.model.output(m).type)
             for n, m in zip(self.names, self.methods, strict=True)
         )
+        return Schema((*self.child.schema.fields, *added))
+
+
+@node
+class Preprocess(Relation):
+    """`child` plus columns computed in the program; names must be new.
+
+    An `Analytic` is learnt from all rows of `child`.  SQL: ``SELECT *, exprs[i] AS names[i]``.
+    """
+
+    row_independent = False
+    child: Relation
+    names: tuple[str, ...]
+    exprs: tuple[Scalar, ...]
+
+    def __post_init__(self) -> None:
+        assert len(self.names) == len(self.exprs) > 0
+        for expr in self.exprs:
+            for name in sorted(expr.columns):
+                self.child.schema.type_of(name)
+
+    @functools.cached_property
+    def schema(self) -> Schema:  # type: ignore[override]
+        pairs = zip(self.names, self.exprs, strict=True)
+        added = (Field(n, e.type) for n, e in pairs)
         return Schema((*self.child.schema.fields, *added))
 
 
@@ -225,6 +260,8 @@ class Dataset(Node):
     `features` and `label` are columns of `relation`; `row_key` () means content identity; `shards`
     0 means by rows (rows // 8192, between 1 and 8). `task` as in `Model`. `weight` is the column of
     instance weights ('' none); `class_weights` () means no weights or balanced ones (see `Fit`).
+    `transform` computes what networks read from the features, statistics from the training rows; ()
+    takes them as they are.
     """
 
     relation: Relation
@@ -237,12 +274,38 @@ class Dataset(Node):
     seed: int
     weight: str = ""
     class_weights: tuple[ClassWeight, ...] = ()
+    transform: tuple[Derived, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Every column of `relation` that training reads."""
         others = (self.label, *self.row_key, self.split.column, self.weight)
         return tuple(dict.fromkeys(n for n in (*self.features, *others) if n))
+
+    @functools.cached_property
+    def prepared(self) -> tuple[Derived, ...]:
+        """What networks read, structs as one column per field; () where that is the features.
+
+        Columns of `transform` that only pass the label, a key and the like on are left out.
+        """
+        if self.transform:
+            others = (self.label, *self.row_key, self.split.column, self.weight)
+            return flattened(
+                d
+                for d in self.transform
+                if not (d.name in others and isinstance(d.expr, Column) and d.expr.name == d.name)
+            )
+        fields = self.relation.schema.select(self.features).fields
+        if not any(f.type.kind == "struct" for f in fields):
+            return ()
+        return flattened(Derived(f.name, Column(f.name, f.type)) for f in fields)
+
+    @functools.cached_property
+    def inputs(self) -> Schema:
+        """Columns that networks learn from, before they are encoded."""
+        if not self.prepared:
+            return self.relation.schema.select(self.features)
+        return Schema(tuple(Field(d.name, d.expr.type) for d in self.prepared))
 
 
 @node
@@ -299,6 +362,19 @@ class Search(Relation):
         for t in self.trials:
             flat.extend(t.fits if isinstance(t, FusedFit) else (t,))
         return tuple(sorted(flat, key=lambda f: f.trial))
+
+    @functools.cached_property
+    def schema(self) -> Schema:  # type: ignore[override]
+        return SUMMARY
+
+
+@node
+class Learn(Relation):
+    """Learns the transform of `data`, which becomes model `name`.  Schema: one summary row."""
+
+    row_independent = False
+    name: str
+    data: Dataset
 
     @functools.cached_property
     def schema(self) -> Schema:  # type: ignore[override]

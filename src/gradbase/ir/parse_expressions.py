@@ -162,22 +162,24 @@ class Reader:
             self.fail("expected a model")
         return found
 
-    def node(self, **given: object) -> Node:
+    def node(
+        self, *, scope: Schema | None = None, given: Mapping[str, object] | None = None
+    ) -> Node:
         """``Class(field=value, …)``, with the fields `given` from elsewhere."""
         name = self.take().text
         if name not in self.classes:
             self.at -= 1
             self.fail(f"`{name}` is no operator", near(name, self.classes))
-        fields = dict(self.between("(", self._field, ")"))
-        return self.classes[name](**fields, **given)
+        fields = dict(self.between("(", lambda: self._field(scope), ")"))
+        return self.classes[name](**fields, **(given or {}))
 
-    def _field(self) -> tuple[str, object]:
+    def _field(self, scope: Schema | None) -> tuple[str, object]:
         name = self.name()
         self.take("=")
-        return name, self.value()
+        return name, self.value(scope)
 
-    def value(self) -> object:
-        """What a field may hold."""
+    def value(self, scope: Schema | None = None) -> object:
+        """What a field may hold; expressions in it are over the columns of `scope`."""
         token = self.peek()
         match token.kind, token.text:
             case "label", _:
@@ -188,9 +190,9 @@ class Reader:
                 self.take()
                 return self.type()
             case "mark", "(":
-                return self._nested(lambda: self.between("(", self.value, ")"))
+                return self._nested(lambda: self.between("(", lambda: self.value(scope), ")"))
             case "mark", "[":
-                (found,) = self.between("[", lambda: self.expression(None), "]")
+                (found,) = self.between("[", lambda: self.expression(scope), "]")
                 return found
             case "word", word if word not in _CONSTANTS:
                 return self._nested(self.node)
@@ -269,9 +271,17 @@ class Reader:
             case "word", "volatile" if self.peek(1).text == "`":
                 self.take()
                 return self._sql(scope, is_volatile=True)
+            case "word", text if text in self.classes and self.peek(1).text == "(":
+                return self._operator(scope)
             case (("word" | "quoted"), text) if text not in _CONSTANTS:
                 return self._column(scope)
         return self._literal()
+
+    def _operator(self, scope: Schema | None) -> Scalar:
+        found = self.node(scope=scope)
+        if not isinstance(found, Scalar):
+            self.fail(f"a {type(found).__name__} is no expression")
+        return found
 
     def _column(self, scope: Schema | None) -> Column:
         name = self.name()

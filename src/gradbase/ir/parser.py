@@ -6,7 +6,17 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 from gradbase.errors import GradbaseError, ParseError, near, underline
-from gradbase.ir import conversion, learning, relational, scalar, tensor
+from gradbase.ir import (
+    analytic,
+    conversion,
+    derived,
+    learning,
+    preprocessing,
+    relational,
+    scalar,
+    tensor,
+    vocabulary,
+)
 from gradbase.ir.lexer import Token, tokenize
 from gradbase.ir.node import Node
 from gradbase.ir.parse_expressions import Reader
@@ -14,9 +24,20 @@ from gradbase.ir.printer import BLOCK_FIELDS
 from gradbase.ir.relational import Relation
 from gradbase.ir.types import Schema
 
+_FAMILIES = (
+    relational,
+    scalar,
+    preprocessing,
+    vocabulary,
+    analytic,
+    derived,
+    tensor,
+    conversion,
+    learning,
+)
 CLASSES: Mapping[str, type[Node]] = {
     name: value
-    for module in (relational, scalar, tensor, conversion, learning)
+    for module in _FAMILIES
     for name, value in vars(module).items()
     if isinstance(value, type) and issubclass(value, Node) and dataclasses.is_dataclass(value)
 }
@@ -129,7 +150,8 @@ def _read(r: Reader, children: list[Node]) -> Node:
         if len(inputs) != len(children) or (wanted is not None and len(inputs) != wanted):
             r.fail(f"{head} stands over {wanted} relations, found {len(children)} lines")
         return _RELATIONS[head](r, inputs)
-    if head in CLASSES and r.peek(1).text == "(":
+    is_class = head in CLASSES and r.peek(1).text == "("
+    if is_class and not issubclass(CLASSES[head], scalar.Scalar):
         return _generic(r, CLASSES[head], children)
     if children:
         r.fail("nothing may be indented below this line", near(head, [*_RELATIONS, *CLASSES]))
@@ -144,7 +166,8 @@ def _generic(r: Reader, kind: type[Node], children: list[Node]) -> Node:
         if children:
             r.fail(f"nothing may be indented below {kind.__name__}")
         return r.node()
-    return r.node(**{field: children[0] if field == "relation" else tuple(children)})
+    below = children[0] if field == "relation" else tuple(children)
+    return r.node(given={field: below})
 
 
 # -- one reader per relation -------------------------------------------------------------------
@@ -265,6 +288,11 @@ def _predict(r: Reader, inputs: list[Relation]) -> Node:
     return made
 
 
+def _preprocess(r: Reader, inputs: list[Relation]) -> Node:
+    r.take("[")
+    return learning.Preprocess(inputs[0], *_named(r, inputs[0].schema, "]"))
+
+
 def _evaluate(r: Reader, inputs: list[Relation]) -> Node:
     r.take("[")
     model = r.model()
@@ -293,6 +321,7 @@ _RELATIONS: Mapping[str, Callable[[Reader, list[Relation]], Node]] = {
     "Limit": _limit,
     "Union": _union,
     "Predict": _predict,
+    "Preprocess": _preprocess,
     "Evaluate": _evaluate,
 }
 _INPUTS: Mapping[str, int | None] = {

@@ -25,10 +25,23 @@ from collections import Counter
 from collections.abc import Mapping
 
 from gradbase.errors import InternalError
+from gradbase.ir.analytic import Analytic
 from gradbase.ir.conversion import Encoding, Numeric, ToTable, ToTensor
-from gradbase.ir.learning import Dataset, Evaluate, Feature, FusedFit, Model, Predict, Search, Split
+from gradbase.ir.learning import (
+    Dataset,
+    Evaluate,
+    Feature,
+    FusedFit,
+    Learn,
+    Model,
+    Predict,
+    Preprocess,
+    Search,
+    Split,
+)
 from gradbase.ir.learning import Optimizer as OptimizerNode
 from gradbase.ir.node import Node, find, same, walk
+from gradbase.ir.preprocessing import Preprocessing
 from gradbase.ir.relational import (
     Aggregate,
     Filter,
@@ -161,7 +174,7 @@ class Writer:
             text = self._expression(node, None)
             # "%1 = %2" would define a label.
             return f"({text})" if text.startswith("%") else text
-        if isinstance(node, Relation) and not isinstance(node, Search):
+        if isinstance(node, Relation) and not isinstance(node, Search | Learn):
             return self._relation(node)
         return self._generic(node)
 
@@ -200,6 +213,8 @@ class Writer:
                 asked = zip(n.methods, n.names, strict=True)
                 columns = ", ".join(f"{quote(m)} as {quote(name)}" for m, name in asked)
                 return f"Predict[{self._ref(n.model)} {columns} from {_names(n.features)}{_by(n)}]"
+            case Preprocess():
+                return f"Preprocess[{self._named(n.names, n.exprs, n.child.schema)}]"
             case Evaluate():
                 return (
                     f"Evaluate[{self._ref(n.model)} from {_names(n.features)} label "
@@ -258,6 +273,8 @@ class Writer:
             case PredictCall():
                 features = "".join(f", {self.scalar(f, schema)}" for f in n.features)
                 return f"predict({self._ref(n.model)}, {quote(n.output)}{features})"
+            case Preprocessing() | Analytic():
+                return self._generic(n, schema)
         raise InternalError(f"the printer does not know {type(n).__name__}")
 
     def _atom(self, n: Scalar, schema: Schema | None) -> str:
@@ -274,23 +291,23 @@ class Writer:
     def _ref(self, n: Node) -> str:
         return f"%{self.labels[n]}" if n in self.labels else self._generic(n)
 
-    def _generic(self, n: Node) -> str:
+    def _generic(self, n: Node, schema: Schema | None = None) -> str:
         shown: list[str] = []
         for field in dataclasses.fields(n):  # type: ignore[arg-type]
             value = getattr(n, field.name)
             is_default = field.default is not dataclasses.MISSING and same(value, field.default)
             if not is_default and field.name != BLOCK_FIELDS.get(type(n)):
-                shown.append(f"{field.name}={self._value(value)}")
+                shown.append(f"{field.name}={self._value(value, schema)}")
         return f"{type(n).__name__}({', '.join(shown)})"
 
-    def _value(self, value: object) -> str:
+    def _value(self, value: object, schema: Schema | None = None) -> str:
         match value:
             case Scalar():
-                return f"[{self.scalar(value, None)}]"
+                return f"[{self.scalar(value, schema)}]"
             case Node():
                 return self._ref(value)
             case tuple():
-                return "(" + ", ".join(map(self._value, value)) + ")"
+                return "(" + ", ".join(self._value(v, schema) for v in value) + ")"
             case str():
                 return _quoted(value)
             case SqlType():

@@ -16,7 +16,7 @@ from gradbase.ir.shapes import BATCH, Shape, broadcast, elements
 if TYPE_CHECKING:
     from gradbase.ir.conversion import ToTensor
 
-DTYPES = {"float32": 4, "float64": 8, "int64": 8, "int32": 4, "bool": 1}
+DTYPES = {"float32": 4, "float64": 8, "int64": 8, "int32": 4, "bool": 1, "uint8": 1}
 UNARY = (
     "relu", "relu6", "elu", "selu", "gelu", "silu", "sigmoid", "tanh", "exp", "log", "neg",
     "sqrt", "softplus",

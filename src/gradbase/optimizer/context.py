@@ -77,6 +77,8 @@ class Context:
     encoded_width: Callable[[Dataset], int] | None = None
     choices: dict[Node, Choice] = field(default_factory=dict[Node, Choice])
     estimates: dict[Node, Estimate] = field(default_factory=dict[Node, Estimate])
+    placed: set[Node] = field(default_factory=set[Node])
+    """Operators for which `place_preprocessing` has decided."""
     _last_name: int = 0
 
     @property

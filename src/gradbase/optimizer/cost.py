@@ -9,8 +9,18 @@ from __future__ import annotations
 import math
 
 from gradbase.ir.facts import TableStatistics
-from gradbase.ir.learning import Dataset, Evaluate, Fit, FusedFit, Predict, Search
-from gradbase.ir.node import Node
+from gradbase.ir.learning import (
+    Dataset,
+    Evaluate,
+    Fit,
+    FusedFit,
+    Learn,
+    Predict,
+    Preprocess,
+    Search,
+)
+from gradbase.ir.node import Node, find
+from gradbase.ir.preprocessing import Preprocessing
 from gradbase.ir.relational import (
     Aggregate,
     Filter,
@@ -28,6 +38,7 @@ from gradbase.ir.scalar import Column, Compare, Scalar, conjuncts
 from gradbase.optimizer.context import Context, Estimate
 from gradbase.optimizer.cost_fit import group_seconds, makespan, refit_seconds, training_flops
 from gradbase.optimizer.cost_predict import PLAIN_BATCH, predict_seconds, row_seconds
+from gradbase.optimizer.cost_preprocess import engine_seconds, handing_seconds, program_seconds
 from gradbase.optimizer.selectivity import column_statistics, selectivity
 
 VALUE_S = 5e-10
@@ -113,14 +124,24 @@ def _estimate(node: Node, context: Context) -> Estimate:
             return _made(node, min(rows[0], node.count), 0.0)
         case Union():
             return _made(node, sum(rows), 0.0 if node.keep_duplicates else sum(rows) * HASH_S)
+        case Preprocess():
+            seconds = rows[0] * (program_seconds(node.exprs) + _handed(node.child, context))
+            return _made(node, rows[0], seconds)
         case Predict() | Evaluate():
             return _predicted(node, rows[0], context)
         case _:
             return _trained(node, rows, context)
 
 
+def _handed(relation: Relation, context: Context) -> float:
+    return sum(handing_seconds(f.type, context) for f in relation.schema)
+
+
 def _computing(expr: Scalar, context: Context) -> float:
-    return 0.0 if isinstance(expr, Column) else scalar_seconds(expr, context)
+    if isinstance(expr, Column):
+        return 0.0
+    functions = tuple(find(expr, Preprocessing))
+    return scalar_seconds(expr, context) + (engine_seconds(functions) if functions else 0.0)
 
 
 def _fragment(n: SqlFragment, rows: list[float], context: Context) -> Estimate:
@@ -153,6 +174,8 @@ def _trained(node: Node, rows: list[float], context: Context) -> Estimate:
         case FusedFit(fits=fits):
             flops = sum(training_flops(f, context) for f in fits)
             return Estimate(rows[0], 0.0, flops, group_seconds(fits, context))
+        case Learn():
+            return Estimate(1.0, float(node.schema.row_bytes), 0.0, 0.0)
         case Search(trials=trials):
             groups = [t.fits if isinstance(t, FusedFit) else (t,) for t in trials]
             seconds = makespan([group_seconds(g, context) for g in groups], node.workers or 1)

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from gradbase.errors import BindError, OptimizerBug, PlanError, near
-from gradbase.ir.learning import Dataset, Fit, FusedFit, Predict, Search
+from gradbase.ir.analytic import analytics
+from gradbase.ir.learning import Dataset, Fit, FusedFit, Predict, Preprocess, Search
 from gradbase.ir.node import Node
 from gradbase.ir.printer import print_plan
 from gradbase.ir.relational import Relation, SqlFragment
@@ -196,7 +197,7 @@ def _meaning(node: Node) -> object:
             return [(f.name, f.type) for f in node.schema]
         case Dataset():
             own = (node.features, node.label, node.task, node.split, node.seed)
-            return (*own, node.weight, node.class_weights)
+            return (*own, node.weight, node.class_weights, node.transform)
         case FusedFit():
             return [f.trial for f in node.fits]
         case Fit():
@@ -221,9 +222,11 @@ def check_complete(root: Node) -> None:
         Something is left.
     """
     for node in plan_nodes(root):
-        left = [c for c in node.children if isinstance(c, Scalar) and c.predictions]
-        if left and not isinstance(node, SqlFragment):
+        scalars = [c for c in node.children if isinstance(c, Scalar)]
+        if any(c.predictions for c in scalars) and not isinstance(node, SqlFragment):
             raise OptimizerBug(f"a prediction is left in\n{print_plan(node)}")
+        if any(analytics(c) for c in scalars) and not isinstance(node, Preprocess):
+            raise OptimizerBug(f"something is left to be learnt in\n{print_plan(node)}")
         chosen = not isinstance(node, Predict) or node.representation
         if not chosen or (isinstance(node, Search) and not node.workers):
             raise OptimizerBug(f"nothing says how to run\n{print_plan(node)}")

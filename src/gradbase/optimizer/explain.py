@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from gradbase.ir.learning import Dataset, Evaluate, Fit, FusedFit, Model, Predict, Search
+import math
+
+from gradbase.ir.analytic import Analytic
+from gradbase.ir.learning import (
+    Dataset,
+    Evaluate,
+    Fit,
+    FusedFit,
+    Model,
+    Predict,
+    Preprocess,
+    Search,
+)
 from gradbase.ir.node import Node, find
+from gradbase.ir.preprocessing import Preprocessing
 from gradbase.ir.printer import Writer, block_children, label_nodes, print_plan
+from gradbase.ir.relational import Project
+from gradbase.ir.scalar import Scalar
 from gradbase.optimizer.context import Choice, Context
 from gradbase.optimizer.cost import estimate, total_seconds
+from gradbase.optimizer.cost_preprocess import engine_seconds, program_seconds
 from gradbase.optimizer.driver import Trace
 from gradbase.optimizer.stages import all_rules
 
@@ -96,6 +112,7 @@ class _Tree:
     def notes(self, node: Node) -> list[str]:
         choice = self.context.choices.get(node)
         found = _choice_lines(choice) if choice is not None else []
+        found += self.preprocessing(node)
         if isinstance(node, (Predict, Evaluate)):
             found.append("exactness: float32 network, rounding may depend on the batch (tolerance)")
         if isinstance(node, FusedFit):
@@ -109,6 +126,34 @@ class _Tree:
         if hidden > 0:
             found.append(f"the first {_SHOWN_FITS} groups are shown, {hidden} more like them")
         return found
+
+    def preprocessing(self, node: Node) -> list[str]:
+        """Where preprocessing functions run, and what they would take elsewhere."""
+        exprs: tuple[Scalar, ...] = ()
+        names: tuple[str, ...] = ()
+        match node:
+            case Project() | Preprocess():
+                names, exprs = node.names, node.exprs
+            case Predict(model=model) | Evaluate(model=model):
+                names = tuple(c.name for c in model.columns)
+                exprs = tuple(c.expr for c in model.columns)
+            case _:
+                pass
+        pairs = zip(names, exprs, strict=True)
+        done = {n: e for n, e in pairs if any(find(e, Preprocessing)) or any(find(e, Analytic))}
+        if not done:
+            return []
+        rows = estimate(node, self.context).rows
+        here, there = ("engine", "program") if isinstance(node, Project) else ("program", "engine")
+        seconds = {
+            "engine": rows * engine_seconds(done.values()),
+            "program": rows * program_seconds(done.values()),
+        }
+        how = "learnt from the rows below and " * any(any(find(e, Analytic)) for e in exprs)
+        text = f"{', '.join(done)}: {how}preprocessed in the {here} ≈ {seconds_text(seconds[here])}"
+        if seconds[there] < math.inf:
+            text += f" (in the {there} ≈ {seconds_text(seconds[there])}, and handing over)"
+        return [text]
 
     def below(self, node: Node) -> tuple[Node, ...]:
         if isinstance(node, Search):

@@ -7,7 +7,7 @@ NULL 0.05 (the usual guesses of textbooks); a probability above x: 1 - x.
 from __future__ import annotations
 
 from gradbase.ir.facts import ColumnStatistics
-from gradbase.ir.learning import Predict
+from gradbase.ir.learning import Predict, Preprocess
 from gradbase.ir.relational import Filter, Join, Limit, Project, Relation, Scan, Sort
 from gradbase.ir.scalar import And, Column, Compare, IsNull, Literal, Not, Or, PredictCall, Scalar
 from gradbase.optimizer.context import Context
@@ -133,6 +133,8 @@ def origin(relation: Relation, name: str) -> tuple[Relation, str] | None:
                 return current, name
             case Predict(names=names) if name in names:
                 return current, name
+            case Preprocess(child=x) if name in x.schema:
+                current = x
             case Predict(child=x) | Filter(child=x) | Sort(child=x) | Limit(child=x):
                 current = x
             case Project(child=x, names=names, exprs=exprs):

@@ -8,11 +8,13 @@ from gradbase.optimizer.rule import Rule
 from gradbase.optimizer.rules.choose_representation import choose_representation
 from gradbase.optimizer.rules.choose_workers import choose_workers
 from gradbase.optimizer.rules.drop_unused_predictions import drop_unused_predictions
+from gradbase.optimizer.rules.extract_analytics import extract_analytics
 from gradbase.optimizer.rules.extract_predictions import extract_predictions
 from gradbase.optimizer.rules.fuse_fits import fuse_fits
 from gradbase.optimizer.rules.merge_filters import merge_filters
 from gradbase.optimizer.rules.merge_projects import merge_projects
 from gradbase.optimizer.rules.order_conjuncts import order_conjuncts
+from gradbase.optimizer.rules.place_preprocessing import place_preprocessing
 from gradbase.optimizer.rules.prune_columns import prune_columns
 from gradbase.optimizer.rules.push_filter_below_predict import push_filter_below_predict
 from gradbase.optimizer.rules.push_filter_below_project import push_filter_below_project
@@ -38,7 +40,8 @@ STAGES = (
     # Predictions are still expressions: the order of conjuncts becomes the order of Predicts.
     Stage("order", (order_conjuncts,)),
     # Children first, as a prediction may read another one's result. Runs with the optimiser off.
-    Stage("lower", (extract_predictions,), top_down=False),
+    # Then what is learnt from the rows of a query: a prediction may be learnt from.
+    Stage("lower", (extract_predictions, extract_analytics), top_down=False),
     Stage(
         "move",
         (
@@ -63,6 +66,10 @@ STAGES = (
         ),
         passes=30,
     ),
+    # Decides which columns reach a prediction: less may be read after it. Runs with the optimiser
+    # off.
+    Stage("place", (place_preprocessing,)),
+    Stage("narrow again", (prune_columns, merge_projects, remove_identity_project), passes=30),
     # After narrowing: relations are compared by what is left of them.
     Stage("train", (share_scan, fuse_fits)),
     # Last: choices depend on rows, columns and groups as they are now. Runs with the optimiser off.

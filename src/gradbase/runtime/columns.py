@@ -133,6 +133,12 @@ _PART = {
 }
 
 
+def array_lengths(column: pa.Array) -> npt.NDArray[Any]:
+    """Elements of each row that ``column.flatten()`` gives: none where the array is NULL."""
+    lengths = kernels.fill_null(kernels.list_value_length(column), 0)
+    return lengths.to_numpy(zero_copy_only=False)
+
+
 def category_text(column: pa.Array) -> pa.Array:
     """Canonical text of a column's values as ``large_string``; NULL and NaN are NULL.
 

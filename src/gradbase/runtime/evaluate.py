@@ -18,6 +18,7 @@ from gradbase.runtime.context import RunContext
 from gradbase.runtime.encode import category_codes
 from gradbase.runtime.metrics import metrics
 from gradbase.runtime.predict import Runners, Sizes, leased
+from gradbase.runtime.preprocess.operator import Reads
 from gradbase.runtime.program import compile_program
 from gradbase.runtime.streams import Stream, grouped, watched
 
@@ -59,7 +60,7 @@ def _collect(
     """Outputs Tensor[rows, width] and targets Tensor[rows] of the rows that have a label."""
     program = compile_program(node.model, (_METHOD[node.model.task],), context)
     head = program.outputs[0].node
-    runners = Runners(program, sizes.tile_rows, context)
+    runners, reads = Runners(program, sizes.tile_rows, context), Reads(node.model, context)
     features = [source.schema.get_field_index(f) for f in node.features]
     label = source.schema.get_field_index(node.label)
     outputs: list[npt.NDArray[np.float32]] = []
@@ -67,7 +68,7 @@ def _collect(
     first_row = 0
     for batch in grouped(watched(source.batches, context), sizes.batch_rows):
         target, known = _targets(head, batch.column(label), node.label, first_row)
-        inputs = batch.select(features)
+        inputs = reads(batch.select(features))
         lease = leased(context, f"evaluate {node.model.name}", threads=1)
         with lease, runners.one(inputs) as runner:
             output = runner.run(inputs, first_row)[0].numpy()

@@ -23,7 +23,15 @@ import pyarrow as pa
 
 from gradbase.engines.base import Function, View
 from gradbase.errors import UnsupportedError
-from gradbase.ir.learning import Evaluate, Fit, FusedFit, Predict, Search
+from gradbase.ir.learning import (
+    Evaluate,
+    Fit,
+    FusedFit,
+    Learn,
+    Predict,
+    Preprocess,
+    Search,
+)
 from gradbase.ir.node import Node, walk
 from gradbase.ir.relational import Filter, Limit, Project, Relation
 from gradbase.ir.scalar import Column, PredictCall, Scalar
@@ -39,6 +47,7 @@ from gradbase.runtime.predict import (
     predict_stream,
     sizes_of,
 )
+from gradbase.runtime.preprocess.operator import preprocess_stream
 from gradbase.runtime.streams import Stream, limited, read_table, watched
 
 log = logging.getLogger("gradbase.runtime")
@@ -163,6 +172,9 @@ class _Run:
                 self.lease(node, sizes)
                 source = self.open(node.child, sizes.batch_rows)
                 return self.closing(evaluate_stream(node, source, sizes, self.context))
+            case Preprocess():
+                source = self.open(node.child, batch_rows)
+                return self.closing(preprocess_stream(node, source, self.context))
             case Limit(child=child) if self.on_batches(child):
                 source = self.open(child, batch_rows)
                 batches = limited(source.batches, node.count, node.offset)
@@ -194,7 +206,7 @@ class _Run:
         if node not in self.ours:
             return False
         match node:
-            case Predict() | Evaluate():
+            case Predict() | Evaluate() | Preprocess():
                 return True
             case Limit(child=child):
                 return self.on_batches(child)
@@ -205,7 +217,7 @@ class _Run:
     def computes(self, node: Filter | Project) -> list[Compute] | None:
         """Functions for the node's expressions, None where one needs the engine."""
         exprs = (node.predicate,) if isinstance(node, Filter) else node.exprs
-        found = [compile_scalar(e, self.context.parameters) for e in exprs]
+        found = [compile_scalar(e, self.context.parameters, self.context.blobs) for e in exprs]
         return None if None in found else [f for f in found if f is not None]
 
     # -- SQL over views ----------------------------------------------------------------------------
@@ -311,9 +323,9 @@ def _shape(plan: Relation) -> tuple[frozenset[Node], Counter[Node]]:
     for node in walk(plan):
         used.update(set(node.children))
         match node:
-            case Fit() | FusedFit() | Search():
+            case Fit() | FusedFit() | Search() | Learn():
                 raise UnsupportedError("training stands only at the root of a statement")
-            case Evaluate():
+            case Evaluate() | Preprocess():
                 ours.add(node)
             case Predict(representation=representation) if representation != "udf":
                 ours.add(node)

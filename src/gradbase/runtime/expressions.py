@@ -1,7 +1,7 @@
 """Scalar expressions simple enough to be computed on Arrow batches, with the engine's meaning.
 
-Columns, constants, comparisons of a column with a constant, AND, OR, NOT, IS NULL. Everything else
-is left to the engine. NaN is larger than every number, as in the engine.
+Columns, constants, comparisons of a column with a constant, AND, OR, NOT, IS NULL, preprocessing
+functions. Everything else is left to the engine. NaN is larger than every number, as in the engine.
 """
 
 from __future__ import annotations
@@ -12,9 +12,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from gradbase.ir.derived import program_can
+from gradbase.ir.preprocessing import Preprocessing
 from gradbase.ir.scalar import And, Column, Compare, IsNull, Literal, Not, Or, Parameter, Scalar
 from gradbase.runtime.arrow_types import constants
 from gradbase.runtime.columns import kernels
+from gradbase.runtime.encode import Blobs
+from gradbase.runtime.preprocess.compute import preprocessing
 
 Compute = Callable[[pa.RecordBatch], Any]
 """Batch to an array of one value per row."""
@@ -22,9 +26,16 @@ Compute = Callable[[pa.RecordBatch], Any]
 _MIRRORED = {"=": "=", "<>": "<>", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
-def compile_scalar(scalar: Scalar, parameters: Mapping[str, Any]) -> Compute | None:
-    """A function computing `scalar` on batches, None where only the engine can."""
+def compile_scalar(
+    scalar: Scalar, parameters: Mapping[str, Any], blobs: Blobs | None = None
+) -> Compute | None:
+    """A function computing `scalar` on batches, None where only the engine can.
+
+    `blobs` is where long vocabularies of preprocessing functions are.
+    """
     match scalar:
+        case Preprocessing() if program_can(scalar):
+            return _preprocessed(scalar, parameters, blobs)
         case Column(name=name):
             return lambda batch: batch.column(name)
         case Literal() if scalar.of.kind not in ("null", "other"):
@@ -41,6 +52,18 @@ def compile_scalar(scalar: Scalar, parameters: Mapping[str, Any]) -> Compute | N
         case IsNull(arg=arg):
             return _after(kernels.is_null, compile_scalar(arg, parameters))
     return None
+
+
+def _preprocessed(
+    scalar: Preprocessing, parameters: Mapping[str, Any], blobs: Blobs | None
+) -> Compute | None:
+    compute = preprocessing(scalar, blobs)
+    given = (c for c in scalar.children if isinstance(c, Scalar))
+    parts = [compile_scalar(c, parameters, blobs) for c in given]
+    args = [p for p in parts if p is not None]
+    if len(args) < len(parts):
+        return None
+    return lambda batch: compute([arg(batch) for arg in args])
 
 
 def _after(kernel: Callable[[Any], Any], inner: Compute | None) -> Compute | None:

@@ -23,6 +23,7 @@ from gradbase.ir.learning import Model, Predict
 from gradbase.ir.scalar import PredictCall
 from gradbase.ir.types import struct_of
 from gradbase.runtime.context import RunContext
+from gradbase.runtime.preprocess.operator import Reads
 from gradbase.runtime.program import Program, Runner, compile_program, tile_rows
 from gradbase.runtime.streams import Stream, grouped, watched
 
@@ -129,12 +130,12 @@ def predict_stream(node: Predict, source: Stream, sizes: Sizes, context: RunCont
     added = [pa.field(n, t) for n, t in zip(node.names, program.types, strict=True)]
     schema = pa.schema([*source.schema, *added])
     positions = [source.schema.get_field_index(f) for f in node.features]
-    runners = Runners(program, sizes.tile_rows, context)
+    runners, reads = Runners(program, sizes.tile_rows, context), Reads(node.model, context)
 
     def work(batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
-        features = batch.select(positions)
         with leased(context, f"predict {node.model.name}", threads=1):
             start = time.perf_counter()
+            features = reads(batch.select(positions))
             with runners.one(features) as runner:
                 columns = runner(features, first_row)
             context.metrics.add("predict_seconds", time.perf_counter() - start)
@@ -226,11 +227,11 @@ def _in_engine(
 ) -> Callable[[list[pa.Array]], list[pa.Array]]:
     program = compile_program(model, methods, context)
     runners = Runners(program, tile_rows(model, context.calibration.cache_bytes), context)
-    names = [f.name for f in model.features]
+    names, reads = [f.name for f in model.features], Reads(model, context)
 
     def run(columns: list[pa.Array]) -> list[pa.Array]:
         context.check_cancelled()
-        features = pa.RecordBatch.from_arrays(columns, names)
+        features = reads(pa.RecordBatch.from_arrays(columns, names))
         try:
             with runners.one(features) as runner:
                 made = runner(features)

@@ -75,7 +75,7 @@ class Program:
     ) -> None:
         self.model, self.blobs, self.bitwise = model, blobs, bitwise
         self.imported = model.task == "raw"
-        self.positions = {f.name: i for i, f in enumerate(model.features)}
+        self.positions = {f.name: i for i, f in enumerate(model.reads)}
         self.outputs = [Output(model.output(m)) for m in methods]
         self.roots = list(dict.fromkeys(o.node.x for o in self.outputs))
         self.steps = _order(self.roots)
@@ -203,7 +203,7 @@ class Runner:
         self._roots = [self._slots[r] for r in program.roots]
 
     def __call__(self, features: pa.RecordBatch, first_row: int = 0) -> list[pa.Array]:
-        """One column per output for a batch whose columns are the features, in order."""
+        """One column per output for a batch whose columns are `Model.reads`, in order."""
         rows = features.num_rows
         if self.program.bitwise:
             features = _padded(features, self.tile_rows)

@@ -23,7 +23,10 @@ from gradbase.store.chunks import cut
 from gradbase.store.files import read_into, reported, write_files
 from gradbase.store.folder import Folder, Lease
 
-NUMPY_TYPES = {"float32": "<f4", "float64": "<f8", "int64": "<i8", "int32": "<i4", "bool": "|b1"}
+NUMPY_TYPES = {
+    "float32": "<f4", "float64": "<f8", "int64": "<i8", "int32": "<i4", "bool": "|b1",
+    "uint8": "|u1",
+}  # fmt: skip
 HEADER = "gradbase chunks 1"
 LIST = ".chunks"
 

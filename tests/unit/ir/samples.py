@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import struct
 
+from gradbase.ir.analytic import Analytic
 from gradbase.ir.conversion import Category, Numeric, ToTable, ToTensor, Vector
+from gradbase.ir.derived import Derived
 from gradbase.ir.learning import (
     ClassWeight,
     Dataset,
@@ -13,13 +15,26 @@ from gradbase.ir.learning import (
     Feature,
     Fit,
     FusedFit,
+    Learn,
     Mlp,
     Model,
     Optimizer,
     Predict,
+    Preprocess,
     PythonNetwork,
     Search,
     Split,
+)
+from gradbase.ir.preprocessing import (
+    Bucketize,
+    HashBucket,
+    Impute,
+    Member,
+    NGrams,
+    Normalize,
+    Rescale,
+    feature_cross,
+    polynomial_expand,
 )
 from gradbase.ir.relational import (
     Aggregate,
@@ -73,6 +88,14 @@ from gradbase.ir.types import (
     array_of,
     list_of,
     struct_of,
+)
+from gradbase.ir.vocabulary import (
+    LabelCode,
+    MultiHotCode,
+    OneHotCode,
+    TermCounts,
+    TermWeights,
+    Vocabulary,
 )
 
 A, B, T = Column("a", INT64), Column("b", FLOAT64), Column("t", TEXT)
@@ -131,8 +154,36 @@ OTHER = Scan('main."My Table"', "u.", Schema((Field("u.a", INT64), Field("u.c d"
 CHURN, PRICE = model(), regression()
 CALL = PredictCall(CHURN, "proba", (A, SqlScalar(("", " + 1"), (B,), FLOAT64)))
 
+WORDS = column("words", list_of(TEXT))
+FEW = Vocabulary(2, ("it's\nso", "no"), (0.5, math.pi, 0.25))
+MANY = Vocabulary(3000, blob=Param("ab" * 32, (9000,), "uint8"))
+PREPROCESSING = (
+    Rescale(A, -1.5, 0.1),
+    Rescale(SqlScalar(("ln(", ")"), (B,), FLOAT64), 0.0, 1e-300, True),
+    Bucketize(B, (1.0, 2.5), "bucket_ranges"),
+    Bucketize(B, ()),
+    Impute(B, Literal(0.75, FLOAT64)),
+    Impute(T, NO),
+    Normalize(column("v", array_of(FLOAT32, 3)), math.inf),
+    HashBucket(T, 0),
+    NGrams(WORDS, 1, 2, " - "),
+    LabelCode(T, FEW),
+    OneHotCode(T, MANY, 7),
+    MultiHotCode(WORDS, FEW),
+    TermCounts(NGrams(WORDS, 1, 2), MANY),
+    TermWeights(WORDS, FEW),
+    feature_cross(("a", "as", "t x"), (T, T, T), 3),
+    polynomial_expand(("a", "b"), (A, B), 2),
+    Member(column("s", struct_of(x=INT64)), "x"),
+    Analytic("standard_scaler", A),
+    Analytic("robust_scaler", Rescale(B, 0.0, 2.0), (5.0, 95.0, True, False)),
+    Analytic("imputer", T, ("most_frequent",)),
+    Compare("=", LabelCode(T, FEW), ONE),
+)
+
 SCALARS = (
     *LITERALS,
+    *PREPROCESSING,
     *(column(n) for n in ODD_NAMES),
     Parameter("p1", INT64),
     Parameter("1", TEXT),
@@ -197,9 +248,14 @@ RELATIONS = (
         Predict(SCAN, PRICE, ("a",), ("value",), ("by",)), CHURN, ("a", "by"), ("label",), ("l",)
     ),
     Evaluate(SCAN, CHURN, ("a", "b"), "y", 0.25, "udf", 2048),
+    Project(SCAN, ("z",), (Rescale(A, 1.0, 2.0),)),
+    Preprocess(SCAN, ("z", "code"), (Analytic("min_max_scaler", B), LabelCode(T, FEW))),
     Search("m", tuple(fit(i) for i in range(3)), "roc_auc", "grid"),
     Search("m", (FusedFit((fit(0), fit(2))), fit(1)), "roc_auc", "random", 2, 1),
 )
+
+TRANSFORM = (Derived("a", Analytic("standard_scaler", A)), Derived("y", column("y", TEXT)))
+PREPARED = DATA.replace(transform=TRANSFORM)
 
 TENSORS = (
     *CHURN.outputs,
@@ -215,8 +271,15 @@ TENSORS = (
     Embedding(ToTensor("t", Category(("x", "y"), 3)), Param("cc" * 32, (4, 8))),
     Reshape(ToTensor("v", Vector(4)), (BATCH, 2, 2)),
     TorchOp("conv2d.default", (ToTensor("v", Vector(4)),), '[{"$": 0}, "x"]', (BATCH, 4), output=1),
-    UserModule("nets:odd", '{"k": "it\'s"}', "dd" * 32, ToTensor("v", Vector(4)), 2, ("a.weight",),
-               (Param("ee" * 32, (2, 4)),)),
+    UserModule(
+        "nets:odd",
+        '{"k": "it\'s"}',
+        "dd" * 32,
+        ToTensor("v", Vector(4)),
+        2,
+        ("a.weight",),
+        (Param("ee" * 32, (2, 4)),),
+    ),
     Reshape(ToTensor("v", Vector(4)), (BATCH, 4)),
 )
 
@@ -234,6 +297,10 @@ LEARNING = (
     ClassWeight("it's", 0.5),
     DATA,
     DATA.replace(weight="w", class_weights=(ClassWeight("no", 1.0), ClassWeight("yes", 2.0))),
+    PREPARED,
+    Learn("prepare", PREPARED),
+    CHURN.replace(columns=(Derived("a", Rescale(A, 1.0, 2.0)), Derived("b", B))),
+    CHURN.replace(transform=(Derived("a", LabelCode(T, MANY)), Derived("b", LabelCode(T, MANY)))),
     fit(0),
     fit(0, patience=3),
     fit(1, network=PythonNetwork("nets:mlp", "{}")),

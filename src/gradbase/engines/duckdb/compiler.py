@@ -11,9 +11,11 @@ from collections.abc import Iterable, Mapping
 
 from gradbase.engines.base import quote_identifier
 from gradbase.engines.duckdb.literals import literal
+from gradbase.engines.duckdb.preprocessing import preprocessing_sql
 from gradbase.errors import UnsupportedError
 from gradbase.ir.learning import Predict
 from gradbase.ir.node import Node
+from gradbase.ir.preprocessing import Preprocessing
 from gradbase.ir.relational import (
     Aggregate,
     Filter,
@@ -210,6 +212,8 @@ class _Compiler:
                 return f"({self.done[arg]} IS NULL)"
             case SqlScalar():
                 return self.users(node)
+            case Preprocessing():
+                return f"({preprocessing_sql(node, self.done)})"
             case PredictCall(features=features):
                 arguments = ", ".join(self.done[f] for f in features)
                 return f"{self.function(node)}({arguments})"

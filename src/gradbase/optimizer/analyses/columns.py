@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from gradbase.ir.learning import Predict
+from gradbase.ir.learning import Predict, Preprocess
 from gradbase.ir.node import Node, find, substitute
 from gradbase.ir.relational import Aggregate, Filter, Join, Limit, Project, Relation, Scan, Sort
 from gradbase.ir.relational import Union as UnionAll
@@ -100,6 +100,8 @@ def narrow(child: Relation, needed: frozenset[str]) -> Relation | None:
             narrowed = child.replace(child=keep(x, needed))
         case Predict(child=x, features=features):
             narrowed = child.replace(child=keep(x, needed - {*child.names} | {*features}))
+        case Preprocess():
+            narrowed = _narrow_preprocess(child, needed)
         case Join():
             narrowed = _narrow_join(child, needed)
         case Aggregate():
@@ -112,6 +114,16 @@ def narrow(child: Relation, needed: frozenset[str]) -> Relation | None:
         case _:
             pass
     return None if narrowed is child else narrowed
+
+
+def _narrow_preprocess(n: Preprocess, needed: frozenset[str]) -> Relation:
+    pairs = zip(n.names, n.exprs, strict=True)
+    kept = [(name, e) for name, e in pairs if name in needed]
+    if not kept:
+        return keep(n.child, needed)
+    names, exprs = tuple(name for name, _ in kept), tuple(e for _, e in kept)
+    child = keep(n.child, needed - {*n.names} | columns_in(exprs))
+    return Preprocess(child, names, exprs)
 
 
 def _narrow_join(join: Join, needed: frozenset[str]) -> Relation:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +21,7 @@ from gradbase.runtime.train.instance_weights import relative
 from gradbase.runtime.train.labels import Target
 from gradbase.runtime.train.reading import Progress, ReadRows, read_rows
 from gradbase.runtime.train.rows import Block, RowStore, spill_error, temporary_file
+from gradbase.runtime.train.spill import spill_folder
 from gradbase.runtime.train.split import Parts, divide, shards
 
 if TYPE_CHECKING:
@@ -233,14 +232,3 @@ def _fill(
         out[:] = 0.0
         known = np.flatnonzero(target[:, 0])
         out[known, target[known, 0] - 1] = 1.0
-
-
-def spill_folder(context: RunContext) -> Path:
-    """Where rows that do not fit go: beside the database, or the system's temporary folder."""
-    engine: Any = context.engine
-    path: Path | None = engine.path
-    if path is None or engine.read_only:
-        return Path(tempfile.gettempdir())
-    folder = path.with_name(path.name + ".gradbase") / "spill"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

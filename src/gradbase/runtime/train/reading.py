@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gradbase.errors import CancelledError, DataError
-from gradbase.ir.learning import Dataset, Evaluate, Predict
+from gradbase.ir.learning import Dataset, Evaluate, Predict, Preprocess
 from gradbase.ir.node import walk
 from gradbase.ir.relational import Project
 from gradbase.ir.scalar import Column, PredictCall
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int], None]
 """Told what is done now and how many rows have been read."""
 BATCH_ROWS = 65_536
-_OURS = (Predict, Evaluate, PredictCall)
+_OURS = (Predict, Evaluate, Preprocess, PredictCall)
 """What the engine cannot run by itself."""
 
 

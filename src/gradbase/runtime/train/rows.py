@@ -6,7 +6,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,6 +28,10 @@ class Block:
     start: int
     numbers: npt.NDArray[np.int64] | None
     first: int
+
+    def replaced(self, rows: pa.RecordBatch) -> Block:
+        """The same places with other columns."""
+        return replace(self, rows=rows)
 
     def located(self, name: str, call: Callable[[pa.Array, int], T]) -> T:
         """``call(column, place of its first row)``; its DataErrors name the right row."""
@@ -69,7 +73,12 @@ class RowStore:
         if keep is not None:
             numbers = first + np.flatnonzero(keep)
             batch = batch.filter(pa.array(keep))
-        self._places.append((self.rows, first, numbers))
+        self.add(Block(batch, self.rows, numbers, first))
+
+    def add(self, block: Block) -> None:
+        """Add a block as it is; it starts where the rows before it end."""
+        batch = block.rows
+        self._places.append((self.rows, block.first, block.numbers))
         self.rows += batch.num_rows
         self.size_bytes += batch.nbytes
         if self._writer is None and self.size_bytes <= self.budget_bytes:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from gradbase.runtime.columns import category_text
+from gradbase.runtime.columns import array_lengths, category_text, kernels
 
 Floats = npt.NDArray[np.float64]
 Values = Callable[[], Iterator[Floats]]
@@ -28,16 +28,24 @@ _HALF = 26
 
 @dataclass(frozen=True)
 class Moments:
-    """Of the present values of one position: count and missing rows; mean; standard deviation."""
+    """Of the present values of one position: count and missing rows; mean; standard deviation.
+
+    `low` and `high` are the least and greatest value (inf and -inf where there is none).
+    """
 
     count: int
     missing: int
     mean: float
     deviation: float
+    low: float
+    high: float
 
 
-def moments(values: Values) -> list[Moments]:
-    """One `Moments` for each position (column of the arrays); [] where there are no arrays."""
+def moments(values: Values, *, sample: bool = False) -> list[Moments]:
+    """One `Moments` for each position (column of the arrays); [] where there are no arrays.
+
+    The deviation is that of the population, or of a `sample`: squares over count - 1.
+    """
     low: Floats | None = None
     high: Floats | None = None
     counts: Any = 0
@@ -54,10 +62,11 @@ def moments(values: Values) -> list[Moments]:
         return []
     means = _means(values, counts, np.maximum(np.abs(low), np.abs(high)))
     spread = np.maximum(np.abs(low - means), np.abs(high - means))
-    deviations = _deviations(values, counts, means, spread)
+    deviations = _deviations(values, counts, means, spread, less=int(sample))
+    each = zip(counts, means, deviations, low, high, strict=True)
     return [
-        Moments(int(c), rows - int(c), float(m), float(d))
-        for c, m, d in zip(counts, means, deviations, strict=True)
+        Moments(int(c), rows - int(c), float(m), float(d), float(least), float(most))
+        for c, m, d, least, most in each
     ]
 
 
@@ -72,8 +81,8 @@ def _means(values: Values, counts: Any, largest: Floats) -> Floats:
     )
 
 
-def _deviations(values: Values, counts: Any, means: Floats, spread: Floats) -> Floats:
-    """Population standard deviation from squares of values centred and scaled to below 1."""
+def _deviations(values: Values, counts: Any, means: Floats, spread: Floats, *, less: int) -> Floats:
+    """Standard deviation from squares of values centred and scaled to below 1, over n - `less`."""
     exponents = _exponents(spread, counts)
 
     def squares() -> Iterator[Floats]:
@@ -82,7 +91,7 @@ def _deviations(values: Values, counts: Any, means: Floats, spread: Floats) -> F
             yield np.ldexp(scaled * scaled, _BITS)
 
     found = [
-        math.sqrt(Fraction(t, max(int(c), 1) << _BITS)) * 2.0 ** int(e)
+        math.sqrt(Fraction(t, max(int(c) - less, 1) << _BITS)) * 2.0 ** int(e)
         for t, c, e in zip(_total(squares()), counts, exponents, strict=True)
     ]
     return np.array(found)
@@ -113,6 +122,20 @@ def count_texts(columns: Iterable[pa.Array]) -> Counter[str | None]:
         texts, counts = counted.field("values").to_pylist(), counted.field("counts").to_pylist()
         for text, count in zip(texts, counts, strict=True):
             found[text] += count
+    return found
+
+
+def count_texts_by_row(columns: Iterable[pa.Array]) -> Counter[str | None]:
+    """In how many rows of arrays each text occurs; None for NULL elements."""
+    found: Counter[str | None] = Counter()
+    for column in columns:
+        rows = np.repeat(np.arange(len(column)), array_lengths(column))
+        distinct = category_text(column.flatten()).dictionary_encode()
+        texts = [*distinct.dictionary.to_pylist(), None]
+        codes = kernels.fill_null(distinct.indices, len(texts) - 1).to_numpy(zero_copy_only=False)
+        once = np.unique(rows * len(texts) + codes) % len(texts)
+        for text, count in zip(texts, np.bincount(once, minlength=len(texts)), strict=True):
+            found[text] += int(count)
     return found
 
 

@@ -1,0 +1,105 @@
+"""Columns computed from others: what TRANSFORM gives and networks read; who can compute them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+from gradbase.errors import BindError
+from gradbase.ir.analytic import Analytic, analytics
+from gradbase.ir.node import Node, find, node, substitute, walk
+from gradbase.ir.preprocessing import Normalize, Preprocessing, member
+from gradbase.ir.scalar import Column, Literal, Scalar
+from gradbase.ir.tensor import Param
+
+EXACT_NORMS = (0.0, 1.0, 2.0, math.inf)
+"""Norms whose arithmetic is the same everywhere; libraries differ in the last bit of powers."""
+
+
+@node
+class Derived(Node):
+    """A column computed from others: ``expr AS name``."""
+
+    name: str
+    expr: Scalar
+
+
+def engine_can(scalar: Scalar) -> bool:
+    """Whether an engine computes `scalar` in SQL."""
+    return not any(isinstance(n, Param | Analytic) for n in walk(scalar))
+
+
+def program_can(scalar: Scalar) -> bool:
+    """Whether the program computes `scalar` on batches of rows."""
+    return all(computed_here(n) for n in find(scalar, Scalar))
+
+
+def computed_here(scalar: Scalar) -> bool:
+    """Whether the program computes `scalar` from its arguments' values."""
+    if isinstance(scalar, Normalize):
+        return scalar.p in EXACT_NORMS
+    return isinstance(scalar, Column | Literal | Preprocessing)
+
+
+def has_program_only(scalar: Scalar) -> bool:
+    """Whether part of `scalar` (once learnt) must be computed by the engine from an analytic one.
+
+    Such an analytic function must not become something that only the program can compute.
+    """
+    return any(
+        not computed_here(n) and not isinstance(n, Analytic) and analytics(n)
+        for n in find(scalar, Scalar)
+    )
+
+
+def leaves(scalars: Iterable[Scalar]) -> tuple[Scalar, ...]:
+    """The largest parts, other than columns and constants, without a preprocessing function."""
+    found: dict[Scalar, None] = {}
+    stack = list(scalars)[::-1]
+    while stack:
+        top = stack.pop()
+        if isinstance(top, Column | Literal):
+            continue
+        if any(isinstance(n, Preprocessing | Analytic) for n in find(top, Scalar)):
+            stack.extend(c for c in reversed(top.children) if isinstance(c, Scalar))
+        else:
+            found[top] = None
+    return tuple(found)
+
+
+def as_columns(
+    scalars: tuple[Scalar, ...], parts: Iterable[Scalar], name: Callable[[], str]
+) -> tuple[dict[Scalar, Column], tuple[Scalar, ...]]:
+    """`scalars` with each of `parts` replaced by a column of a new name, and these columns."""
+    columns = {part: Column(name(), part.type) for part in parts}
+    return columns, tuple(replaced(s, columns) for s in scalars)
+
+
+def replaced(scalar: Scalar, mapping: dict[Scalar, Column] | dict[Column, Scalar]) -> Scalar:
+    """`scalar` with each key of `mapping` replaced by its value."""
+    found = substitute(scalar, dict[Node, Node](mapping))  # type: ignore[arg-type]
+    assert isinstance(found, Scalar)
+    return found
+
+
+def flattened(columns: Iterable[Derived]) -> tuple[Derived, ...]:
+    """`columns` with each struct as one column per field: ``struct_field``.
+
+    Raises
+    ------
+    BindError
+        Two columns get the same name.
+    """
+    found: dict[str, Derived] = {}
+    for column in columns:
+        fields = column.expr.type.fields
+        flat = [Derived(f"{column.name}_{f}", member(column.expr, f)) for f, _ in fields]
+        for one in flat or [column]:
+            if one.name in found:
+                raise BindError(
+                    f"field `{one.name[len(column.name) + 1 :]}` of `{column.name}` becomes column "
+                    f"`{one.name}`, which is there already",
+                    hint="give one of them another name",
+                )
+            found[one.name] = one
+    return tuple(found.values())

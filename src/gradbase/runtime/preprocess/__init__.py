@@ -1,0 +1,1 @@
+"""Preprocessing functions in the program: computed on Arrow arrays, and learnt from them."""
