@@ -90,9 +90,7 @@ def metrics_of_each(
 def _binary(
     logit: torch.Tensor, target: torch.Tensor, w: torch.Tensor, threshold: float
 ) -> dict[str, float]:
-    cut = _logit(threshold)
-    predicted = (logit > cut).long()
-    cells = torch.bincount(2 * target + predicted, weights=w, minlength=4).tolist()
+    cells = confusion(logit[:, None], target, w, threshold).reshape(-1).tolist()
     _, false_positive, false_negative, true_positive = cells
     precision = _ratio(true_positive, true_positive + false_positive)
     recall = _ratio(true_positive, true_positive + false_negative)
@@ -109,10 +107,8 @@ def _binary(
 
 def _multiclass(x: torch.Tensor, target: torch.Tensor, w: torch.Tensor) -> dict[str, float]:
     classes = x.shape[1]
-    predicted = x.argmax(dim=1)
-    cells = torch.bincount(target * classes + predicted, weights=w, minlength=classes**2)
-    confusion = cells.reshape(classes, classes)  # [target, predicted]
-    hits, of_class, as_class = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
+    cells = confusion(x, target, w)
+    hits, of_class, as_class = cells.diagonal(), cells.sum(1), cells.sum(0)
     present = (of_class + as_class) > 0
     precision, recall = _ratios(hits, as_class), _ratios(hits, of_class)
     f1 = _ratios(2 * precision * recall, precision + recall)
@@ -121,11 +117,33 @@ def _multiclass(x: torch.Tensor, target: torch.Tensor, w: torch.Tensor) -> dict[
     return {
         "precision": precision[present].mean().item(),
         "recall": recall[present].mean().item(),
-        "accuracy": _ratio(hits.sum().item(), confusion.sum().item()),
+        "accuracy": _ratio(hits.sum().item(), cells.sum().item()),
         "f1_score": f1[present].mean().item(),
         "log_loss": _log_loss(chosen, w),
         "roc_auc": sum(areas) / len(areas),
     }
+
+
+def confusion(
+    x: torch.Tensor, target: torch.Tensor, w: torch.Tensor | None, threshold: float = 0.5
+) -> torch.Tensor:
+    """Weight of the rows of each (target, predicted) pair: Tensor[classes, classes] float64.
+
+    Parameters
+    ----------
+    x : Tensor[rows, width] float64
+        Logits: one of two classes, one per class of more.
+    target : Tensor[rows] int64
+    w : Tensor[rows] float64, optional
+        1 where None.
+    threshold : float
+        Probability above which class 1 of two is predicted.
+    """
+    classes = max(x.shape[1], 2)
+    predicted = (x[:, 0] > logit_of(threshold)).long() if x.shape[1] == 1 else x.argmax(dim=1)
+    w = torch.ones(len(x), dtype=torch.float64) if w is None else w
+    pairs = torch.bincount(target * classes + predicted, weights=w, minlength=classes**2)
+    return pairs.reshape(classes, classes)
 
 
 def roc_auc(score: torch.Tensor, positive: torch.Tensor, w: torch.Tensor) -> float:
@@ -153,7 +171,8 @@ def roc_auc(score: torch.Tensor, positive: torch.Tensor, w: torch.Tensor) -> flo
     return float((plus * (below + minus / 2)).sum() / total)
 
 
-def _logit(probability: float) -> float:
+def logit_of(probability: float) -> float:
+    """The logit of a probability; infinite at 0 and 1."""
     if probability <= 0:
         return -math.inf
     return math.inf if probability >= 1 else math.log(probability) - math.log1p(-probability)

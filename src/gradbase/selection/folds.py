@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from gradbase.errors import TrainingError
 from gradbase.ir.learning import Dataset, Fit
+from gradbase.runtime.confusion import joined as joined_counts
 from gradbase.selection.outcome import Outcome
 from gradbase.store.records import FAILED, STOPPED, SUCCEEDED, FoldRecord
 
@@ -43,6 +44,7 @@ def _joined(folds: Sequence[Outcome], rows: Mapping[int, int]) -> Outcome:
         found.error = f"fold {_fold(failed)}: {failed.error}"
         return found
     found.status = next((o.status for o in folds if o.status == STOPPED), SUCCEEDED)
+    found.counts = joined_counts([o.counts for o in folds if o.counts is not None])
     found.folds = tuple(
         FoldRecord(
             fold=_fold(o),

@@ -157,6 +157,7 @@ class Group:
         for place, reason in reasons.items():
             outcome = self.outcomes[place]
             outcome.test_metrics = dict(tested[place][1]) if tested else {}
+            outcome.counts = trainer.counts(place)
             if self.data.split.fold:
                 pass
             elif self._is_module:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 from gradbase.errors import TrainingError
 from gradbase.ir.conversion import ToTable
 from gradbase.ir.learning import MINIMISED, Fit, Model, Search
-from gradbase.store.records import FAILED, EpochRecord, FoldRecord, TrialRecord, over_folds
+from gradbase.store.records import (
+    FAILED,
+    EpochRecord,
+    FoldRecord,
+    Scores,
+    TrialRecord,
+    over_folds,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +35,7 @@ class Outcome:
     """A trial's progress. `status` is '' while it runs.
 
     `outputs` are None where the trial failed, and where its network cannot be stored; `error` says
-    why.
+    why. `counts` are a classifier's, see `Trainer.counts`.
     """
 
     fit: Fit
@@ -40,6 +47,7 @@ class Outcome:
     outputs: tuple[ToTable, ...] | None = None
     params: dict[str, np.ndarray] = field(default_factory=dict)
     folds: tuple[FoldRecord, ...] = ()
+    counts: Scores | np.ndarray | None = None
 
     @property
     def trial(self) -> int:
@@ -163,4 +171,6 @@ def trial_record(
         params=outcome.params,
         test_metrics=outcome.test_metrics,
         folds=outcome.folds,
+        scores=outcome.counts if isinstance(outcome.counts, Scores) else None,
+        confusion=None if isinstance(outcome.counts, Scores) else outcome.counts,
     )

@@ -333,6 +333,10 @@ class _Run:
             metric=self.search.metric,
             best_trial=best.trial,
             sql=self.info.sql,
+            features=data.summaries,
+            train_rows=len(data.parts.train),
+            eval_rows=len(data.parts.eval),
+            test_rows=len(data.parts.test),
         )
 
 

@@ -172,6 +172,8 @@ def _outputs(model: Model) -> Iterator[Fact]:
 def _metrics(record: ModelRecord) -> Iterator[Fact]:
     best = record.trial(record.best_trial)
     held_out = "evaluation rows" if record.eval_rows != 0 else "training rows"
+    if best.folds:
+        held_out = f"mean over {len(best.folds)} folds"
     losses = {"train_loss": best.train_loss, "eval_loss": best.eval_loss}
     for name, value in losses.items():
         if value is not None:

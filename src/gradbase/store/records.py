@@ -178,7 +178,7 @@ class ModelRecord:
         What the trials were compared by (``loss`` is the evaluation loss), and which won.
     created : datetime, UTC
     features : tuple of FeatureRecord
-        Of the columns that the model reads, in their order.
+        Of the columns of the training query, in their order.
     train_rows, eval_rows, test_rows : int, optional
         Rows of each part.
     """

@@ -56,13 +56,15 @@ class Laboratory:
         spec,
         label="label",
         name="m",
+        *,
         columns=("id", "a", "b", "colour"),
         python_modules=(),
+        classes=2,
         **changes,
     ):
         spec = dataclasses.replace(spec, label=label, row_key=("id",), **changes)
         schema = self.engine.schema("SELECT * FROM t").select((*columns, label))
-        return build(spec, name, Scan("t", "", schema), Counts(ROWS, 2), python_modules)
+        return build(spec, name, Scan("t", "", schema), Counts(ROWS, classes), python_modules)
 
     def train(self, spec, *, listener=None, workers=1, fused=False, only=None, info=None, **plan):
         planned = self.plan(spec, **plan)

@@ -52,8 +52,19 @@ def test_the_best_trial_alone_has_a_model_and_a_run_on_all_rows(lab):
     with pytest.raises(BindError, match="only the best of a search over folds is trained on all"):
         lab.store.model("m", trial=other)
     assert lab.store.record("m").trials == tuple(
-        t.__class__(**{**vars(t), "model": None, "params": {}}) for t in result.record.trials
+        t.__class__(**{**vars(t), "model": None, "params": {}, "scores": None}) for t in result.record.trials
     )
+
+
+def test_counts_are_of_rows_that_others_learnt_from(lab):
+    result = lab.train(SPEC)
+    best = result.record.trial(result.record.best_trial)
+    assert best.scores.negatives.sum() + best.scores.positives.sum() == 400
+    above = best.scores.logit > 0
+    right = best.scores.positives[above].sum() + best.scores.negatives[~above].sum()
+    assert right / 400 == pytest.approx(best.metrics["accuracy"])
+    assert [f.name for f in result.record.features] == ["a", "b", "colour"]
+    assert (result.record.train_rows, result.record.eval_rows) == (400, 0)
 
 
 @pytest.mark.parametrize("fused", [False, True])

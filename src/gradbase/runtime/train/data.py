@@ -19,6 +19,7 @@ from gradbase.runtime.train.features import Inputs
 from gradbase.runtime.train.identity import Words
 from gradbase.runtime.train.labels import Target
 from gradbase.runtime.train.split import Parts, Rows, epoch_order
+from gradbase.store.records import FeatureRecord
 
 EVAL_ROWS = 512
 """Rows evaluated at a time. Fixed, so that no result depends on who is evaluated together."""
@@ -68,6 +69,8 @@ class TrainingData:
         BLAKE3 of the rows' identities and the columns' names and types: the relation's content.
     weights : float64[rows] or None
         Instance weights, 1 on average over the training rows.
+    summaries : tuple of FeatureRecord
+        Columns of the query over the training rows; () for a fold.
     """
 
     inputs: Inputs
@@ -84,6 +87,7 @@ class TrainingData:
     resources: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     cancelled: threading.Event = field(default_factory=threading.Event)
     weights: npt.NDArray[np.float64] | None = None
+    summaries: tuple[FeatureRecord, ...] = ()
     _ready: OrderedDict[Any, Batch] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

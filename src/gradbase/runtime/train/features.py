@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,15 @@ from gradbase.ir.tensor import Const, Param, Tensor
 from gradbase.ir.types import SqlType
 from gradbase.runtime.columns import numbers
 from gradbase.runtime.encode import encode
-from gradbase.runtime.train.rows import Block
-from gradbase.runtime.train.statistics import Floats, Values, count_texts, moments, vocabulary
+from gradbase.runtime.train.rows import Blocks
+from gradbase.runtime.train.statistics import (
+    Floats,
+    Moments,
+    Values,
+    count_texts,
+    moments,
+    vocabulary,
+)
 
 ONE_HOT_CODES = 65
 """Categories of up to so many codes (the unknown one included) become one column each."""
@@ -29,9 +36,6 @@ ONE_HOT_ONLY_CODES = 257
 VOCABULARY = 10_000
 DATE_PARTS = ("epoch_s", "month", "day", "weekday")
 TIME_PARTS = (*DATE_PARTS, "hour")
-
-Blocks = Callable[[], Iterator[tuple[Block, npt.NDArray[np.bool_]]]]
-"""All rows and which of them train, again and again."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,8 @@ class Chooser:
         self._embedded: list[ToTensor] = []
         self._params: dict[str, npt.NDArray[Any]] = {}
         self._warnings: list[str] = []
+        self.moments: dict[str, Moments] = {}
+        """Of columns of numbers and dates, as they are."""
 
     def inputs(self) -> Inputs:
         """What was chosen; DataError where no column is left."""
@@ -151,6 +157,8 @@ class Chooser:
         if part not in ("value", "epoch_s") and deviation == 0:
             return []
         indicator = first.missing > 0 and part in ("value", "epoch_s")
+        if part in ("value", "epoch_s"):
+            self.moments[name] = first
         chosen = ToTensor(name, Numeric(mean, _scale(deviation), indicator, part))
         self._dense.append(chosen)
         return [chosen]

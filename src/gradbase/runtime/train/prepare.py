@@ -20,9 +20,11 @@ from gradbase.runtime.train.features import Chooser, Inputs, columns_of
 from gradbase.runtime.train.instance_weights import relative
 from gradbase.runtime.train.labels import Target
 from gradbase.runtime.train.reading import Progress, ReadRows, read_rows
-from gradbase.runtime.train.rows import Block, RowStore, spill_error, temporary_file
+from gradbase.runtime.train.rows import Block, Blocks, RowStore, spill_error, temporary_file
 from gradbase.runtime.train.spill import spill_folder
 from gradbase.runtime.train.split import Parts, divide, shards
+from gradbase.runtime.train.summaries import summary
+from gradbase.store.records import FeatureRecord
 
 if TYPE_CHECKING:
     from gradbase.runtime.context import RunContext
@@ -130,13 +132,16 @@ class _Deal:
         if weights is not None:
             weights = relative(weights, parts.train, data.weight)
         target = self._of_fold(parts)
-        inputs = self._choose(rows.store, parts)
+        blocks = self._blocks(parts)
+        chooser = self._choose(blocks)
+        inputs = chooser.inputs()
         x, codes = self._encode(rows.store, inputs)
         return TrainingData(
             inputs, target, x, codes, rows.ids, parts,
             shards(rows.ids, parts.train, data.shards, data.seed), data.seed,
             rows.without_label, rows.relation_hash, self.budget_bytes // 2,
             self.resources, self.of.context.cancelled, weights,
+            () if data.split.fold else self._summaries(blocks, chooser),
         )  # fmt: skip
 
     def _of_fold(self, parts: Parts) -> Target:
@@ -161,7 +166,8 @@ class _Deal:
         found = labels.classification(label, of, task, column, parts.train)
         return labels.weighted(found, self.data.class_weights, label)
 
-    def _choose(self, store: RowStore, parts: Parts) -> Inputs:
+    def _blocks(self, parts: Parts) -> Blocks:
+        store = self.rows.store
         trains = np.zeros(store.rows, np.bool_)
         trains[parts.train] = True
 
@@ -169,11 +175,22 @@ class _Deal:
             for block in store.blocks():
                 yield block, trains[block.start : block.start + block.rows.num_rows]
 
+        return blocks
+
+    def _choose(self, blocks: Blocks) -> Chooser:
+        store = self.rows.store
         chooser = Chooser(blocks, embeddings=self.of.embeddings, fits_memory=not store.spilled)
         for name in self.data.features:
             self.of.progress(f"column {name}", store.rows)
             chooser.add(name, self.data.relation.schema.type_of(name))
-        return chooser.inputs()
+        return chooser
+
+    def _summaries(self, blocks: Blocks, chooser: Chooser) -> tuple[FeatureRecord, ...]:
+        schema, known = self.data.relation.schema, chooser.moments
+        return tuple(
+            summary(name, schema.type_of(name), blocks, known.get(name))
+            for name in self.data.features
+        )
 
     def _encode(
         self, store: RowStore, inputs: Inputs

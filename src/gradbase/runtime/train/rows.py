@@ -45,6 +45,10 @@ class Block:
             raise
 
 
+Blocks = Callable[[], Iterator[tuple[Block, Bools]]]
+"""All rows and which of them train, again and again."""
+
+
 class RowStore:
     """Record batches that move to a file once they exceed `budget_bytes`.
 

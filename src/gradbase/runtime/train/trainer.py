@@ -21,6 +21,7 @@ from gradbase.frontend.torch_export import Exporter
 from gradbase.ir.conversion import ToTable
 from gradbase.ir.learning import Fit, FusedFit, Mlp, PythonNetwork
 from gradbase.ir.tensor import Tensor as Node
+from gradbase.runtime.confusion import Counts, class_counts, score_counts, thinned
 from gradbase.runtime.metrics import metrics_of_each
 from gradbase.runtime.train.by_reference import by_reference
 from gradbase.runtime.train.data import TrainingData
@@ -36,6 +37,7 @@ from gradbase.runtime.train.module import ModuleFit
 from gradbase.runtime.train.normal_equation import NormalEquation
 from gradbase.runtime.train.stacked import Stack
 from gradbase.runtime.train.threads import torch_threads
+from gradbase.store.records import Scores
 
 Evaluation = tuple[float, dict[str, float]]
 _NOTHING: Evaluation = (math.nan, {})
@@ -86,6 +88,7 @@ class Trainer:
         self.failed: dict[int, GradbaseError] = {}
         self._members = list(range(len(self.fits)))
         self._exporter = exporter or Exporter()
+        self._measured: tuple[str, dict[int, Tensor]] = ("", {})
         self._engine: Stack | ModuleFit | NormalEquation
         with torch.no_grad(), torch_threads(threads):
             if self.fits[0].optimizer.name == NORMAL_EQUATION:
@@ -113,6 +116,7 @@ class Trainer:
         ------
         CancelledError
         """
+        self._measured = ("", {})
         found = self._run(lambda: self._engine.run_unit(epoch, shard), f"epoch {epoch + 1}")
         losses = [math.nan] * len(self.fits)
         for member, loss in found.items():
@@ -138,11 +142,26 @@ class Trainer:
         found = self._run(losses, f"evaluation on the {part} rows")
         if found:
             kept = outputs[0][[members.index(m) for m in found]]
+            if part != "test":
+                self._measured = (part, dict(zip(found, kept, strict=True)))
             with torch.no_grad(), torch_threads(self.threads):
                 metrics = self._metrics(part, kept)
             for (member, loss), values in zip(found.items(), metrics, strict=True):
                 results[member] = (loss * self._unit, values)
         return results
+
+    def counts(self, member: int) -> Scores | Counts | None:
+        """How a classifier's rows were predicted at the last evaluation, before the next unit.
+
+        Scores of two classes, `class_counts` of more; None for a regression.
+        """
+        part, outputs = self._measured
+        if self.data.task == "regression" or member not in outputs:
+            return None
+        target = torch.from_numpy(self.data.labels(part))
+        if self.data.task == "binary":
+            return thinned(score_counts(outputs[member], target))
+        return class_counts(outputs[member], target)
 
     def state(self, member: int) -> dict[str, Tensor]:
         """Everything that the rest of a fit's training depends on."""

@@ -1,0 +1,78 @@
+"""What ML.FEATURE_INFO tells of a column: its training rows, before anything is made of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+
+from gradbase.ir.types import SqlType
+from gradbase.runtime.columns import numbers
+from gradbase.runtime.train.rows import Blocks
+from gradbase.runtime.train.statistics import Floats, Moments, count_texts, moments
+from gradbase.store.records import FeatureRecord
+
+
+def summary(name: str, of: SqlType, blocks: Blocks, known: Moments | None = None) -> FeatureRecord:
+    """Statistics of column `name` over the rows that train; the same for any order of rows.
+
+    The standard deviation is that of a sample. The median is the smallest value that half of the
+    values do not exceed. Dates count as seconds since 1970; a vector's numbers are those of all its
+    elements, and it is missing as a whole.
+
+    Parameters
+    ----------
+    known : Moments, optional
+        Of a column of numbers or dates, where they have been computed.
+    """
+
+    def columns() -> Iterator[pa.Array]:
+        for block, train in blocks():
+            yield block.rows.column(name).filter(pa.array(train))
+
+    plain = FeatureRecord(name, str(of))
+    if of.is_numeric or of.is_temporal:
+        chunks = [_present(c, name) for c in columns()]
+        rows = sum(int(train.sum()) for _, train in blocks())
+        missing = rows - sum(map(len, chunks))
+        return replace(_with_numbers(plain, chunks, known), null_count=missing)
+    if of.is_text or of.kind == "bool":
+        counted = count_texts(columns())
+        missing = counted.pop(None, 0)
+        return replace(plain, category_count=len(counted), null_count=missing)
+    missing = sum(c.null_count for c in columns())
+    if not of.is_vector:
+        return replace(plain, null_count=missing)
+    found = _with_numbers(plain, [_present(c.flatten(), name) for c in columns()], None)
+    return replace(found, null_count=missing, dimension=of.size[0])
+
+
+def _present(column: pa.Array, name: str) -> Floats:
+    """Values that are neither NULL nor NaN (nor infinite, which is an error elsewhere)."""
+    values = numbers(column, "value", name).astype(np.float64, copy=False)
+    if column.null_count:
+        values = values[column.is_valid().to_numpy(zero_copy_only=False)]
+    return values[np.isfinite(values)]
+
+
+def _with_numbers(
+    record: FeatureRecord, chunks: list[Floats], known: Moments | None
+) -> FeatureRecord:
+    values = np.concatenate(chunks) if chunks else np.empty(0)
+    count = len(values)
+    if not count:
+        return record
+    column = values[:, None]
+    found = known or moments(lambda: iter([column]))[0]
+    middle = (count - 1) // 2
+    return replace(
+        record,
+        minimum=found.low + 0.0,  # -0 + 0 is 0
+        maximum=found.high + 0.0,
+        mean=found.mean,
+        median=float(np.partition(values, middle)[middle]) + 0.0,
+        stddev=found.deviation * math.sqrt(count / (count - 1)) if count > 1 else 0.0,
+    )
