@@ -10,16 +10,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gradbase.resources.lifetimes import Access, Interval, Operation, Storage, Trace
+    from gradbase.runtime.memory.budget import budget
+    from gradbase.runtime.memory.report import Report
     from gradbase.runtime.memory.tracing import trace
 
-__all__ = ["Access", "Interval", "Operation", "Storage", "Trace", "trace"]
+__all__ = [
+    "Access",
+    "Interval",
+    "Operation",
+    "Report",
+    "Storage",
+    "Trace",
+    "budget",
+    "trace",
+]
 
 _HOMES = {
     "Access": "gradbase.resources.lifetimes",
     "Interval": "gradbase.resources.lifetimes",
     "Operation": "gradbase.resources.lifetimes",
+    "Report": "gradbase.runtime.memory.report",
     "Storage": "gradbase.resources.lifetimes",
     "Trace": "gradbase.resources.lifetimes",
+    "budget": "gradbase.runtime.memory.budget",
     "trace": "gradbase.runtime.memory.tracing",
 }
 

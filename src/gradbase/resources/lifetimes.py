@@ -18,7 +18,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Access", "Interval", "Operation", "Storage", "Trace", "readable"]
+from gradbase.resources.sizes import readable
+
+__all__ = ["Access", "Interval", "Operation", "Storage", "Trace"]
 
 
 @dataclass(frozen=True)
@@ -210,18 +212,3 @@ class Trace:
             *(f"  note: {note}" for note in self.notes),
         ]
         return "\n".join(lines)
-
-
-def readable(size: float) -> str:
-    """`size` bytes in the unit that reads best.
-
-    Examples
-    --------
-    >>> readable(1_572_864), readable(512)
-    ('1.50 MiB', '512 B')
-    """
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(size) < 1024 or unit == "GiB":
-            return f"{size:,.0f} B" if unit == "B" else f"{size:,.2f} {unit}"
-        size /= 1024
-    raise AssertionError(size)

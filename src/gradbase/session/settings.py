@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from gradbase.errors import BindError, near
 from gradbase.ir.facts import EXACTNESS, Settings
 from gradbase.optimizer.stages import all_rules
+from gradbase.resources.sizes import size_bytes
 
-UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12} | {
-    "kib": 2**10,
-    "mib": 2**20,
-    "gib": 2**30,
-    "tib": 2**40,
-}
 FIELDS = {
     "exactness": "exactness",
     "optimizer": "optimizer",
@@ -78,19 +72,3 @@ def _one_of(name: str, value: str, allowed: Any, at: str | None) -> str:
             f"gradbase.{name} knows {shown}; found '{value}'", at=at, hint=near(value, allowed)
         )
     return value
-
-
-def size_bytes(value: Any, at: str | None = None) -> int:
-    """Bytes of a number or of text such as ``'1.5GB'``.
-
-    Examples
-    --------
-    >>> size_bytes("1.5GB"), size_bytes("2 KiB"), size_bytes(7)
-    (1500000000, 2048, 7)
-    """
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)", str(value).strip())
-    if found is None or found[2].lower() not in UNITS:
-        raise BindError(
-            f"`{value}` is not a size", at=at, hint="a number and a unit, such as '500MB' or '2GiB'"
-        )
-    return int(float(found[1]) * UNITS[found[2].lower()])

@@ -22,6 +22,9 @@ _SILENT_WRITES = {
 }
 
 
+_untyped_storage = Tensor.untyped_storage  # as it is before anyone wraps it
+
+
 @dataclass(frozen=True)
 class Described:
     """An overload of an operator.
@@ -68,7 +71,7 @@ def tensors_of(value: Any, found: list[Tensor]) -> list[Tensor]:
 def storages_of(tensor: Tensor) -> Iterable[UntypedStorage]:
     """The memory behind a tensor: one storage, or those of the parts of a sparse or wrapped one."""
     if torch._C._has_storage(tensor):
-        return (tensor.untyped_storage(),) if tensor.device.type != "meta" else ()
+        return (_untyped_storage(tensor),)
     return [s for part in _parts(tensor) for s in storages_of(part)]
 
 

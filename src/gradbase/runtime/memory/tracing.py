@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradbase.errors import DataError
-from gradbase.resources.lifetimes import Access, Operation, Storage, Trace, readable
+from gradbase.resources.lifetimes import Access, Operation, Storage, Trace
 from gradbase.resources.periods import find_repetition, root
+from gradbase.resources.sizes import readable
 from gradbase.runtime.memory.recorder import Call, Life, Recorder
 from gradbase.runtime.memory.workspace import workspaces_of
 
