@@ -42,7 +42,7 @@ BUDGETS = {
     "optimizer": 4000,
     "engines": 3100,  # native statements cost little: what is known of a text, kept connections
     "store": 3500,  # versions, aliases and what is kept of a training
-    "runtime": 8400,  # a seventh of it watches the memory of training steps
+    "runtime": 10400,  # a quarter of it traces, limits and lays out the memory of training steps
     "selection": 2400,
     "session": 2000,  # plans kept for repeated queries; versions of models
     "sklearn": 750,

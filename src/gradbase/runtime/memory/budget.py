@@ -33,20 +33,18 @@ def budget(
 ) -> AbstractContextManager[Report]:
     """Run a training step, as it is, within `limit` bytes of tensor storage.
 
-    What the step makes and does not need at the moment leaves for a lower tier: a file for the
-    host's memory, pinned memory of the host for a GPU's. Every number comes out as without, bit by
-    bit. The order in which storages are needed is learnt in the first iteration and kept for later
-    ones, also of a later ``with``; where an iteration goes another way, storages move on demand.
-    Call the step once or often inside.
+    What is not needed at the moment leaves for a lower tier: a file for the host's memory, pinned
+    memory of the host for a GPU's. Every number comes out as without, bit by bit. The order in
+    which storages are needed is learnt in the first iteration and kept for later ones, also of a
+    later ``with``; an iteration that goes another way moves them on demand.
 
     Parameters
     ----------
     limit : int or str, bytes
-        Such as ``"500MB"``: of the storages that operators make and of those they find (weights,
-        optimiser state, inputs). Not of what operators allocate inside themselves.
+        Such as ``"500MB"``: of what operators make and what they find (weights, inputs), not of
+        what they allocate inside themselves.
     directory : path, optional
-        Where the file is (it has no name and goes with the process). The default is the system's
-        folder for temporary files.
+        Where the file is. The default is the system's folder for temporary files.
     tier : Tier, optional
         Instead of the file or pinned memory.
     device : 'cpu' or 'cuda', optional
@@ -59,14 +57,19 @@ def budget(
     Raises
     ------
     ResourceError
-        The limit is below the least with which the step runs (known when its first iteration has
-        run; the message has it), or the tier is full or does not answer.
+        At the end of the first iteration: the limit is below the least with which the step runs
+        (the message has it). Or the tier is full or does not answer.
     StoreError
         The folder cannot be written.
 
     Source: AutoSwap (arXiv 1903.06631), section 4; paging by operator below autograd is own.
     """
-    report = Report(size_bytes(limit))
+    return _within(_running(size_bytes(limit), device, directory, tier))
+
+
+def _running(
+    limit: int, device: str | None, directory: str | os.PathLike[str] | None, tier: Tier | None
+) -> Running:
     kind = device or ("cuda" if torch.cuda.is_initialized() else "cpu")
     if kind not in ("cpu", "cuda"):
         raise BindError(f"a budget is for 'cpu' or 'cuda', found device={device!r}")
@@ -74,7 +77,8 @@ def budget(
     def opened() -> Tier:
         return tier or (PinnedTier() if kind == "cuda" else FileTier(directory))
 
-    return _within(Running(report, Pager(report, opened), kind))
+    report = Report(limit)
+    return Running(report, Pager(report, opened), kind)
 
 
 @contextlib.contextmanager
