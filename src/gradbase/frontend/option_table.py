@@ -147,6 +147,10 @@ OPTIONS = (
         "So many epochs in a row without that improvement end a trial.", ("patience",), low=1,
     ),
     Option(
+        "warm_start", "warm_start", "bool", False,
+        "Continue the present model; its options hold where none are given.",
+    ),
+    Option(
         "class_weights", "class_weights", "class_weights", (),
         "What the loss of each class is multiplied by: [STRUCT('yes', 2.0), STRUCT('no', 1.0)].",
         models=(*CLASSIFIERS, PYTHON),
@@ -211,7 +215,7 @@ LATER_OPTIONS = (
     "booster_type", "calculate_p_values", "category_encoding_method", "enable_global_explain",
     "group_by", "integrated_gradients_num_steps", "kmeans_init_method", "l1_reg_activation", "loss",
     "ls_init_learn_rate", "metric", "model_path", "num_clusters", "shard_order",
-    "threads_per_unit", "warm_start",
+    "threads_per_unit",
 )  # fmt: skip
 CLOUD_OPTIONS = (
     "kms_key_name", "model_registry", "tf_version", "vertex_ai_model_id",

@@ -314,7 +314,7 @@ class Fit(Node):
 
     With `early_stop`, `patience` epochs in a row that improve the loss by less than
     `min_rel_progress` (relative to the best so far) end it. `auto_class_weights` balance the
-    classes.
+    classes. `start` is the model that is continued: its encodings stay, its weights are the first.
     """
 
     data: Dataset
@@ -328,6 +328,7 @@ class Fit(Node):
     auto_class_weights: bool
     seed: int
     patience: int = 1
+    start: Model | None = None
 
 
 @node

@@ -191,7 +191,8 @@ def _choice_lines(choice: Choice) -> list[str]:
 
 def _fit_text(fit: Fit) -> str:
     network = Writer({}).head(fit.network)
-    return f"{network}, {fit.optimizer.name}, batch {fit.batch_size}, {fit.epochs} epochs"
+    start = f", from {fit.start.address}" if fit.start is not None else ""
+    return f"{network}, {fit.optimizer.name}, batch {fit.batch_size}, {fit.epochs} epochs{start}"
 
 
 def _fold(fit: Fit) -> str:

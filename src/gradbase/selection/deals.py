@@ -41,6 +41,7 @@ def read(search: Search, context: RunContext, progress: Progress) -> Deals:
         embeddings=not any(_one_hot_only(f) for f in fits),
         centred=all(_has_intercept(f) for f in fits),
         at_once=min(first.split.folds, search.workers) + 1,
+        start=fits[0].start,
     )
     return Deals(preparation, uses)
 

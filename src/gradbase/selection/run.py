@@ -8,7 +8,7 @@ import queue
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from gradbase import __version__
@@ -30,7 +30,7 @@ from gradbase.selection.outcome import Outcome, all_failed, best_of, trial_recor
 from gradbase.selection.progress import Listener, listener_for
 from gradbase.selection.search import configuration_of
 from gradbase.selection.watch import Watch
-from gradbase.store.records import FAILED, ModelRecord
+from gradbase.store.records import FAILED, EpochRecord, ModelRecord, TrialRecord
 
 if TYPE_CHECKING:
     from gradbase.runtime.context import RunContext
@@ -57,6 +57,8 @@ class RunInfo:
     seed : int
     tuned : sequence of str
         Names of the hyper-parameters searched over.
+    earlier : tuple of EpochRecord
+        History of the model that is continued.
     python_modules : sequence of str
         Modules whose functions may be called.
     """
@@ -67,6 +69,7 @@ class RunInfo:
     model_type: str = ""
     seed: int = 0
     tuned: Sequence[str] = ()
+    earlier: tuple[EpochRecord, ...] = ()
     or_replace: bool = False
     if_not_exists: bool = False
     python_modules: Sequence[str] = ()
@@ -326,10 +329,7 @@ class _Run:
             relation_hash=data.relation_hash,
             code_version=_code_version(first.network),
             engine=self.context.engine.name,
-            trials=tuple(
-                trial_record(o, self.search, data, configuration_of(o.fit, self.info.tuned))
-                for o in outcomes
-            ),
+            trials=tuple(self._trial(o, data) for o in outcomes),
             metric=self.search.metric,
             best_trial=best.trial,
             sql=self.info.sql,
@@ -338,6 +338,16 @@ class _Run:
             eval_rows=len(data.parts.eval),
             test_rows=len(data.parts.test),
         )
+
+    def _trial(self, outcome: Outcome, data: TrainingData) -> TrialRecord:
+        configuration = configuration_of(outcome.fit, self.info.tuned)
+        found = trial_record(outcome, self.search, data, configuration)
+        earlier = self.info.earlier
+        if not earlier:
+            return found
+        run = earlier[-1].run + 1
+        own = (replace(e, run=run) for e in found.epochs)
+        return replace(found, epochs=(*earlier, *own))
 
 
 def _code_version(network: object) -> str:

@@ -17,11 +17,12 @@ from gradbase.frontend.training import (
     TrainingSpec,
     default_hidden_units,
 )
-from gradbase.ir.learning import METRICS, Dataset, Fit, Mlp, PythonNetwork, Search
+from gradbase.ir.learning import METRICS, Dataset, Fit, Mlp, Model, PythonNetwork, Search
 from gradbase.ir.relational import Relation
 from gradbase.selection import make_procedure
 from gradbase.selection.api import DNN
 from gradbase.selection.networks import Networks
+from gradbase.selection.warm_start import rows_for, starting
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ def build(
     relation: Relation,
     counts: Counts,
     python_modules: Sequence[str] = (),
+    *,
+    start: Model | None = None,
 ) -> Planned:
     """The search for model `name` over `relation`.
 
@@ -68,18 +71,25 @@ def build(
         Exact: the automatic split and the default layer follow from them.
     python_modules : sequence of str
         Modules whose functions ``python:`` models may call.
+    start : Model, optional
+        The model that is continued; `spec` is `warm_start.continued` then.
 
     Raises
     ------
     BindError
-        A column, metric or function does not exist, or the space cannot be searched so.
+        A column, metric or function does not exist, the space cannot be searched so, or `start` is
+        another model.
     """
     draft = build_dataset(spec, relation, rows=counts.rows)
     data = draft.replace(task=_task(draft.task, counts.classes))
+    if start is not None:
+        data = rows_for(start, data)
     spec = _filled(spec, data, counts, Networks(python_modules))
     _check_space(spec)
     found = make_procedure(spec.procedure, spec.space, spec.num_trials, spec.seed)
     fits = build_fits(spec, data, found.configurations())
+    if start is not None:
+        fits = tuple(starting(start, fit) for fit in fits)
     return Planned(Search(name, fits, spec.metric, spec.procedure), spec)
 
 

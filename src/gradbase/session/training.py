@@ -24,8 +24,10 @@ from gradbase.selection.api import MlpSpace, search
 from gradbase.selection.run import RunInfo, RunResult, run
 from gradbase.selection.search import Counts, Planned, build
 from gradbase.selection.study import Study
+from gradbase.selection.warm_start import continued, earlier_epochs
 from gradbase.session.planning import Plan, plan
 from gradbase.session.results import Result
+from gradbase.store import EpochRecord, ModelRecord
 
 if TYPE_CHECKING:
     from gradbase.frontend.statements import CreateModel
@@ -47,6 +49,7 @@ def create_model(session: Session, statement: CreateModel, params: Mapping[str, 
         model_type=planned.spec.model_type,
         seed=planned.spec.seed,
         tuned=planned.tuned,
+        earlier=_history(session, planned),
         or_replace=statement.or_replace,
         if_not_exists=statement.if_not_exists,
         python_modules=session.python_modules,
@@ -59,8 +62,31 @@ def plan_model(
     session: Session, statement: CreateModel, params: Mapping[str, Any]
 ) -> tuple[Planned, Plan]:
     """The search that a CREATE MODEL asks for, and its plan."""
-    spec = resolve(statement.options)
+    warm = statement.options.get("warm_start")
+    present = None
+    if warm is not None and warm.value is True:
+        present = _present(session, statement.name, warm.name_at).model_type
+    spec = resolve(statement.options, present)
     return _plan(session, spec, statement.name, statement.query, params)
+
+
+def _present(session: Session, name: str, at: str | None = None) -> ModelRecord:
+    """The model that warm_start continues."""
+    try:
+        return session.store.record(name)
+    except BindError as error:
+        raise BindError(
+            f"warm_start continues a model: {error.message}",
+            at=at,
+            hint=error.hint or "leave warm_start out to train a new one",
+        ) from None
+
+
+def _history(session: Session, planned: Planned) -> tuple[EpochRecord, ...]:
+    """Epochs of the model that is continued."""
+    if not planned.spec.warm_start:
+        return ()
+    return earlier_epochs(session.store.record(planned.search.name))
 
 
 def fit(
@@ -80,10 +106,10 @@ def fit(
                 f"{', '.join(options)} belong into gb.search(…), which was given already"
             )
         key = tuple(options.get("row_key", what.row_key))
-        spec = dataclasses.replace(what, row_key=key)
+        spec = dataclasses.replace(what, row_key=key, said=what.said | set(options))
     else:
         spec = search(what, **options)
-    spec = dataclasses.replace(spec, label=target)
+    spec = dataclasses.replace(spec, label=target, said=spec.said | {"label"})
     planned, planning = _plan(session, spec, check_name(name), query, {})
     info = RunInfo(
         query=query,
@@ -91,6 +117,7 @@ def fit(
         model_type=planned.spec.model_type,
         seed=planned.spec.seed,
         tuned=planned.tuned,
+        earlier=_history(session, planned),
         or_replace=replace,
         python_modules=session.python_modules,
     )
@@ -101,10 +128,14 @@ def fit(
 def _plan(
     session: Session, spec: TrainingSpec, name: str, query: str, params: Mapping[str, Any]
 ) -> tuple[Planned, Plan]:
+    start = None
+    if spec.warm_start:
+        spec = continued(spec, _present(session, name))
+        start = session.store.model(name)
     relation = training_relation(session, query, params)
     label = find_column(relation.schema, spec.label, "label column", "set input_label_cols")
     counts = count(session, relation, label, params)
-    planned = build(spec, name, relation, counts, session.python_modules)
+    planned = build(spec, name, relation, counts, session.python_modules, start=start)
     return planned, plan(session, planned.search)
 
 

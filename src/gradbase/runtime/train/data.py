@@ -71,6 +71,8 @@ class TrainingData:
         Instance weights, 1 on average over the training rows.
     summaries : tuple of FeatureRecord
         Columns of the query over the training rows; () for a fold.
+    start : tuple of float32 arrays
+        Where perceptrons start, in the order of ``MlpShape.true_blocks``; () at random.
     """
 
     inputs: Inputs
@@ -88,6 +90,7 @@ class TrainingData:
     cancelled: threading.Event = field(default_factory=threading.Event)
     weights: npt.NDArray[np.float64] | None = None
     summaries: tuple[FeatureRecord, ...] = ()
+    start: tuple[npt.NDArray[Any], ...] = ()
     _ready: OrderedDict[Any, Batch] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

@@ -12,10 +12,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gradbase.errors import BindError, DataError, near
+from gradbase.ir.conversion import Category, ToTable
 from gradbase.ir.learning import ClassWeight
 from gradbase.ir.scalar import Literal
 from gradbase.ir.types import FLOAT64, TEXT, SqlType
-from gradbase.runtime.columns import numbers
+from gradbase.runtime.arrow_types import constants
+from gradbase.runtime.columns import category_text, numbers
+from gradbase.runtime.encode import category_codes
 from gradbase.runtime.train.statistics import moments
 
 MAX_CLASSES = 1000
@@ -63,14 +66,7 @@ def regression(
 
     What is not `centred` is only scaled: 0 stays 0, as a model without a constant term needs it.
     """
-    values = np.concatenate([numbers(c, "value", label).astype(np.float64) for c in column.chunks])
-    infinite = np.flatnonzero(np.isinf(values))
-    if len(infinite):
-        raise DataError(
-            f"label `{label}` is infinite in row {infinite[0] + 1} of those with a label",
-            at=f"column {label}",
-            hint=f"leave such rows out: WHERE isfinite({label})",
-        )
+    values = _finite(label, column)
     seen = values[train][:, None]
 
     def chunks() -> Iterator[npt.NDArray[np.float64]]:
@@ -82,6 +78,57 @@ def regression(
     mean = found.mean if centred else 0.0
     y = (values - mean) / found.deviation
     return Target(y, "regression", 1, mean=mean, scale=found.deviation)
+
+
+def _finite(label: str, column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    values = np.concatenate([numbers(c, "value", label).astype(np.float64) for c in column.chunks])
+    infinite = np.flatnonzero(np.isinf(values))
+    if len(infinite):
+        raise DataError(
+            f"label `{label}` is infinite in row {infinite[0] + 1} of those with a label",
+            at=f"column {label}",
+            hint=f"leave such rows out: WHERE isfinite({label})",
+        )
+    return values
+
+
+def continued(
+    label: str, column: pa.ChunkedArray, train: npt.NDArray[np.int64], head: ToTable
+) -> Target:
+    """The label as the model with the output `head` knows it: its classes, or its unit.
+
+    Raises
+    ------
+    DataError
+        A label is none of the model's classes, or infinite.
+    """
+    if head.method == "value":
+        y = (_finite(label, column) - head.shift) / head.scale
+        return Target(y, "regression", 1, mean=head.shift, scale=head.scale)
+    texts = category_text(constants(head.classes, head.classes[0].of)).to_pylist()
+    whole = column.combine_chunks()
+    codes = category_codes(whole, Category(tuple(texts), 0))
+    unseen = np.flatnonzero(codes == 0)
+    if len(unseen):
+        raise DataError(
+            f"label `{label}` holds {whole[int(unseen[0])].as_py()!r}, which is none of the "
+            f"classes {', '.join(texts[:_LISTED])} of the model that warm_start continues",
+            at=f"column {label}",
+            hint="leave such rows out, or train again without warm_start",
+        )
+    return _numbered(codes - 1, head.classes, train)
+
+
+def _numbered(
+    y: npt.NDArray[np.int64], classes: tuple[Literal, ...], train: npt.NDArray[np.int64]
+) -> Target:
+    """Class numbers as a target, with the weights that balance the classes."""
+    counts = np.bincount(y[train], minlength=len(classes))
+    present = np.count_nonzero(counts)
+    balanced = tuple(float(len(train) / (present * c)) if c else 0.0 for c in counts)
+    if len(classes) == 2:
+        return Target(y.astype(np.float64), "binary", 1, classes, balanced=balanced)
+    return Target(y, "multiclass", len(classes), classes, balanced=balanced)
 
 
 def classification(
@@ -112,18 +159,14 @@ def classification(
     y = number[encoded.indices.to_numpy(zero_copy_only=False)]
     kind = TEXT if of.is_text else FLOAT64 if of.kind == "decimal" else of
     classes = tuple(Literal(values[i], kind) for i in order)
-    counts = np.bincount(y[train], minlength=len(classes))
-    present = np.flatnonzero(counts)
+    present = np.flatnonzero(np.bincount(y[train], minlength=len(classes)))
     if len(present) < 2:
         which = str(classes[present[0]].value) if len(present) else ""
         raise _constant(label, repr(which), len(train))
     if len(classes) > 2 and task == "binary":
         shown = ", ".join(repr(c.value) for c in classes[:5])
         raise DataError(f"label `{label}` has {len(classes)} classes ({shown}, …), not two")
-    balanced = tuple(float(len(train) / (len(present) * c)) if c else 0.0 for c in counts)
-    if len(classes) == 2:
-        return Target(y.astype(np.float64), "binary", 1, classes, balanced=balanced)
-    return Target(y, "multiclass", len(classes), classes, balanced=balanced)
+    return _numbered(y, classes, train)
 
 
 def weighted(target: Target, given: Sequence[ClassWeight], label: str) -> Target:

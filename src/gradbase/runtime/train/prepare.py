@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,9 +12,10 @@ import pyarrow as pa
 
 from gradbase.errors import DataError, ResourceError
 from gradbase.ir.conversion import Category, ToTensor
-from gradbase.ir.learning import Dataset
+from gradbase.ir.learning import Dataset, Model
 from gradbase.runtime.encode import encode_into
 from gradbase.runtime.train import labels
+from gradbase.runtime.train.continuing import start_of
 from gradbase.runtime.train.data import TrainingData
 from gradbase.runtime.train.features import Chooser, Inputs, columns_of
 from gradbase.runtime.train.instance_weights import relative
@@ -23,6 +24,7 @@ from gradbase.runtime.train.reading import Progress, ReadRows, read_rows
 from gradbase.runtime.train.rows import Block, Blocks, RowStore, spill_error, temporary_file
 from gradbase.runtime.train.spill import spill_folder
 from gradbase.runtime.train.split import Parts, divide, shards
+from gradbase.runtime.train.statistics import Moments
 from gradbase.runtime.train.summaries import summary
 from gradbase.store.records import FeatureRecord
 
@@ -77,6 +79,8 @@ class Preparation:
         The first that will be dealt; others differ in their split's fold only.
     at_once : int
         How many `TrainingData` are in memory at a time.
+    start : Model, optional
+        The model that is continued: its encodings stay as they are.
     """
 
     def __init__(
@@ -88,9 +92,11 @@ class Preparation:
         embeddings: bool = True,
         centred: bool = True,
         at_once: int = 1,
+        start: Model | None = None,
     ) -> None:
         self.context, self.at_once = context, at_once
         self.embeddings, self.centred = embeddings, centred
+        self.start = None if start is None else start_of(start, context.blobs)
         self.progress: Progress = progress or (lambda _what, _rows: None)
         store = RowStore(self.free_bytes() // 2, lambda: spill_folder(context))
         try:
@@ -133,15 +139,15 @@ class _Deal:
             weights = relative(weights, parts.train, data.weight)
         target = self._of_fold(parts)
         blocks = self._blocks(parts)
-        chooser = self._choose(blocks)
-        inputs = chooser.inputs()
+        inputs, known = self._choose(blocks)
         x, codes = self._encode(rows.store, inputs)
         return TrainingData(
             inputs, target, x, codes, rows.ids, parts,
             shards(rows.ids, parts.train, data.shards, data.seed), data.seed,
             rows.without_label, rows.relation_hash, self.budget_bytes // 2,
             self.resources, self.of.context.cancelled, weights,
-            () if data.split.fold else self._summaries(blocks, chooser),
+            () if data.split.fold else self._summaries(blocks, known),
+            self.of.start.layers if self.of.start else (),
         )  # fmt: skip
 
     def _of_fold(self, parts: Parts) -> Target:
@@ -160,6 +166,9 @@ class _Deal:
 
     def _target(self, parts: Parts) -> Target:
         column, label, task = self.rows.labels, self.data.label, self.data.task
+        if self.of.start is not None:
+            found = labels.continued(label, column, parts.train, self.of.start.head)
+            return labels.weighted(found, self.data.class_weights, label)
         if task == "regression":
             return labels.regression(label, column, parts.train, centred=self.of.centred)
         of = self.data.relation.schema.type_of(label)
@@ -177,16 +186,19 @@ class _Deal:
 
         return blocks
 
-    def _choose(self, blocks: Blocks) -> Chooser:
+    def _choose(self, blocks: Blocks) -> tuple[Inputs, Mapping[str, Moments]]:
+        """Encodings, and moments of columns that are known by the way."""
+        if self.of.start is not None:
+            return self.of.start.inputs, {}
         store = self.rows.store
         chooser = Chooser(blocks, embeddings=self.of.embeddings, fits_memory=not store.spilled)
         for name in self.data.features:
             self.of.progress(f"column {name}", store.rows)
             chooser.add(name, self.data.relation.schema.type_of(name))
-        return chooser
+        return chooser.inputs(), chooser.moments
 
-    def _summaries(self, blocks: Blocks, chooser: Chooser) -> tuple[FeatureRecord, ...]:
-        schema, known = self.data.relation.schema, chooser.moments
+    def _summaries(self, blocks: Blocks, known: Mapping[str, Moments]) -> tuple[FeatureRecord, ...]:
+        schema = self.data.relation.schema
         return tuple(
             summary(name, schema.type_of(name), blocks, known.get(name))
             for name in self.data.features

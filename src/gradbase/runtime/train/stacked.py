@@ -58,11 +58,17 @@ class Stack:
         self.shape = shape_of(network, data, aligned=not alone)
         self._has_intercept = network.intercept
         self._build()
-        start = {s: initial(self.shape, s, dtype) for s in {f.seed for f in self._places}}
+        start = {s: self._start(s) for s in {f.seed for f in self._places}}
         for place, fit in enumerate(self._places):
             self.blocks.place(self.weights, place, start[fit.seed])
         if not self._has_intercept:
             self._first_bias(self.weights).zero_()
+
+    def _start(self, seed: int) -> list[Tensor]:
+        """The first weights: those of the model that is continued, or random ones."""
+        if self.data.start:
+            return [torch.from_numpy(a.copy()).to(self.dtype) for a in self.data.start]
+        return initial(self.shape, seed, self.dtype)
 
     def _build(self) -> None:
         """Empty weights and slots for the present fits."""
