@@ -43,7 +43,7 @@ BUDGETS = {
     "engines": 3100,  # native statements cost little: what is known of a text, kept connections
     "store": 3500,  # versions, aliases and what is kept of a training
     "runtime": 10400,  # a quarter of it traces, limits and lays out the memory of training steps
-    "selection": 2400,
+    "selection": 2900,  # cross-validation; continuing a model
     "session": 2000,  # plans kept for repeated queries; versions of models
     "sklearn": 750,
     "testing": 1100,
