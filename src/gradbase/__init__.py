@@ -15,6 +15,7 @@ from gradbase import errors
 if TYPE_CHECKING:
     from gradbase import memory
     from gradbase.frontend.space import choice, loguniform, randint, uniform
+    from gradbase.runtime.export.feeding import onnx_inputs
     from gradbase.selection.api import mlp, search
     from gradbase.session import Session, connect
 
@@ -27,6 +28,7 @@ __all__ = [
     "loguniform",
     "memory",
     "mlp",
+    "onnx_inputs",
     "randint",
     "search",
     "uniform",
@@ -40,6 +42,7 @@ _HOMES = {
     "randint": "gradbase.frontend.space",
     "uniform": "gradbase.frontend.space",
     "mlp": "gradbase.selection.api",
+    "onnx_inputs": "gradbase.runtime.export.feeding",
     "search": "gradbase.selection.api",
 }
 

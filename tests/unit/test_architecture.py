@@ -19,6 +19,7 @@ RANKS = {
     "frontend": 3,
     "optimizer": 3,
     "engines": 3,
+    "plots": 3,  # draws plain values; who asks for a picture gathers them
     "store": 4,
     "runtime": 5,
     "selection": 6,
@@ -42,9 +43,10 @@ BUDGETS = {
     "optimizer": 4000,
     "engines": 3100,  # native statements cost little: what is known of a text, kept connections
     "store": 3500,  # versions, aliases and what is kept of a training
-    "runtime": 10400,  # a quarter of it traces, limits and lays out the memory of training steps
-    "selection": 2900,  # cross-validation; continuing a model
-    "session": 2000,  # plans kept for repeated queries; versions of models
+    "runtime": 11400,  # a quarter of it traces, limits and lays out memory; files for others
+    "selection": 2900,  # cross-validation; studies for Optuna
+    "session": 2200,  # plans kept for repeated queries; versions of models
+    "plots": 1300,
     "sklearn": 750,
     "testing": 1100,
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from gradbase.errors import BindError, ParseError, UnsupportedError, near, underline
 from gradbase.frontend.addresses import read_name
 from gradbase.frontend.cursor import Cursor, OptionValue, read_number, read_string, read_value
+from gradbase.frontend.export_statement import ExportModel, read_export
 from gradbase.frontend.model_statements import (
     AlterModel,
     DescribeModel,
@@ -25,6 +26,7 @@ __all__ = [
     "DescribeModel",
     "DropModel",
     "Explain",
+    "ExportModel",
     "Native",
     "Query",
     "SetOption",
@@ -97,8 +99,8 @@ class Explain:
 
 
 Statement = (
-    Native | CreateModel | AlterModel | DescribeModel | DropModel | ShowModels | SetOption
-    | Query | Explain
+    Native | CreateModel | AlterModel | DescribeModel | DropModel | ExportModel | ShowModels
+    | SetOption | Query | Explain
 )  # fmt: skip
 
 
@@ -133,20 +135,13 @@ def _plain(cursor: Cursor) -> Statement:
     match words:
         case ["CREATE", "MODEL", *_] | ["CREATE", "OR", "REPLACE", "MODEL"]:
             return _create(cursor)
-        case [("ALTER" | "DESCRIBE" | "DESC" | "DROP") as verb, "MODEL", *_]:
+        case [("ALTER" | "DESCRIBE" | "DESC" | "DROP" | "EXPORT") as verb, "MODEL", *_]:
             cursor.at += 2
             return _READERS[verb](cursor)
         case ["SHOW", "MODELS", *_]:
             cursor.at += 2
             cursor.end()
             return ShowModels()
-        case ["EXPORT" as verb, "MODEL", *_]:
-            first, second = cursor.tokens[cursor.at : cursor.at + 2]
-            raise UnsupportedError(
-                f"{verb} MODEL is not offered yet",
-                at=underline(cursor.sql, first.start, second.end),
-                hint="SELECT * FROM gradbase.models shows what is known of a model",
-            )
     return _query(cursor.sql, cursor.tokens[cursor.at :])
 
 
@@ -155,6 +150,7 @@ _READERS = {
     "DESC": read_describe,
     "DESCRIBE": read_describe,
     "DROP": read_drop,
+    "EXPORT": read_export,
 }
 
 

@@ -67,7 +67,7 @@ def _collect(
     targets: list[npt.NDArray[np.float64]] = []
     first_row = 0
     for batch in grouped(watched(source.batches, context), sizes.batch_rows):
-        target, known = _targets(head, batch.column(label), node.label, first_row)
+        target, known = true_values(head, batch.column(label), node.label, first_row)
         inputs = reads(batch.select(features))
         lease = leased(context, f"evaluate {node.model.name}", threads=1)
         with lease, runners.one(inputs) as runner:
@@ -89,10 +89,18 @@ def _joined(
     return output, torch.from_numpy(np.concatenate(targets))
 
 
-def _targets(
+def true_values(
     head: ToTable, column: pa.Array, name: str, first_row: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Class numbers or values, and which rows have one."""
+    """Class numbers or values of a label column, and which rows have one.
+
+    Parameters
+    ----------
+    head : ToTable
+        The output whose classes they are.
+    name : str
+        Of the column; `first_row` is the place of its first row, from 0.
+    """
     if head.method == "value":
         values = numbers(column, "value", name, first_row).astype(np.float64)
         return values, ~np.isnan(values) & column.is_valid().to_numpy(zero_copy_only=False)

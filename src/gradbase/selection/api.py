@@ -10,7 +10,14 @@ from gradbase.errors import BindError, near
 from gradbase.frontend.cursor import Candidates, OptionValue, Range
 from gradbase.frontend.option_table import BY_NAME, PYTHON
 from gradbase.frontend.options import resolve
-from gradbase.frontend.space import Choice, Dimension, IntUniform, LogUniform, Uniform
+from gradbase.frontend.space import (
+    Choice,
+    Dimension,
+    IntUniform,
+    LogUniform,
+    Uniform,
+    as_dimension,
+)
 from gradbase.frontend.training import TrainingSpec
 from gradbase.ir.learning import METRICS
 from gradbase.selection.networks import register
@@ -100,8 +107,9 @@ def search(
 ) -> TrainingSpec:
     """What `Table.fit` trains; any value may be a dimension to search over.
 
-    Left out: the defaults of CREATE MODEL. A grid is the product in the order of the network's
-    parts, then of the parameters here, then of `parameters` as written.
+    A dimension is ``gb.choice``, ``uniform``, ``loguniform``, ``randint`` or a distribution of
+    ``optuna.distributions``. Left out: the defaults of CREATE MODEL. A grid is the product in the
+    order of the network's parts, then of the parameters here, then of `parameters` as written.
 
     Parameters
     ----------
@@ -125,8 +133,12 @@ def search(
     named = [lr, batch_size, optimizer, l2_reg, dropout, seed, epochs, metric, procedure, trials]
     given = {k: v for k, v in zip(_NAMED, named, strict=True) if v is not None} | parameters
     if isinstance(network, MlpSpace):
-        return _mlp_spec(network.parts() | given)
-    return _function_spec(network, given)
+        return _mlp_spec(_dimensions(network.parts() | given))
+    return _function_spec(network, _dimensions(given))
+
+
+def _dimensions(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: as_dimension(value) for name, value in given.items()}
 
 
 def _mlp_spec(given: dict[str, Any]) -> TrainingSpec:

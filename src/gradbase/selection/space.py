@@ -25,12 +25,22 @@ def draw(dimension: Dimension, name: str, seed: int, trial: int) -> object:
         case Choice(values):
             return values[int(u * len(values))]
         case Uniform(low, high):
-            return low + u * (high - low)
+            return _even(u, low, high, dimension.step)
         case LogUniform(low, high):
             found = math.exp(math.log(low) + u * (math.log(high) - math.log(low)))
             return min(max(found, low), high)
-        case IntUniform(low, high):
-            return low + int(u * (high - low + 1))
+        case IntUniform(low, high, log=True):
+            bottom, top = math.log(low - 0.5), math.log(high + 0.5)
+            return min(max(round(math.exp(bottom + u * (top - bottom))), low), high)
+        case IntUniform(low, high, step):
+            return low + step * int(u * ((high - low) // step + 1))
+
+
+def _even(u: float, low: float, high: float, step: float | None) -> float:
+    if step is None:
+        return low + u * (high - low)
+    steps = math.floor((high - low) / step + 1e-9)  # 0.3 / 0.1 is a little below 3
+    return min(low + step * int(u * (steps + 1)), high)
 
 
 def _uniform(seed: int, name: str, trial: int) -> float:

@@ -8,19 +8,33 @@ import math
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from gradbase import plots
 from gradbase.errors import UnsupportedError
+from gradbase.frontend.space import scale_of
 from gradbase.ir.facts import Version
 from gradbase.store import ModelRecord, Store, TrialRecord, reading
 from gradbase.store.records import over_folds
 
 if TYPE_CHECKING:
+    import optuna
     import pandas as pd
-    from matplotlib.figure import Figure
+
+    from gradbase.plots.style import Picture
 
 Row = dict[str, Any]
-Handle = TypeVar("Handle")
+
+
+class HasPictures(Protocol):
+    """What a study gives out as a model."""
+
+    def plot(self, kind: str, *, data: Any = None, path: str | Path | None = None) -> Picture:
+        """See `ModelHandle.plot`."""
+        ...
+
+
+Handle = TypeVar("Handle", bound=HasPictures)
 
 
 class Study(Generic[Handle]):
@@ -152,17 +166,59 @@ class Study(Generic[Handle]):
             known = {n: None if math.isnan(v) else v for n, v in means.items()}
             yield {"trial": trial.trial, "epoch": epoch} | known
 
-    def plot(self, path: str | Path | None = None) -> Figure:
-        """Learning curves of all trials: the metric and the losses by epoch.
+    @cached_property
+    def optuna(self) -> optuna.Study:
+        """The same search as an Optuna study: for its plots, importances and analyses."""
+        from gradbase.selection.optuna_study import to_optuna
+
+        return to_optuna(self.record)
+
+    @cached_property
+    def importance(self) -> dict[str, float]:
+        """Share of each hyper-parameter in what makes a trial one of the best, largest first.
+
+        Raises
+        ------
+        DataError
+            Fewer than two trials have a value, or nothing was searched over.
+        """
+        from gradbase.selection.optuna_study import importance
+
+        return importance(self.record)
+
+    @property
+    def scales(self) -> dict[str, str]:
+        """``choice``, ``linear`` or ``log`` for each hyper-parameter searched over."""
+        return {name: scale_of(d) for name, d in self.record.space.items()}
+
+    def plot(
+        self, kind: str = "curves", *, data: Any = None, path: str | Path | None = None
+    ) -> Picture:
+        """A picture of the search, or of its best model.
 
         Parameters
         ----------
+        kind : str
+            ``curves``, ``history``, ``parallel`` or ``importance``; or one of the best model's: see
+            `ModelHandle.plot`.
+        data : rows, optional
+            For pictures of the model: rows with the label; evaluation rows if left out.
         path : str or Path, optional
             Also write the picture there; the ending says how (.png, .svg, .pdf).
-        """
-        from gradbase.selection.curves import learning_curves
 
-        return learning_curves(self, path)
+        Raises
+        ------
+        BindError
+            There is no such kind.
+        DataError
+            There are too few trials for it.
+        UnsupportedError
+            matplotlib is not installed.
+        """
+        if kind in plots.KINDS and plots.KINDS[kind].of != plots.SEARCH:
+            return self.best.plot(kind, data=data, path=path)
+        plots.kind_of(kind, tuple(k.of for k in plots.KINDS.values()), "a search")
+        return plots.draw(kind, self, path)
 
     @cached_property
     def _metrics(self) -> list[str]:

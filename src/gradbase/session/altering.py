@@ -1,10 +1,11 @@
-"""ALTER, DROP and DESCRIBE MODEL on the session's store."""
+"""ALTER, DROP, DESCRIBE and EXPORT MODEL on the session's store."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
 from collections.abc import Generator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -39,6 +40,14 @@ def drop(session: Session, statement: DropModel) -> pa.Table:
         else:
             store.versions.drop(model.name, model.version, if_exists=statement.if_exists)
     return DONE
+
+
+def export(session: Session, model: Address, path: Path, trial: int | None) -> pa.Table:
+    """Write a model to a file; returns where and how large."""
+    with located(model):
+        handle = session.model(model.name, model.version, trial)
+    made = handle.export(path)
+    return pa.table({"file": [str(made)], "bytes": [made.stat().st_size]})
 
 
 def alter(session: Session, statement: AlterModel) -> pa.Table:

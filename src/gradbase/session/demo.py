@@ -92,7 +92,7 @@ def run(session: Session, folder: Path, say: Callable[[str], None]) -> None:
     say(CREATE + ";")
     say(session.sql(CREATE).text())
     picture = folder / "learning_curves.png"
-    session.study("malignancy").plot(picture)
+    session.study("malignancy").plot("curves", path=picture)
     say(f"Learning curves of all 32 trials: {picture}\n")
     for title, query in QUERIES:
         say(f"-- {title}\n{query};")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -20,8 +21,10 @@ from gradbase.session.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from gradbase.frontend.training import TrainingSpec
+    from gradbase.plots.style import Picture
     from gradbase.runtime.encode import Blobs
     from gradbase.selection.study import Study
     from gradbase.session.session import Session
@@ -156,7 +159,10 @@ class ModelHandle(Versioned):
 
     def predict_proba(self, rows: Any) -> np.ndarray:
         """Probabilities, float64 of shape (n, classes), in the order of `classes`."""
-        column = self._output(rows, "proba")
+        return self.probabilities(self._output(rows, "proba"))
+
+    def probabilities(self, column: pa.ChunkedArray) -> np.ndarray:
+        """What PREDICT_PROBA gives as float64 of shape (n, classes)."""
         if self.model.task == "binary":
             positive = np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.float64)
             return np.stack([1.0 - positive, positive], axis=1)
@@ -170,16 +176,63 @@ class ModelHandle(Versioned):
     def evaluate(self, rows: Any) -> dict[str, float]:
         """All metrics of the model's task on rows that hold the label."""
         with _Rows(self.session, rows) as relation:
-            names = relation.schema.names
-            if self.model.label not in names:
-                raise BindError(
-                    f"the label `{self.model.label}` is not among the columns: {', '.join(names)}",
-                    hint="metrics need the true values; use predict for rows without them",
-                )
+            self._check_label(relation)
             features = self._bound(relation, METHOD[self.model.task]).features
             columns = tuple(f.name for f in features if isinstance(f, Column))
             plan = Evaluate(relation, self.model, columns, self.model.label)
             return self._run(plan).to_pylist()[0]
+
+    def export(self, path: str | Path) -> Path:
+        """Write the model to a file: ``.onnx`` (preprocessing inside) or ``.pt2``; see `EXPORT`."""
+        from gradbase.runtime.export.files import export_model
+        from gradbase.selection.tracing import tracing
+
+        with tracing():
+            export_model(self.model, self._blobs or self.session.store.blobs, Path(path))
+        return Path(path)
+
+    def plot(self, kind: str, *, data: Any = None, path: str | Path | None = None) -> Picture:
+        """A picture of the model.
+
+        Parameters
+        ----------
+        kind : str
+            Of a classifier ``roc``, ``calibration``, ``confusion``; of a regression ``actual``,
+            ``residuals``; of a linear model ``weights``; of the search that made it ``curves``,
+            ``history``, ``parallel``, ``importance``.
+        data : rows, optional
+            Rows that hold the label, in any form that `predict` takes.
+        path : str or Path, optional
+            Also write the picture there; the ending says how (.png, .svg, .pdf).
+
+        Raises
+        ------
+        BindError
+            There is no such kind, or not of this model; or it needs `data`.
+        UnsupportedError
+            matplotlib is not installed.
+        """
+        from gradbase.session.pictures import plot
+
+        return plot(self, kind, data, path)
+
+    def labelled(self, rows: Any) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+        """The label, and the probabilities (of a regression the value) of each row."""
+        method = "value" if self.model.task == "regression" else "proba"
+        with _Rows(self.session, rows) as relation:
+            label = Column(self._check_label(relation), relation.schema.type_of(self.model.label))
+            columns = (label, self._bound(relation, method))
+            found = self._run(Project(relation, ("actual", "prediction"), columns))
+        return found.column(0), found.column(1)
+
+    def _check_label(self, relation: Relation) -> str:
+        names = relation.schema.names
+        if self.model.label not in names:
+            raise BindError(
+                f"the label `{self.model.label}` is not among the columns: {', '.join(names)}",
+                hint="metrics need the true values; use predict for rows without them",
+            )
+        return self.model.label
 
     def _output(self, rows: Any, method: str) -> pa.ChunkedArray:
         with _Rows(self.session, rows) as relation:

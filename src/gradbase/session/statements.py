@@ -19,6 +19,7 @@ from gradbase.frontend.statements import (
     DescribeModel,
     DropModel,
     Explain,
+    ExportModel,
     Native,
     Query,
     SetOption,
@@ -28,7 +29,7 @@ from gradbase.frontend.statements import (
     substitute_tables,
 )
 from gradbase.frontend.words import is_ours
-from gradbase.session.altering import DONE, alter, describe, drop
+from gradbase.session.altering import DONE, alter, describe, drop, export
 from gradbase.session.planning import Plan, bind_again, plan, plan_again
 from gradbase.session.results import Result, Stream
 from gradbase.session.settings import change_of
@@ -74,6 +75,8 @@ def _ours(session: Session, statement: Statement, text: str, params: Params) -> 
             return run_relation(session, describe(session, statement), {})
         case DropModel():
             return Result.of(drop(session, statement))
+        case ExportModel(model, path, trial):
+            return Result.of(export(session, model, path, trial))
         case ShowModels():
             return Result.of(session.engine.fetch(session.store.show_sql()))
         case SetOption(name, value, at):

@@ -15,7 +15,7 @@ from gradbase.frontend.addresses import check_name
 from gradbase.frontend.binder import bind_query
 from gradbase.frontend.fits import find_column
 from gradbase.frontend.options import resolve
-from gradbase.frontend.space import Choice
+from gradbase.frontend.space import to_plain
 from gradbase.frontend.training import TrainingSpec
 from gradbase.frontend.words import is_ours
 from gradbase.ir.learning import SUMMARY
@@ -172,9 +172,6 @@ def options_of(spec: TrainingSpec) -> dict[str, Any]:
     """The options of a search as JSON values."""
     fields = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec) if f.compare}
     fields["split"] = dataclasses.asdict(spec.split)
-    fields["space"] = {
-        k: list(d.values) if isinstance(d, Choice) else [d.low, d.high]
-        for k, d in spec.space.items()
-    }
+    fields["space"] = {name: to_plain(d) for name, d in spec.space.items()}
     fields["network"] = None if spec.network is None else repr(spec.network)
     return json.loads(json.dumps(fields, default=list))

@@ -32,7 +32,7 @@ from gradbase.session.session import Session, connect
 from gradbase.session.training import fit
 from gradbase.sklearn.fitted import Fitted, shared_session
 from gradbase.sklearn.tables import column_names, free_name, is_frame, table_of
-from gradbase.sklearn.weights import counts_of
+from gradbase.sklearn.weights import weighted
 
 Array = npt.NDArray[Any]
 
@@ -95,14 +95,13 @@ class Estimator(BaseEstimator):
     # -- training ----------------------------------------------------------------------------------
 
     def _train(self, table: pa.Table, y: Array, label: str, weights: Array | None) -> None:
-        """Train on the rows, each `counts` times."""
-        counts = None if weights is None else counts_of(weights)
-        label = free_name(label, table.column_names)
+        """Train on the rows and keep what came of it."""
+        label, column = free_name(label, table.column_names), ""
         table = table.append_column(label, pa.array(y))
-        if counts is not None:
-            table = table.take(pa.array(np.repeat(np.arange(len(y)), counts)))
+        if weights is not None:
+            table, column = weighted(table, weights)
+        spec = dataclasses.replace(self._spec(), weight_column=column)
         with self._session() as (session, name), _view(session, table) as query:
-            spec = self._spec()
             study = fit(session, spec, query, label, name, replace=True, options={})
             best = study.record.trial(study.best_trial)
             self.fitted_ = Fitted.of(study.best)

@@ -77,5 +77,6 @@ def _session_of(process: int) -> Session:
     del process
     allowed = os.environ.get("OMP_NUM_THREADS", "")
     session = connect(threads=int(allowed) if allowed.isdigit() else 0, progress=False)
+    atexit.register(_session_of.cache_clear)  # last: DuckDB complains of what outlives Python
     atexit.register(session.close)
     return session

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gradbase.frontend.space import Dimension, space_of
 from gradbase.ir.learning import Model
 
 SUCCEEDED, FAILED, STOPPED = "SUCCEEDED", "FAILED", "STOPPED"
@@ -202,6 +203,11 @@ class ModelRecord:
     train_rows: int | None = None
     eval_rows: int | None = None
     test_rows: int | None = None
+
+    @property
+    def space(self) -> dict[str, Dimension]:
+        """What the search could choose from, by hyper-parameter."""
+        return space_of(self.options, [t.configuration for t in self.trials])
 
     def trial(self, number: int) -> TrialRecord:
         """The trial of that number."""

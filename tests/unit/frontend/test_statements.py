@@ -167,7 +167,12 @@ def test_process_tables_are_replaced_by_name():
         ("CREATE MODEL a.b OPTIONS () AS FROM t", ParseError, r"one part"),
         ("CREATE MODEL m TRANSFORM (a) OPTIONS () AS FROM t", UnsupportedError, r"TRANSFORM"),
         ("CREATE MODEL m OPTIONS () AS (d AS (FROM t))", UnsupportedError, r"several training"),
-        ("EXPORT MODEL m TO 'f'", UnsupportedError, r"EXPORT MODEL"),
+        ("EXPORT MODEL m TO f", ParseError, r"expected a file in quotes, found `f`"),
+        ("EXPORT MODEL m", ParseError, r"expected TO and a file"),
+        ("EXPORT MODEL m OPTIONS (URI = 3)", BindError, r"URI is a text, found 3"),
+        ("EXPORT MODEL m OPTIONS (URL = 'm.onnx')", BindError, r"(?s)no option `url`.*did you mean `uri`"),
+        ("EXPORT MODEL m OPTIONS (URI = 'gs://b/m')", UnsupportedError, r"local files, `gs:` is none"),
+        ("EXPORT MODEL m TO 'm.onnx' OPTIONS (TRIAL_ID = 'x')", BindError, r"TRIAL_ID is a number"),
         (f"CREATE VIEW v AS {_Q}", UnsupportedError, r"VIEW(.|\n)*CREATE TABLE"),
         ("UPDATE t SET p = PREDICT(m, *)", UnsupportedError, r"directly in UPDATE(.|\n)*hint"),
         ("INSERT INTO t VALUES (PREDICT(m, 1))", UnsupportedError, r"in VALUES"),
@@ -180,3 +185,16 @@ def test_process_tables_are_replaced_by_name():
 def test_errors(sql, error, text):
     with pytest.raises(error, match=text):
         parse_statement(sql)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "version", "path", "trial"),
+    [
+        ("EXPORT MODEL m TO 'm.onnx'", "m", None, "m.onnx", None),
+        ("EXPORT MODEL m@2 TO '/a b/m.pt2';", "m", 2, "/a b/m.pt2", None),
+        ("EXPORT MODEL m@champion OPTIONS (URI = 'file:///a%20b/', TRIAL_ID = 3)", "m", "champion", "/a b/model.onnx", 3),
+    ],
+)
+def test_export(text, name, version, path, trial):
+    found = parse_statement(text)
+    assert (found.model.name, found.model.version, str(found.path), found.trial) == (name, version, path, trial)

@@ -383,7 +383,7 @@ def test_study_shows_trials_history_and_curves(lab, tmp_path):
     assert list(history[history["trial"] == 1]["epoch"]) == list(range(1, 9))
     assert "6 trials, 3 failed" in repr(study)
     assert "&lt;" not in study._repr_html_()
-    figure = study.plot(tmp_path / "curves.png")
+    figure = study.plot(path=tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 10_000
     assert "ROC AUC" in figure.axes[0].get_ylabel()
     assert not any(math.isnan(v) for v in figure.axes[0].get_ylim())

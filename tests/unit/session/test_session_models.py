@@ -39,7 +39,10 @@ def test_lineage_and_options_are_kept(db):
     db.sql(text)
     record, lineage = db.store.record("m"), db.store.lineage("m")
     assert (record.sql, lineage.query, lineage.seed) == (text, shop.rows_for("churned"), 7)
-    assert record.options["space"] == {"learn_rate": [0.003, 0.01, 0.03], "l2_reg": [0.0, 0.1]}
+    assert record.options["space"] == {
+        "learn_rate": {"Choice": {"values": [0.003, 0.01, 0.03]}},
+        "l2_reg": {"Choice": {"values": [0.0, 0.1]}},
+    }
     assert record.options["split"]["eval_fraction"] == 0.2
     assert json.loads(json.dumps(record.options)) == record.options
     (row,) = db.sql("SELECT label, model_type FROM gradbase.versions").fetchall()
@@ -118,7 +121,7 @@ def test_study_shows_the_search(study, tmp_path):
     assert {"trial", "hidden_units", "learn_rate", "log_loss", "status", "best"} <= set(study.trials)
     assert study.trials["best"].sum() == 1
     assert study.trials.loc[study.trials["best"], "log_loss"].item() == study.trials["log_loss"].min()
-    study.plot(tmp_path / "curves.png")
+    study.plot(path=tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 1000
     assert "best is trial" in repr(study)
 

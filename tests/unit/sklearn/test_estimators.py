@@ -317,6 +317,30 @@ def test_whole_weights_are_copies_of_rows(iris):
     np.testing.assert_array_equal(weighted.predict_proba(X), repeated.predict_proba(X))
 
 
+def test_other_weights_weigh_in_the_loss(iris):
+    """Bitwise: a row of weight 0 is not there."""
+    X, y = iris
+    kept = (y != "virginica").to_numpy()
+    weights = np.where(kept, np.where(y == "setosa", 0.001, 3.5), 0.0)
+    model = GradbaseClassifier(**QUICK).fit(X, y, sample_weight=weights)
+    assert model.classes_.tolist() == ["setosa", "versicolor"]
+    alone = GradbaseClassifier(**QUICK).fit(X[kept], y[kept], sample_weight=weights[kept])
+    np.testing.assert_array_equal(alone.predict_proba(X), model.predict_proba(X))
+    assert (model.predict(X) == "versicolor").mean() > 0.9
+
+
+def test_class_weights_multiply_those_of_rows(iris):
+    """As scikit-learn multiplies them; "balanced" evens out rare classes."""
+    X, y = iris[0][40:], (iris[1][40:] == "setosa").map({True: "rare", False: "common"})
+    by_row = y.map({"rare": 2.5, "common": 0.5}).to_numpy()
+    with_rows = GradbaseClassifier(**QUICK).fit(X, y, sample_weight=by_row)
+    of_classes = GradbaseClassifier(**QUICK, class_weight={"rare": 2.5, "common": 0.5}).fit(X, y)
+    np.testing.assert_array_equal(of_classes.predict_proba(X), with_rows.predict_proba(X))
+    balanced = GradbaseClassifier(**QUICK, class_weight="balanced").fit(X, y)
+    plain = GradbaseClassifier(**QUICK).fit(X, y)
+    assert balanced.predict_proba(X)[:, 1].mean() > plain.predict_proba(X)[:, 1].mean()
+
+
 @pytest.mark.parametrize("weights", [[-1.0] * 150, [np.nan] * 150, [1.0] * 149, [0.0] * 150])
 def test_weights_that_cannot_be(iris, weights):
     """Negative, missing, too few, all zero."""

@@ -1,0 +1,1 @@
+"""Models as files for others: ONNX with preprocessing inside, and programs of torch."""

@@ -1,0 +1,135 @@
+"""A search as a study of Optuna's, for its plots and its analyses."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from gradbase.errors import DataError
+from gradbase.frontend.space import Choice, Dimension, IntUniform, LogUniform, Uniform
+from gradbase.ir.learning import MINIMISED
+from gradbase.selection.outcome import value_of
+from gradbase.store.records import FAILED, STOPPED, EpochRecord, ModelRecord, TrialRecord
+
+if TYPE_CHECKING:
+    import optuna
+
+
+def to_optuna(record: ModelRecord) -> optuna.Study:
+    """A search with all its trials as an in-memory study of Optuna's.
+
+    Failed trials are FAIL, stopped ones PRUNED; intermediate values are the metric by epoch (from
+    1). Attributes of a trial hold our number for it, its other metrics and its error.
+    """
+    import optuna
+
+    with _quiet():
+        study = optuna.create_study(
+            study_name=record.name,
+            direction="minimize" if record.metric in MINIMISED else "maximize",
+            storage=optuna.storages.InMemoryStorage(),
+        )
+    space = record.space
+    for trial in record.trials:
+        study.add_trial(_trial(trial, record, space))
+    return study
+
+
+def importance(record: ModelRecord) -> dict[str, float]:
+    """Share of each hyper-parameter in what makes a trial one of the best, largest first.
+
+    Source: Watanabe, Bansal and Hutter 2023 (PED-ANOVA), as in Optuna.
+
+    Raises
+    ------
+    DataError
+        Fewer than two trials ended with a value, or nothing was searched over.
+    """
+    import optuna
+
+    study = to_optuna(record)
+    ended = study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
+    tuned = record.space
+    if not tuned or len(ended) < 2:
+        raise DataError(
+            f"importance compares trials: model `{record.name}` has {len(ended)} with a value, "
+            f"over {len(tuned)} hyper-parameters",
+            hint="search over something with at least two trials",
+        )
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+    found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {name: float(found.get(name, 0.0)) for name in (*found, *(tuned.keys() - found))}
+
+
+def _trial(
+    trial: TrialRecord, record: ModelRecord, space: Mapping[str, Dimension]
+) -> optuna.trial.FrozenTrial:
+    import optuna
+
+    value = value_of(record.metric, trial.metrics, trial.train_loss, trial.eval_loss)
+    states = {FAILED: optuna.trial.TrialState.FAIL, STOPPED: optuna.trial.TrialState.PRUNED}
+    state = states.get(trial.status, optuna.trial.TrialState.COMPLETE)
+    if math.isnan(value) and state == optuna.trial.TrialState.COMPLETE:
+        state = optuna.trial.TrialState.FAIL
+    known = {n: v for n, v in trial.configuration.items() if n in space}
+    made = optuna.trial.create_trial(
+        state=state,
+        value=value if state == optuna.trial.TrialState.COMPLETE else None,
+        params={n: _parameter(v, space[n]) for n, v in known.items()},
+        distributions={n: _distribution(space[n]) for n in known},
+        intermediate_values=dict(_by_epoch(trial.epochs, record.metric)),
+        user_attrs={"trial": trial.trial, "error": trial.error, **trial.metrics},
+    )
+    seconds = sum(e.seconds or 0.0 for e in trial.epochs)
+    made.datetime_start = record.created.replace(tzinfo=None)
+    made.datetime_complete = made.datetime_start + dt.timedelta(seconds=seconds)
+    return made
+
+
+def _by_epoch(
+    epochs: tuple[EpochRecord, ...] | list[EpochRecord], metric: str
+) -> Generator[tuple[int, float]]:
+    for e in epochs:
+        value = value_of(metric, e.metrics, e.train_loss, e.eval_loss)
+        if not math.isnan(value):
+            yield e.epoch + 1, value
+
+
+def _distribution(dimension: Dimension) -> Any:
+    from optuna import distributions
+
+    match dimension:
+        case Choice(values):
+            return distributions.CategoricalDistribution(
+                tuple(dict.fromkeys(_parameter(v, dimension) for v in values))
+            )
+        case Uniform(low, high, step):
+            return distributions.FloatDistribution(low, high, step=step)
+        case LogUniform(low, high):
+            return distributions.FloatDistribution(low, high, log=True)
+        case IntUniform(low, high, step, log):
+            return distributions.IntDistribution(low, high, log=log, step=step)
+
+
+def _parameter(value: Any, dimension: Dimension) -> Any:
+    """A value as Optuna stores it: lists, such as layers, become their text."""
+    if not isinstance(dimension, Choice) or value is None or isinstance(value, str | int | float):
+        return value
+    return json.dumps(value, default=str)
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    """Optuna reports every new study on standard error."""
+    import optuna
+
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
