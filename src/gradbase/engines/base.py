@@ -90,6 +90,11 @@ class NativeResult(Protocol):
         """Column names."""
         ...
 
+    @property
+    def changed(self) -> int | None:
+        """How many rows the statement changed; None for one that has rows or counts none."""
+        ...
+
     def stream(self, batch_rows: int = 0) -> AbstractContextManager[pa.RecordBatchReader]:
         """The rows batch by batch (as many per batch as the engine likes where 0)."""
         ...

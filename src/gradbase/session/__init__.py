@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gradbase.session.results import Result
 from gradbase.session.session import Session, connect
 
-__all__ = ["Session", "connect"]
+__all__ = ["Result", "Session", "connect"]

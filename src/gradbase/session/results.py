@@ -131,6 +131,11 @@ class Result:
         """Column names."""
         return self.arrow().column_names if self._native is None else self._native.columns
 
+    @property
+    def changed(self) -> int | None:
+        """How many rows the statement changed; None for one that has rows or counts none."""
+        return None if self._native is None else self._native.changed
+
     def cancel(self) -> None:
         """Stop the statement, from another thread; its reader gets a CancelledError."""
         self._cancel()

@@ -105,7 +105,8 @@ def _query(session: Session, statement: Query, params: Params) -> Result:
 def _around(session: Session, result: Result, text: str) -> Result:
     """Run INSERT, CREATE TABLE AS, COPY, … with the predictions as a view it reads once."""
     with result.stream() as rows:
-        return Result.of(session.engine.run(text, views={VIEW: rows}).arrow())
+        found = session.engine.run(text, views={VIEW: rows})
+        return Result(found.stream, found.cancel, native=found)
 
 
 def _with_system_tables(session: Session, statement: Query, params: Params) -> Result:

@@ -46,6 +46,11 @@ class DuckDBResult:
         """Column names."""
         return [name for name, _ in self.types]
 
+    @property
+    def changed(self) -> int | None:
+        """Only a statement without rows counts what it changed."""
+        return None
+
     def arrow(self) -> pa.Table:
         """All rows as an Arrow table."""
         assert self._table is not None
@@ -85,6 +90,11 @@ class DuckDBCount(DuckDBResult):
     def __init__(self, rows: list[Row]) -> None:
         super().__init__([("Count", SqlType("int64"))] if rows else [], None)
         self._rows = rows
+
+    @property
+    def changed(self) -> int | None:
+        """How many rows the statement changed."""
+        return self._rows[0][0] if self._rows else None
 
     def arrow(self) -> pa.Table:
         """The number as an Arrow table."""
