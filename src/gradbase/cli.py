@@ -1,4 +1,4 @@
-"""The command line: ``gradbase sql | demo | models | doctor | fsck``."""
+"""The command line: ``gradbase sql | demo | models | plot | doctor | fsck``."""
 
 from __future__ import annotations
 
@@ -76,6 +76,29 @@ def models(database: Database = ":memory:") -> None:
 
     with connect(database, read_only=_exists(database)) as session:
         print(session.sql("SHOW MODELS").text(1000))
+
+
+@app.command()
+def plot(
+    database: Annotated[Path, typer.Argument(help="A DuckDB file.", exists=True)],
+    model: Annotated[str, typer.Argument(help="A model, such as churn or churn@2.")],
+    kind: Annotated[
+        str, typer.Option(help="curves, history, parallel, importance, roc, calibration, …")
+    ] = "curves",
+    data: Annotated[
+        str | None, typer.Option(help="A table or query with the label, for roc and the like.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write: .png, .svg or .pdf; MODEL_KIND.png.")
+    ] = None,
+) -> None:
+    """Draw a search or a model."""
+    from gradbase.session import connect
+
+    path = out or Path(f"{model.replace('@', '_')}_{kind}.png")
+    with connect(str(database), read_only=True) as session:
+        session.study(model).plot(kind, data=data, path=path)
+    print(path)
 
 
 @app.command()

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import gradbase as gb
 import shop
 from gradbase.cli import app, main
+from gradbase.errors import BindError
 
 
 def run(*arguments, given=None):
@@ -21,12 +22,16 @@ def run(*arguments, given=None):
 def test_no_command_shows_all_of_them():
     shown = run("--help")
     assert shown.exit_code == 0
-    for command in ("sql", "demo", "models", "doctor", "fsck"):
+    for command in ("sql", "demo", "models", "plot", "doctor", "fsck"):
         assert command in shown.output
 
 
 def test_sql_prints_every_result():
-    done = run("sql", "-c", "CREATE TABLE t AS SELECT 40 + 2 AS answer; SELECT answer FROM t; SELECT 'b' AS x")
+    done = run(
+        "sql",
+        "-c",
+        "CREATE TABLE t AS SELECT 40 + 2 AS answer; SELECT answer FROM t; SELECT 'b' AS x",
+    )
     assert done.exit_code == 0
     assert "42" in done.output
     assert done.output.index("answer") < done.output.index("x")
@@ -93,7 +98,9 @@ def test_the_database_comes_from_the_environment(own_shop, monkeypatch):
 def test_doctor_says_what_an_operator_asks():
     shown = run("doctor")
     assert shown.exit_code == 0
-    lines = dict(line.split(None, 1) for line in shown.output.splitlines() if len(line.split(None, 1)) == 2)
+    lines = dict(
+        line.split(None, 1) for line in shown.output.splitlines() if len(line.split(None, 1)) == 2
+    )
     assert lines["duckdb"]
     assert lines["python"].startswith("3.")
     for name in ("cores", "memory", "gemm_flops", "engine", "calibration"):
@@ -113,8 +120,19 @@ def test_errors_are_printed_without_a_traceback(monkeypatch, capsys):
 
 def test_a_process_of_its_own(tmp_path):
     """`python -m gradbase` and its exit status; the results before an error are printed."""
-    command = [sys.executable, "-W", "error", "-m", "gradbase", "sql", "-c", "SELECT 7 AS n; SELECT * FROM nowhere"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env={**os.environ})
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-m",
+        "gradbase",
+        "sql",
+        "-c",
+        "SELECT 7 AS n; SELECT * FROM nowhere",
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, env={**os.environ}
+    )
     assert done.returncode == 1
     assert "7" in done.stdout
     assert "nowhere" in done.stderr
@@ -141,3 +159,16 @@ def test_demo_in_small(tmp_path, monkeypatch):
     assert (tmp_path / "learning_curves.png").stat().st_size > 10_000
     for shown in ("malignancy", "predicted_diagnosis", "Predict", "clinic", "is_optimal"):
         assert shown in done.output
+
+
+def test_plot_draws_a_model(own_shop, tmp_path):
+    """Any kind, with or without rows; an error says which kinds there are."""
+    done = run("plot", own_shop, "churn", "--kind", "history", "--out", tmp_path / "h.svg")
+    assert done.output.strip() == str(tmp_path / "h.svg")
+    assert "best so far" in (tmp_path / "h.svg").read_text()
+    roc = tmp_path / "roc.png"
+    run("plot", own_shop, "churn@1", "--kind", "roc", "--data", "customers", "--out", roc)
+    assert roc.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(BindError, match="there are curves, history"):
+        run("plot", own_shop, "churn", "--kind", "rok")
+    assert run("plot", tmp_path / "none.duckdb", "churn").exit_code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from gradbase.ir.analytic import Analytic
 from gradbase.ir.learning import (
@@ -44,13 +45,72 @@ def explain(
     estimate(plan, context)
     lines = _Tree(plan, context).lines()
     lines += ["", f"total ≈ {seconds_text(total_seconds(plan, context))}"]
-    models = sorted(set(find(plan, Model)), key=lambda m: m.address)
-    lines += [_model_line(m) for m in models]
+    lines += models(plan)
     if trace is not None:
         lines += ["", *_rule_lines(trace)]
         if verbose:
-            lines += _step_lines(trace, {m: m.name for m in models})
+            lines += _step_lines(trace, {m: m.name for m in find(plan, Model)})
     return "\n".join(lines)
+
+
+def models(plan: Node) -> list[str]:
+    """A line for each model in a plan: features, FLOPs and bytes."""
+    return [_model_line(m) for m in sorted(set(find(plan, Model)), key=lambda m: m.address)]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operator of a plan, as EXPLAIN shows it.
+
+    Parameters
+    ----------
+    head, facts : str
+        The operator; its estimated rows, bytes and seconds.
+    notes : tuple of str
+    family : str
+        ``rows``, ``network`` or ``training``.
+    share : float
+        Of the plan's estimated seconds, from 0 to 1.
+    below : tuple of int
+        Numbers of the steps that it reads, each higher than its own.
+    """
+
+    head: str
+    facts: str
+    notes: tuple[str, ...]
+    family: str
+    share: float
+    below: tuple[int, ...]
+
+
+def steps(plan: Node, context: Context) -> list[Step]:
+    """The operators of a plan, the root first; one that several read is there once."""
+    estimate(plan, context)
+    tree = _Tree(plan, context)
+    total = total_seconds(plan, context) or 1.0
+    order = tree.order()
+    number = {node: i for i, node in enumerate(order)}
+    return [
+        Step(
+            tree.head(node),
+            tree.facts(node),
+            tuple(tree.notes(node)),
+            _family(node),
+            # A search's seconds are those of its fits.
+            0.0 if isinstance(node, Search) else estimate(node, context).seconds / total,
+            tuple(number[c] for c in tree.read(node)),
+        )
+        for node in order
+    ]
+
+
+def _family(node: Node) -> str:
+    match node:
+        case Predict() | Evaluate():
+            return "network"
+        case Search() | Fit() | FusedFit() | Dataset():
+            return "training"
+    return "rows"
 
 
 class _Tree:
@@ -79,6 +139,27 @@ class _Tree:
             stack.extend((c, depth + 1) for c in reversed(self.below(node)))
         width = min(max(len(left) for left, right in rows if right), 72)
         return [f"{left:<{width}}  {right}".rstrip() for left, right in rows]
+
+    def read(self, node: Node) -> tuple[Node, ...]:
+        """What a node reads: as `below`, but fits stand between a search and its rows."""
+        if isinstance(node, Search):
+            return node.trials[:_SHOWN_FITS]
+        if isinstance(node, FusedFit):
+            return tuple(dict.fromkeys(f.data for f in node.fits))
+        return self.below(node)
+
+    def order(self) -> list[Node]:
+        """Every node once, each before what it reads."""
+        found: dict[Node, None] = {}
+        stack: list[tuple[Node, bool]] = [(self.plan, False)]
+        while stack:
+            node, left = stack.pop()
+            if left:
+                found[node] = None
+            elif node not in found:
+                stack.append((node, True))
+                stack.extend((c, False) for c in self.read(node) if c not in found)
+        return list(found)[::-1]
 
     def head(self, node: Node) -> str:
         match node:

@@ -11,8 +11,10 @@ from gradbase.frontend.parameters import Parameters, parameter_values
 from gradbase.ir.node import Node
 from gradbase.ir.relational import Relation
 from gradbase.optimizer.context import Context
+from gradbase.optimizer.cost import total_seconds
 from gradbase.optimizer.driver import Trace, optimize
-from gradbase.optimizer.explain import explain
+from gradbase.optimizer.explain import explain, models, seconds_text, steps
+from gradbase.plots.plan import svg
 from gradbase.session.plans import AskedRows, AskedTypes
 
 if TYPE_CHECKING:
@@ -41,6 +43,13 @@ class Plan:
     def text(self, *, verbose: bool = False) -> str:
         """The plan as EXPLAIN shows it."""
         return explain(self.root, self.context, trace=self.trace, verbose=verbose)
+
+    def to_svg(self, measured: str = "") -> str:
+        """The plan as a graph: an SVG document. `measured` is a line below it."""
+        total = seconds_text(total_seconds(self.root, self.context))
+        fired = f"rules that fired: {', '.join(self.rules) or 'none'}"
+        footer = [line for line in (measured, *models(self.root), fired) if line]
+        return svg(steps(self.root, self.context), f"Plan, about {total}", footer)
 
 
 def plan(session: Session, logical: Node) -> Plan:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gradbase.runtime.context import RunContext
     from gradbase.runtime.encode import Blobs
     from gradbase.selection.study import Study
+    from gradbase.session.explanation import Explanation
     from gradbase.session.handles import ModelHandle, Table
     from gradbase.session.planning import Plan
     from gradbase.store.fsck import Report
@@ -141,8 +142,11 @@ class Session:
         *,
         verbose: bool = False,
         analyze: bool = False,
-    ) -> str:
-        """The plan of a statement as text; `analyze` runs it and adds what was measured."""
+    ) -> Explanation:
+        """The plan of a statement as text, which can `plot` itself.
+
+        `analyze` runs the statement and adds what was measured.
+        """
         self._check_open()
         return explain(self, text, params, verbose=verbose, analyze=analyze)
 

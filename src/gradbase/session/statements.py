@@ -30,6 +30,7 @@ from gradbase.frontend.statements import (
 )
 from gradbase.frontend.words import is_ours
 from gradbase.session.altering import DONE, alter, describe, drop, export
+from gradbase.session.explanation import Explanation
 from gradbase.session.planning import Plan, bind_again, plan, plan_again
 from gradbase.session.results import Result, Stream
 from gradbase.session.settings import change_of
@@ -173,12 +174,12 @@ def planned_result(
 
 def explain(
     session: Session, text: str, params: Params, *, verbose: bool = False, analyze: bool = False
-) -> str:
+) -> Explanation:
     """EXPLAIN of a statement; one without our words is explained by the engine."""
     if not is_ours(text):
         words = "EXPLAIN ANALYZE " if analyze else "EXPLAIN "
         rows = native(session, words + text, params).fetchall()
-        return "\n".join(str(r[-1]) for r in rows)
+        return Explanation("\n".join(str(r[-1]) for r in rows))
     statement = parse_statement(text)
     if isinstance(statement, Explain):
         verbose, analyze = verbose or statement.verbose, analyze or statement.analyze
@@ -188,15 +189,16 @@ def explain(
 
 def _explained(
     session: Session, statement: Statement, params: Params, *, verbose: bool, analyze: bool
-) -> str:
+) -> Explanation:
     if isinstance(statement, CreateModel):
         from gradbase.session.training import plan_model
 
         made = plan_model(session, statement, parameter_values(params))[1]
         if not analyze:
-            return made.text(verbose=verbose)
+            return Explanation(made.text(verbose=verbose), made)
         row = _ours(session, statement, statement.sql, params).fetchall()[0]
-        return f"{made.text(verbose=verbose)}\nmeasured: {row[2]} trials in {row[-1]:.3f} s"
+        measured = f"measured: {row[2]} trials in {row[-1]:.3f} s"
+        return Explanation(made.text(verbose=verbose), made, measured)
     if not isinstance(statement, Query):
         from gradbase.errors import UnsupportedError
 
@@ -207,8 +209,9 @@ def _explained(
     query = statement.wrapped.query
     made = plan(session, bind_query(query, session.engine, session.store, params))
     if not analyze:
-        return made.text(verbose=verbose)
+        return Explanation(made.text(verbose=verbose), made)
     started = time.perf_counter()
     rows = planned_result(session, made, parameter_values(params)).arrow()
     seconds = time.perf_counter() - started
-    return f"{made.text(verbose=verbose)}\nmeasured: {rows.num_rows:,} rows in {seconds:.3f} s"
+    measured = f"measured: {rows.num_rows:,} rows in {seconds:.3f} s"
+    return Explanation(made.text(verbose=verbose), made, measured)
