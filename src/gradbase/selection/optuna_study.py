@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +13,22 @@ from gradbase.errors import DataError
 from gradbase.frontend.space import Choice, Dimension, IntUniform, LogUniform, Uniform
 from gradbase.ir.learning import MINIMISED
 from gradbase.selection.outcome import value_of
-from gradbase.store.records import FAILED, STOPPED, EpochRecord, ModelRecord, TrialRecord
+from gradbase.store.records import FAILED, STOPPED, ModelRecord, TrialRecord
 
 if TYPE_CHECKING:
     import optuna
 
 
-def to_optuna(record: ModelRecord) -> optuna.Study:
+def to_optuna(record: ModelRecord, curves: Sequence[Mapping[str, Any]] = ()) -> optuna.Study:
     """A search with all its trials as an in-memory study of Optuna's.
 
     Failed trials are FAIL, stopped ones PRUNED; intermediate values are the metric by epoch (from
     1). Attributes of a trial hold our number for it, its other metrics and its error.
+
+    Parameters
+    ----------
+    curves : sequence of mapping
+        One per trial and epoch: see `Study.curves`.
     """
     import optuna
 
@@ -35,7 +40,10 @@ def to_optuna(record: ModelRecord) -> optuna.Study:
         )
     space = record.space
     for trial in record.trials:
-        study.add_trial(_trial(trial, record, space))
+        made = _trial(trial, record, space)
+        mine = [row for row in curves if row["trial"] == trial.trial]
+        made.intermediate_values = dict(_by_epoch(mine, record.metric))
+        study.add_trial(made)
     return study
 
 
@@ -81,7 +89,6 @@ def _trial(
         value=value if state == optuna.trial.TrialState.COMPLETE else None,
         params={n: _parameter(v, space[n]) for n, v in known.items()},
         distributions={n: _distribution(space[n]) for n in known},
-        intermediate_values=dict(_by_epoch(trial.epochs, record.metric)),
         user_attrs={"trial": trial.trial, "error": trial.error, **trial.metrics},
     )
     seconds = sum(e.seconds or 0.0 for e in trial.epochs)
@@ -90,13 +97,12 @@ def _trial(
     return made
 
 
-def _by_epoch(
-    epochs: tuple[EpochRecord, ...] | list[EpochRecord], metric: str
-) -> Generator[tuple[int, float]]:
-    for e in epochs:
-        value = value_of(metric, e.metrics, e.train_loss, e.eval_loss)
+def _by_epoch(rows: Sequence[Mapping[str, Any]], metric: str) -> Generator[tuple[int, float]]:
+    for row in rows:
+        metrics = {metric: row[metric]} if row.get(metric) is not None else {}
+        value = value_of(metric, metrics, row["train_loss"], row["eval_loss"])
         if not math.isnan(value):
-            yield e.epoch + 1, value
+            yield row["epoch"], value
 
 
 def _distribution(dimension: Dimension) -> Any:

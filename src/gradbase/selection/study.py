@@ -171,7 +171,7 @@ class Study(Generic[Handle]):
         """The same search as an Optuna study: for its plots, importances and analyses."""
         from gradbase.selection.optuna_study import to_optuna
 
-        return to_optuna(self.record)
+        return to_optuna(self.record, self.curves)
 
     @cached_property
     def importance(self) -> dict[str, float]:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from scipy.special import expit
 
 from gradbase import plots
 from gradbase.errors import BindError, UnsupportedError
 from gradbase.plots.subjects import Classified, Confusion, Regressed
 from gradbase.selection.study import Study
 from gradbase.session.handles import ModelHandle, Table
+from gradbase.store.records import Scores
 
 if TYPE_CHECKING:
     from gradbase.plots.style import Picture
@@ -40,16 +42,42 @@ def plot(handle: ModelHandle, kind: str, data: Any, path: str | Path | None) -> 
 
 
 def _subject(handle: ModelHandle, of: str, kind: str, data: Any) -> Any:
-    if data is None:
-        raise BindError(
-            f"`{kind}` of model `{handle.model.name}` needs rows with the label "
-            f"`{handle.model.label}`",
-            hint=f"plot('{kind}', data='table'), or a query or data frame",
-        )
-    if of == plots.REGRESSED:
-        return _regressed(handle, data)
-    rows = _classified(handle, data)
-    return _confusion(rows) if of == plots.CONFUSION else rows
+    found = _kept(handle) if data is None else _judged(handle, data)
+    if of == plots.CONFUSION and isinstance(found, Classified):
+        return _confusion(found)
+    wanted = {plots.REGRESSED: Regressed, plots.CLASSIFIED: Classified, plots.CONFUSION: Confusion}
+    if isinstance(found, wanted[of]):
+        return found
+    raise BindError(
+        f"`{kind}` of model `{handle.model.name}` needs rows with the label "
+        f"`{handle.model.label}`: training did not keep enough of its own",
+        hint=f"plot('{kind}', data='table'), or a query or data frame",
+    )
+
+
+def _kept(handle: ModelHandle) -> Classified | Confusion | None:
+    """What training kept of the rows that it held out, or of all where it held out none."""
+    model, store = handle.model, handle.session.store
+    counts = store.counts(model)
+    record = store.record(model.name, model.version)
+    of = "training rows" if record.eval_rows == 0 else "evaluation rows"
+    classes = [str(c) for c in handle.classes]
+    if isinstance(counts, Scores):
+        positive = expit(counts.logit)
+        cases = np.stack([counts.negatives, counts.positives], axis=1)
+        probability = np.stack([1 - positive, positive], axis=1)
+        return Classified(model.address, model.label, of, classes, probability, cases)
+    if counts is None:
+        return None
+    table = np.zeros((len(classes), len(classes)), np.int64)
+    table[counts[:, 0], counts[:, 1]] = counts[:, 2]
+    return Confusion(model.address, model.label, of, classes, table)
+
+
+def _judged(handle: ModelHandle, data: Any) -> Classified | Regressed:
+    """Predictions for rows that hold the label."""
+    regression = handle.model.task == "regression"
+    return _regressed(handle, data) if regression else _classified(handle, data)
 
 
 def _regressed(handle: ModelHandle, data: Any) -> Regressed:
@@ -81,7 +109,7 @@ def _targets(handle: ModelHandle, data: Any) -> tuple[np.ndarray, np.ndarray, pa
 
 
 def _confusion(rows: Classified) -> Confusion:
-    predicted = rows.probability.argmax(axis=1)
+    predicted = rows.probability.argmax(axis=1)  # of two classes the second one above 0.5
     counts = np.zeros((len(rows.classes), len(rows.classes)), np.int64)
     for j in range(len(rows.classes)):
         counts[:, j] = rows.cases[predicted == j].sum(axis=0)

@@ -6,6 +6,10 @@ import datetime as dt
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gradbase.errors import BindError, GradbaseError, StoreError, near
 from gradbase.ir.facts import Version
@@ -18,6 +22,7 @@ from gradbase.store.records import (
     FeatureRecord,
     FoldRecord,
     ModelRecord,
+    Scores,
     TrialRecord,
 )
 from gradbase.store.tables import columns
@@ -222,6 +227,29 @@ def features(catalog: Catalog, version_id: int) -> tuple[FeatureRecord, ...]:
     for row in rows:
         del row["version_id"], row["position"]
     return tuple(FeatureRecord(**row) for row in rows)
+
+
+def counts(catalog: Catalog, model: Model) -> Scores | NDArray[np.int64] | None:
+    """How training counted the rows of a classifier (see `TrialRecord`); None where it did not."""
+    version_id = version_row(catalog, model.name, model.version)["version_id"]
+    where = "WHERE version_id = ? AND trial = ? ORDER BY"
+    found: list[NDArray[Any]] = []
+    for table, names in _COUNTED.items():
+        order = ", ".join(names[:2])
+        rest = f"FROM {{g}}.{table} {where} {order}"
+        rows = catalog.rows(list(names), rest, [version_id, model.trial])
+        found.append(np.array([[row[n] for n in names] for row in rows]).reshape(-1, len(names)))
+    scores, confusion = found
+    if len(scores):
+        logit, negatives, positives = scores.T
+        return Scores(logit, negatives.astype(np.int64), positives.astype(np.int64))
+    return confusion.astype(np.int64) if len(confusion) else None
+
+
+_COUNTED = {
+    "scores": ("logit", "negatives", "positives"),
+    "confusion": ("expected", "predicted", "cases"),
+}
 
 
 def _of_version(catalog: Catalog, table: str, version_id: int, order: str = "") -> list[Row]:

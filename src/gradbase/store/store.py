@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from gradbase.engines.base import Engine, Transaction
 from gradbase.errors import BindError, StoreError
@@ -23,7 +25,7 @@ from gradbase.store.folder import Folder
 from gradbase.store.fsck import Report, examine
 from gradbase.store.journal import Journal
 from gradbase.store.lineage import Lineage
-from gradbase.store.records import ModelRecord
+from gradbase.store.records import ModelRecord, Scores
 from gradbase.store.runs import Runs
 from gradbase.store.versions import Versions
 from gradbase.store.writing import put_params, write_version
@@ -95,6 +97,13 @@ class Store:
                 if expires is not None:
                     self._expires = min(expires, self._expires or expires)
         return found
+
+    def counts(self, model: Model) -> Scores | NDArray[np.int64] | None:
+        """How training counted the evaluation rows of a classifier, all rows without such ones.
+
+        See `TrialRecord`; None for other tasks, and for models of the first formats.
+        """
+        return reading.counts(self.catalog, model)
 
     def names(self) -> tuple[str, ...]:
         """All model names, sorted."""

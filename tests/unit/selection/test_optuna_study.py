@@ -22,7 +22,7 @@ from gradbase.frontend.space import (
 )
 from gradbase.selection.optuna_study import importance, to_optuna
 from gradbase.selection.space import draw
-from gradbase.store.records import EpochRecord, ModelRecord, TrialRecord
+from gradbase.store.records import ModelRecord, TrialRecord
 
 PAIRS = [
     (FloatDistribution(0.0, 0.5), Uniform(0.0, 0.5)),
@@ -94,14 +94,15 @@ def test_spaces_of_first_records_are_read_by_what_was_tried():
 def test_trials_keep_their_ends():
     """Failed and stopped trials, a metric that is no number, losses, layers."""
     space = {"hidden_units": Choice(([8], [16, 8]))}
-    epochs = (EpochRecord(0, 0.7, 0.6), EpochRecord(1, 0.5, None))
+    losses = [(1, 0.7, 0.6), (2, 0.5, None), (3, None, None)]
+    curve = [{"trial": 1, "epoch": e, "train_loss": t, "eval_loss": v} for e, t, v in losses]
     trials = [
-        TrialRecord(1, "SUCCEEDED", {"hidden_units": [8]}, {}, 0.5, 0.4, epochs=epochs),
+        TrialRecord(1, "SUCCEEDED", {"hidden_units": [8]}, {}, 0.5, 0.4),
         TrialRecord(2, "FAILED", {"hidden_units": [16, 8]}, error="bad"),
         TrialRecord(3, "STOPPED", {"hidden_units": [8]}, {}, 0.5, 0.4),
         TrialRecord(4, "SUCCEEDED", {"hidden_units": [8]}, {}, math.nan, math.nan),
     ]
-    study = to_optuna(record("loss", space, trials))
+    study = to_optuna(record("loss", space, trials), curve)
     assert [t.state.name for t in study.trials] == ["COMPLETE", "FAIL", "PRUNED", "FAIL"]
     assert study.direction.name == "MINIMIZE"
     first, second = study.trials[:2]

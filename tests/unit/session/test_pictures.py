@@ -44,6 +44,26 @@ def test_pictures_of_models_on_rows(trained, model, kind, expected):
     assert not [text for text in expected if text not in found], found
 
 
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [("churn", "roc"), ("churn", "calibration"), ("churn", "confusion"), ("plans", "confusion")],
+)
+def test_evaluation_rows_are_drawn_without_being_given(trained, model, kind):
+    """What training kept of them is enough; all kinds see as many rows."""
+    found = texts(trained.model(model).plot(kind))
+    rows = trained.study(model).record.eval_rows
+    assert "evaluation rows" in found
+    assert f"{rows} evaluation rows" in found or f"of {rows} rows right" in found
+
+
+def test_kept_counts_draw_what_the_metrics_said(trained):
+    """The area below the curve of the evaluation rows is the metric of the best trial."""
+    study = trained.study("churn")
+    best = next(r for r in study.rows if r["best"])
+    assert f"area {best['roc_auc']:.4f}" in texts(study.plot("roc"))
+    assert f"{100 * best['accuracy']:.1f} % of" in texts(study.plot("confusion"))
+
+
 def test_a_confusion_matrix_counts_the_rows_with_a_label(trained):
     """The same as counting predictions by hand; rows without a label are left out."""
     figure = trained.model("churn").plot("confusion", data="SELECT * FROM customers")
@@ -70,6 +90,7 @@ def test_a_study_draws_its_best_model(trained):
         ("churn", "residuals", "customers", BindError, "there are curves, .*roc, calibration"),
         ("churn", "rocc", None, BindError, "did you mean `roc`"),
         ("spend", "actual", None, BindError, "needs rows with the label `spent`"),
+        ("plans", "roc", None, BindError, "needs rows with the label `plan`"),
         ("churn", "roc", "SELECT * EXCLUDE (churned) FROM customers", BindError, "is not among"),
         ("churn", "roc", "SELECT * FROM customers WHERE churned = 'no'", DataError, "one class"),
         ("spend", "actual", "SELECT * FROM customers LIMIT 0", DataError, "no row"),
