@@ -80,7 +80,7 @@ def models(database: Database = ":memory:") -> None:
 
 @app.command()
 def plot(
-    database: Annotated[Path, typer.Argument(help="A DuckDB file.", exists=True)],
+    database: Annotated[Path, typer.Argument(help="A DuckDB file.")],
     model: Annotated[str, typer.Argument(help="A model, such as churn or churn@2.")],
     kind: Annotated[
         str, typer.Option(help="curves, history, parallel, importance, roc, calibration, …")

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import gradbase as gb
 import shop
 from gradbase.cli import app, main
-from gradbase.errors import BindError
+from gradbase.errors import BindError, StoreError
 
 
 def run(*arguments, given=None):
@@ -171,4 +171,5 @@ def test_plot_draws_a_model(own_shop, tmp_path):
     assert roc.read_bytes().startswith(b"\x89PNG")
     with pytest.raises(BindError, match="there are curves, history"):
         run("plot", own_shop, "churn", "--kind", "rok")
-    assert run("plot", tmp_path / "none.duckdb", "churn").exit_code == 2
+    with pytest.raises(StoreError):
+        run("plot", tmp_path / "none.duckdb", "churn")
