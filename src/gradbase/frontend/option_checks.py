@@ -16,7 +16,7 @@ Fields = dict[str, Any]
 Given = Mapping[str, OptionValue]
 PROXIMAL = ("sgd", "adagrad")
 """Optimisers whose step has a proximal one behind it, which l1_reg needs."""
-_STEPS = {
+STEPS = {
     "optimizer": "optimizer",
     "learn_rate": "learn_rate",
     "momentum": "momentum",
@@ -116,7 +116,7 @@ def _check_strategy(fields: Fields, space: Mapping[str, Dimension], given: Given
     """The normal equation takes no steps: what speaks of them contradicts it."""
     if fields.get("strategy") != NORMAL_EQUATION:
         return
-    for field, name in _STEPS.items():
+    for field, name in STEPS.items():
         if field in space or (name in given and fields.get(field)):
             raise BindError(
                 f"optimize_strategy 'normal_equation' solves in one step, `{name}` is of gradient "

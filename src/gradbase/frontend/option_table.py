@@ -24,7 +24,8 @@ ACTIVATIONS = ("relu", "relu6", "elu", "selu", "gelu", "silu", "sigmoid", "tanh"
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "adagrad")
 PROCEDURES = ("grid", "random")
 NORMAL_EQUATION = "normal_equation"
-"""The optimiser that solves a linear regression in one step."""
+"""How a linear regression is fitted, and the optimiser that does so in one step."""
+AUTO_STRATEGY, GRADIENT_DESCENT = "auto_strategy", "batch_gradient_descent"
 SPLITS = ("auto_split", "random", "seq", "custom", "no_split", "k_fold")
 TASKS = ("classification", "regression")
 OBJECTIVES = (*METRICS["binary"], *METRICS["regression"])
@@ -118,11 +119,10 @@ OPTIONS = (
         "Whether a linear model has a constant term.", models=LINEAR,
     ),
     Option(
-        "optimize_strategy", "strategy", "choice", "batch_gradient_descent",
-        "Steps of gradient descent, or the exact solution.",
-        values=("batch_gradient_descent", NORMAL_EQUATION),
-        refused=(("auto_strategy", "say which: batch_gradient_descent or normal_equation"),),
-        models=("linear_reg",),
+        "optimize_strategy", "strategy", "choice", AUTO_STRATEGY,
+        "The exact solution, or steps of gradient descent; auto: exact, unless an option speaks of "
+        "steps or there are fewer than 10 rows a column.",
+        values=(AUTO_STRATEGY, GRADIENT_DESCENT, NORMAL_EQUATION), models=("linear_reg",),
     ),
     Option(
         "learn_rate_strategy", "", "choice", None, "The learning rate of a trial stays the same.",

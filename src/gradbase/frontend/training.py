@@ -60,7 +60,7 @@ class TrainingSpec:
     min_rel_progress: float = 0.01
     patience: int = 1
     fit_intercept: bool = True
-    strategy: str = "batch_gradient_descent"
+    strategy: str = "auto_strategy"
     warm_start: bool = False
     auto_class_weights: bool = False
     class_weights: tuple[tuple[str, float], ...] = ()

@@ -22,15 +22,8 @@ from gradbase.ir.relational import Relation
 from gradbase.selection import make_procedure
 from gradbase.selection.api import DNN
 from gradbase.selection.networks import Networks
+from gradbase.selection.solving import Counts, with_strategy
 from gradbase.selection.warm_start import rows_for, starting
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What the plan of a search needs to know of the rows: those with a label, and its classes."""
-
-    rows: int
-    classes: int
 
 
 @dataclass(frozen=True)
@@ -84,7 +77,7 @@ def build(
     data = draft.replace(task=_task(draft.task, counts.classes))
     if start is not None:
         data = rows_for(start, data)
-    spec = _filled(spec, data, counts, Networks(python_modules))
+    spec = with_strategy(_filled(spec, data, counts, Networks(python_modules)), data, counts)
     _check_space(spec)
     found = make_procedure(spec.procedure, spec.space, spec.num_trials, spec.seed)
     fits = build_fits(spec, data, found.configurations())

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradbase.errors import BindError, UnsupportedError
-from gradbase.frontend.option_table import NORMAL_EQUATION
+from gradbase.frontend.option_table import GRADIENT_DESCENT
 from gradbase.frontend.training import SplitSpec, TrainingSpec
 from gradbase.ir.learning import Dataset, Feature, Fit, Mlp, Model
 from gradbase.runtime.train.continuing import layers_of
@@ -21,12 +21,12 @@ _NEW = {"space": {}, "procedure": "grid", "num_trials": None, "network": None, "
 def continued(spec: TrainingSpec, record: ModelRecord) -> TrainingSpec:
     """`spec` with what it does not say taken from the training that made `record`.
 
-    Of a search, the best trial is continued.
+    Of a search, the best trial is continued; steps of gradient descent are taken from a solution.
 
     Raises
     ------
     BindError
-        `spec` says another type of model, or there is nothing to continue.
+        `spec` says another type of model.
     UnsupportedError
         The model is one that cannot be continued.
     """
@@ -34,14 +34,8 @@ def continued(spec: TrainingSpec, record: ModelRecord) -> TrainingSpec:
     if "model_type" in spec.said and spec.model_type not in (DNN, before.model_type):
         raise _differs(record.name, "model_type", repr(before.model_type), repr(spec.model_type))
     own = {n: getattr(spec, n) for n in spec.said - {"model_type"} if "." not in n}
-    own |= {"split": _split(spec, before.split), "said": spec.said}
-    found = dataclasses.replace(before, **own)
-    if found.strategy == NORMAL_EQUATION:
-        raise BindError(
-            f"model `{record.name}` was solved exactly, there is nothing to continue",
-            hint="leave warm_start out, or optimize_strategy = 'batch_gradient_descent'",
-        )
-    return found
+    own |= {"split": _split(spec, before.split), "said": spec.said, "strategy": GRADIENT_DESCENT}
+    return dataclasses.replace(before, **own)
 
 
 def earlier_epochs(record: ModelRecord) -> tuple[EpochRecord, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -22,7 +22,8 @@ from gradbase.ir.learning import SUMMARY
 from gradbase.ir.relational import Relation, SqlFragment
 from gradbase.selection.api import MlpSpace, search
 from gradbase.selection.run import RunInfo, RunResult, run
-from gradbase.selection.search import Counts, Planned, build
+from gradbase.selection.search import Planned, build
+from gradbase.selection.solving import Counts, texts_to_count
 from gradbase.selection.study import Study
 from gradbase.selection.warm_start import continued, earlier_epochs
 from gradbase.session.planning import Plan, plan
@@ -134,7 +135,8 @@ def _plan(
         start = session.store.model(name)
     relation = training_relation(session, query, params)
     label = find_column(relation.schema, spec.label, "label column", "set input_label_cols")
-    counts = count(session, relation, label, params)
+    texts = texts_to_count(spec, relation.schema)
+    counts = count(session, relation, label, texts, params)
     planned = build(spec, name, relation, counts, session.python_modules, start=start)
     return planned, plan(session, planned.search)
 
@@ -146,17 +148,26 @@ def training_relation(session: Session, query: str, params: Mapping[str, Any]) -
     return SqlFragment((query,), (), session.engine.schema(query, params))
 
 
-def count(session: Session, relation: Relation, label: str, params: Mapping[str, Any]) -> Counts:
-    """Rows with a label, and distinct labels: what the plan of a search depends on."""
-    column = quote_identifier(label)
+def count(
+    session: Session,
+    relation: Relation,
+    label: str,
+    texts: Sequence[str],
+    params: Mapping[str, Any],
+) -> Counts:
+    """Rows with a label, distinct labels and texts: what the plan of a search depends on."""
     if isinstance(relation, SqlFragment) and not relation.inputs and not relation.calls:
-        inner = relation.parts[0]
+        names = [quote_identifier(n) for n in (label, *texts)]
+        distinct = ", ".join(f"count(DISTINCT {n}) AS n{i}" for i, n in enumerate(names))
         found = session.engine.fetch(
-            f"SELECT count({column}) AS n, count(DISTINCT {column}) AS k FROM ({inner}\n)", params
+            f"SELECT count({names[0]}) AS n, {distinct} FROM ({relation.parts[0]}\n)", params
         )
-        return Counts(found["n"][0].as_py(), found["k"][0].as_py())
-    values = session.run_relation(relation, params).arrow()[label]
-    return Counts(len(values) - values.null_count, len(values.drop_null().unique()))
+        rows, classes, *others = (column[0].as_py() for column in found.columns)
+        return Counts(rows, classes, dict(zip(texts, others, strict=True)))
+    values = session.run_relation(relation, params).arrow()
+    rows = len(values) - values[label].null_count
+    classes, *others = (len(values[n].drop_null().unique()) for n in (label, *texts))
+    return Counts(rows, classes, dict(zip(texts, others, strict=True)))
 
 
 def _run(session: Session, planning: Plan, info: RunInfo, params: Mapping[str, Any]) -> RunResult:

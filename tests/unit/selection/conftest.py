@@ -16,7 +16,8 @@ from gradbase.resources.broker import Broker
 from gradbase.runtime.context import RunContext
 from gradbase.selection.progress import Silent
 from gradbase.selection.run import RunInfo, run
-from gradbase.selection.search import Counts, build
+from gradbase.selection.search import build
+from gradbase.selection.solving import Counts
 from gradbase.store import Store
 
 ROWS = 400
