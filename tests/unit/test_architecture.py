@@ -47,7 +47,7 @@ BUDGETS = {
     "engines": 3100,  # native statements cost little: what is known of a text, kept connections
     "store": 3500,  # versions, aliases and what is kept of a training
     "runtime": 11400,  # a quarter of it traces, limits and lays out memory; files for others
-    "selection": 2900,  # cross-validation; studies for Optuna
+    "selection": 3100,  # cross-validation; studies for Optuna
     "session": 2200,  # plans kept for repeated queries; versions of models
     "plots": 1650,  # ten kinds of pictures, and plans as graphs
     "sklearn": 750,

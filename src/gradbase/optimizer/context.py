@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from gradbase.ir.facts import Capabilities, Settings, Statistics
-from gradbase.ir.learning import Dataset
+from gradbase.ir.learning import Dataset, Fit
 from gradbase.ir.node import Node
 from gradbase.ir.relational import Relation
 from gradbase.resources.calibration import Calibration
@@ -68,6 +68,8 @@ class Context:
     settings : Settings
     encoded_width : callable, optional
         Columns of a dataset's features once encoded; estimated from types where missing.
+    module_bytes : callable, optional
+        Bytes that a step of a user's module holds, by (fit, inputs, outputs); None: unknown.
     """
 
     statistics: Statistics
@@ -75,6 +77,7 @@ class Context:
     capabilities: Capabilities
     settings: Settings
     encoded_width: Callable[[Dataset], int] | None = None
+    module_bytes: Callable[[Fit, int, int], int | None] | None = None
     choices: dict[Node, Choice] = field(default_factory=dict[Node, Choice])
     estimates: dict[Node, Estimate] = field(default_factory=dict[Node, Estimate])
     placed: set[Node] = field(default_factory=set[Node])

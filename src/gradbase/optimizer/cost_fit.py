@@ -134,7 +134,7 @@ def training_rows(fit: Fit, context: Context) -> float:
 def layer_sizes(fit: Fit, context: Context) -> list[tuple[int, int]]:
     """(inputs, outputs) of each layer of an `Mlp`."""
     assert isinstance(fit.network, Mlp)
-    widths = [encoded_width(fit.data, context), *fit.network.hidden_units, _outputs(fit, context)]
+    widths = [encoded_width(fit.data, context), *fit.network.hidden_units, outputs_of(fit, context)]
     return list(itertools.pairwise(widths))
 
 
@@ -165,7 +165,8 @@ def _evaluated(fit: Fit) -> float:
     return min(split.eval_fraction + split.test_fraction, 0.9)
 
 
-def _outputs(fit: Fit, context: Context) -> int:
+def outputs_of(fit: Fit, context: Context) -> int:
+    """Outputs of a network; ten where the classes are not known yet."""
     if fit.data.task != "multiclass":
         return 1
     known = column_statistics(fit.data.relation, fit.data.label, context)

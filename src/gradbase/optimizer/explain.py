@@ -25,6 +25,7 @@ from gradbase.optimizer.context import Choice, Context
 from gradbase.optimizer.cost import estimate, total_seconds
 from gradbase.optimizer.cost_preprocess import engine_seconds, program_seconds
 from gradbase.optimizer.driver import Trace
+from gradbase.optimizer.quantities import count_text, quantity, seconds_text
 from gradbase.optimizer.stages import all_rules
 
 _SHOWN_FITS = 3
@@ -324,36 +325,3 @@ def _step_lines(trace: Trace, names: dict[Node, str]) -> list[str]:
 
 
 # -- units -------------------------------------------------------------------------------------
-
-
-def seconds_text(seconds: float) -> str:
-    """Seconds with a unit that leaves up to three digits before the point.
-
-    Examples
-    --------
-    >>> seconds_text(0.0123), seconds_text(75.0), seconds_text(2e-6)
-    ('12.3 ms', '75.0 s', '2.0 µs')
-    """
-    for unit, factor in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
-        if seconds * factor >= 1.0:
-            return f"{seconds * factor:,.1f} {unit}"
-    return "0 s" if seconds <= 0 else "<1 µs"
-
-
-def count_text(rows: float) -> str:
-    """A number of rows, rounded to whole ones."""
-    return f"{round(rows):,}"
-
-
-def quantity(value: float, unit: str) -> str:
-    """`value` with a decimal prefix.
-
-    Examples
-    --------
-    >>> quantity(1_234_567, "B"), quantity(12, "FLOP")
-    ('1.2 MB', '12 FLOP')
-    """
-    for prefix, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= factor:
-            return f"{value / factor:.1f} {prefix}{unit}"
-    return f"{value:.0f} {unit}"

@@ -27,6 +27,8 @@ class Lease:
 class Broker:
     """Grants leases out of a fixed number of threads and bytes, first come first served.
 
+    A request for threads alone does not wait behind one that lacks bytes.
+
     Parameters
     ----------
     threads : int
@@ -36,7 +38,8 @@ class Broker:
     def __init__(self, threads: int, memory_bytes: int) -> None:
         self.threads, self.memory_bytes = threads, memory_bytes
         self._granted: dict[int, Lease] = {}
-        self._queue: list[int] = []
+        self._queue: dict[int, int] = {}
+        """Who waits, by ticket, and for how many bytes."""
         self._ids = itertools.count(1)
         self._changed = threading.Condition()
 
@@ -78,13 +81,13 @@ class Broker:
         with self._changed:
             self._refuse_impossible(purpose, threads, size_bytes)
             ticket = next(self._ids)
-            self._queue.append(ticket)
+            self._queue[ticket] = size_bytes
             try:
                 self._wait(ticket, threads, size_bytes, timeout_s, purpose)
                 granted = Lease(ticket, owner, purpose, threads, size_bytes, time.time())
                 self._granted[ticket] = granted
             finally:
-                self._queue.remove(ticket)
+                del self._queue[ticket]
                 self._changed.notify_all()
             return granted
 
@@ -98,6 +101,11 @@ class Broker:
         """What is granted now, oldest first."""
         with self._changed:
             return sorted(self._granted.values(), key=lambda lease: lease.id)
+
+    def held(self, owner: str) -> int:
+        """Bytes granted to `owner` now."""
+        with self._changed:
+            return sum(g.size_bytes for g in self._granted.values() if g.owner == owner)
 
     def free(self) -> tuple[int, int]:
         """(threads, bytes) not granted now."""
@@ -134,8 +142,12 @@ class Broker:
     ) -> None:
         def ready() -> bool:
             free_threads, free_bytes = self._free()
-            # Strictly in order of arrival, so that a large request is not starved by small ones.
-            return self._queue[0] == ticket and threads <= free_threads and size_bytes <= free_bytes
+            if threads > free_threads or size_bytes > free_bytes:
+                return False
+            # In order of arrival, so that a large request is not starved by small ones. Only who
+            # asks for no bytes may pass those that lack bytes: it may be what they wait for.
+            return all(t >= ticket or (size_bytes == 0 and wanted > free_bytes)
+                       for t, wanted in self._queue.items())  # fmt: skip
 
         if not self._changed.wait_for(ready, timeout_s):
             free_threads, free_bytes = self._free()

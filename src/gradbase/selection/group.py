@@ -6,8 +6,8 @@ import itertools
 import math
 import time
 import traceback
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,28 +64,50 @@ class Group:
         self.outcomes = [Outcome(fit) for fit in fits]
         self.data = fits[0].data
         self.eval_rows = 0
-        self._is_module = isinstance(fits[0].network, PythonNetwork)
+        self.is_module = isinstance(fits[0].network, PythonNetwork)
         self._untraced: Trainer | None = None
 
-    def train(self, data: TrainingData, watch: Watch, worker: int) -> None:
-        """Run every epoch; afterwards each outcome has a status."""
-        self.eval_rows = len(data.parts.eval)
+    def split(self) -> list[Group]:
+        """Two groups of half the trials each, with the same outcomes."""
+        assert isinstance(self.item, FusedFit)
+        half = (len(self.outcomes) + 1) // 2
+        made: list[Group] = []
+        for fits, outcomes in (
+            (self.item.fits[:half], self.outcomes[:half]),
+            (self.item.fits[half:], self.outcomes[half:]),
+        ):
+            group = Group(FusedFit(fits), self.shared)
+            group.outcomes = outcomes
+            made.append(group)
+        return made
+
+    @contextmanager
+    def failing(self, watch: Watch) -> Generator[None]:
+        """An error inside fails the trials that have no status yet; others go on."""
         try:
             watch.check()
-            with self._steps():
-                trainer = make_trainer(
-                    self.item, data, self.shared.networks,
-                    threads=self.shared.threads, exporter=self.shared.exporter,
-                )  # fmt: skip
-            for epoch in itertools.count():
-                self._epoch(trainer, epoch, watch, worker)
-                if not self._running:
-                    break
+            yield
         except FATAL:
             raise
         except Exception as error:  # noqa: BLE001 (a trial's error is recorded, the others go on)
             for outcome in self._running.values():
                 _fail(outcome, error, watch)
+
+    def build(self, data: TrainingData) -> Trainer:
+        """The group's trainer."""
+        self.eval_rows = len(data.parts.eval)
+        with self._steps():
+            return make_trainer(
+                self.item, data, self.shared.networks,
+                threads=self.shared.threads, exporter=self.shared.exporter,
+            )  # fmt: skip
+
+    def train(self, trainer: Trainer, watch: Watch, worker: int) -> None:
+        """Run every epoch; afterwards each outcome has a status."""
+        for epoch in itertools.count():
+            self._epoch(trainer, epoch, watch, worker)
+            if not self._running:
+                break
 
     def finish(self) -> None:
         """Trace a module that has ended; for when no other trial of the search trains."""
@@ -96,7 +118,7 @@ class Group:
 
     def _steps(self) -> AbstractContextManager[None]:
         """What the trainer's work stands under."""
-        return training() if self._is_module else nullcontext()
+        return training() if self.is_module else nullcontext()
 
     @property
     def _running(self) -> dict[int, Outcome]:
@@ -160,7 +182,7 @@ class Group:
             outcome.counts = trainer.counts(place)
             if self.data.split.fold:
                 pass
-            elif self._is_module:
+            elif self.is_module:
                 self._untraced = trainer
             else:
                 _keep_model(trainer, place, outcome)

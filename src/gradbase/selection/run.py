@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-import queue
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from gradbase import __version__
 from gradbase.errors import (
     CancelledError,
-    ResourceError,
     StoreError,
     UnsupportedError,
 )
@@ -30,6 +27,7 @@ from gradbase.selection.outcome import Outcome, all_failed, best_of, trial_recor
 from gradbase.selection.progress import Listener, listener_for
 from gradbase.selection.search import configuration_of
 from gradbase.selection.watch import Watch
+from gradbase.selection.workers import Workers
 from gradbase.store.records import FAILED, EpochRecord, ModelRecord, TrialRecord
 
 if TYPE_CHECKING:
@@ -38,9 +36,6 @@ if TYPE_CHECKING:
     from gradbase.store import Store
 
 log = logging.getLogger("gradbase.selection")
-
-_POLL_S = 0.1
-"""Seconds between two looks at whether somebody cancelled."""
 
 
 @dataclass(frozen=True)
@@ -204,6 +199,7 @@ class _Run:
 
     def _train(self) -> ModelRecord:
         deals = self.deals = read(self.search, self.context, self.watch.data)
+        self.workers = Workers(self.search, self.context, self.watch, deals)
         try:
             first = self.search.fits[0].data
             data = deals.take(first)
@@ -211,7 +207,7 @@ class _Run:
             groups = self._groups()
             self.tried = sorted((o for g in groups for o in g.outcomes), key=lambda o: o.trial)
             self.watch.started(self.tried)
-            self._train_groups(groups)
+            self.workers.train(groups)
             if not first.split.folds:
                 return self._record(self._best(self.tried), self.tried, data)
             deals.give_back(first)
@@ -231,7 +227,7 @@ class _Run:
             # The trials are there already: what remains of a procedure is its decisions.
             procedure=make_procedure(self.search.procedure, {}, None, self.info.seed),
             metric=self.search.metric,
-            threads=self._threads,
+            threads=self.workers.threads,
         )
         groups = [Group(item, self.shared) for item in self.search.trials]
         # Fold by fold, so that few of them are in memory at a time.
@@ -242,66 +238,9 @@ class _Run:
         outcomes = joined(self.tried, {g.data.split.fold: g.eval_rows for g in groups})
         best = self._best(outcomes)
         group = Group(refit_of(best), self.shared)
-        self._train_groups([group])
+        self.workers.train([group])
         take_over(best, group.outcomes[0], self.search.name)
         return self._record(best, outcomes, self.deals.take(group.data))
-
-    @property
-    def _threads(self) -> int:
-        return max(1, min(self.search.threads or 1, self.context.broker.threads))
-
-    def _train_groups(self, groups: Sequence[Group]) -> None:
-        """Let `workers` threads take groups from a queue until it is empty."""
-        waiting: queue.SimpleQueue[Group] = queue.SimpleQueue()
-        for group in groups:
-            waiting.put(group)
-        workers = max(1, min(self.search.workers or 1, len(groups), self.context.broker.threads))
-        with ThreadPoolExecutor(workers, thread_name_prefix="gradbase-train") as pool:
-            try:  # from the first worker on: leaving the pool waits for all of them
-                futures = [pool.submit(self._work, number, waiting) for number in range(workers)]
-                self._wait(futures)
-            except BaseException:
-                self.watch.abandon()
-                raise
-        for group in groups:
-            self.watch.check()
-            group.finish()
-
-    def _wait(self, futures: Sequence[Future[None]]) -> None:
-        """Until all are done; short waits let an interrupt through."""
-        left = set(futures)
-        while left:
-            done, left = wait(left, timeout=_POLL_S, return_when=FIRST_EXCEPTION)
-            for future in done:
-                future.result()
-
-    def _work(self, number: int, waiting: queue.SimpleQueue[Group]) -> None:
-        lease = self._lease(number, self._threads)
-        try:
-            while True:
-                try:
-                    group = waiting.get_nowait()
-                except queue.Empty:
-                    return
-                data = self.deals.take(group.data)
-                try:
-                    group.train(data, self.watch, number)
-                finally:
-                    self.deals.give_back(group.data)
-        finally:
-            self.context.broker.release(lease)
-
-    def _lease(self, number: int, threads: int) -> Any:
-        owner = f"search {self.search.name}"
-        while True:
-            self.watch.check()
-            try:
-                return self.context.broker.acquire(
-                    owner, f"worker {number}", threads=threads, timeout_s=1.0
-                )
-            except ResourceError:
-                if threads > self.context.broker.threads:
-                    raise
 
     def _best(self, outcomes: Sequence[Outcome]) -> Outcome:
         if all(o.status == FAILED for o in outcomes):

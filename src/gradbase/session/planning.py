@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gradbase.frontend.binder import bind_query
 from gradbase.frontend.parameters import Parameters, parameter_values
+from gradbase.ir.learning import Fit
 from gradbase.ir.node import Node
 from gradbase.ir.relational import Relation
 from gradbase.optimizer.context import Context
@@ -19,6 +21,9 @@ from gradbase.session.plans import AskedRows, AskedTypes
 
 if TYPE_CHECKING:
     from gradbase.session.session import Session
+
+
+ModuleBytes = Callable[[Fit, int, int], int | None]
 
 
 @dataclass(frozen=True)
@@ -52,14 +57,18 @@ class Plan:
         return svg(steps(self.root, self.context), f"Plan, about {total}", footer)
 
 
-def plan(session: Session, logical: Node) -> Plan:
-    """Optimise `logical` under the session's settings; it becomes the session's `last_plan`."""
+def plan(session: Session, logical: Node, module_bytes: ModuleBytes | None = None) -> Plan:
+    """Optimise `logical` under the session's settings; it becomes the session's `last_plan`.
+
+    `module_bytes` says what a step of a user's module holds (see `Context`).
+    """
     rows = AskedRows(session.engine)
     context = Context(
         statistics=rows,
         calibration=session.calibration,
         capabilities=session.engine.capabilities,
         settings=session.settings,
+        module_bytes=module_bytes,
     )
     started = time.perf_counter()
     trace = Trace()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,12 @@ from gradbase.frontend.options import resolve
 from gradbase.frontend.space import to_plain
 from gradbase.frontend.training import TrainingSpec
 from gradbase.frontend.words import is_ours
-from gradbase.ir.learning import SUMMARY
+from gradbase.ir.learning import SUMMARY, Fit, PythonNetwork
 from gradbase.ir.relational import Relation, SqlFragment
+from gradbase.runtime.train.module import make_optimizer
+from gradbase.runtime.train.step_memory import module_memory
 from gradbase.selection.api import MlpSpace, search
+from gradbase.selection.networks import Networks
 from gradbase.selection.run import RunInfo, RunResult, run
 from gradbase.selection.search import Planned, build
 from gradbase.selection.solving import Counts, texts_to_count
@@ -60,15 +64,18 @@ def create_model(session: Session, statement: CreateModel, params: Mapping[str, 
 
 
 def plan_model(
-    session: Session, statement: CreateModel, params: Mapping[str, Any]
+    session: Session, statement: CreateModel, params: Mapping[str, Any], *, looking: bool = False
 ) -> tuple[Planned, Plan]:
-    """The search that a CREATE MODEL asks for, and its plan."""
+    """The search that a CREATE MODEL asks for, and its plan.
+
+    `looking`: it will be shown, so users' modules are made to tell what a step of them holds.
+    """
     warm = statement.options.get("warm_start")
     present = None
     if warm is not None and warm.value is True:
         present = _present(session, statement.name, warm.name_at).model_type
     spec = resolve(statement.options, present)
-    return _plan(session, spec, statement.name, statement.query, params)
+    return _plan(session, spec, statement.name, statement.query, params, looking=looking)
 
 
 def _present(session: Session, name: str, at: str | None = None) -> ModelRecord:
@@ -127,7 +134,13 @@ def fit(
 
 
 def _plan(
-    session: Session, spec: TrainingSpec, name: str, query: str, params: Mapping[str, Any]
+    session: Session,
+    spec: TrainingSpec,
+    name: str,
+    query: str,
+    params: Mapping[str, Any],
+    *,
+    looking: bool = False,
 ) -> tuple[Planned, Plan]:
     start = None
     if spec.warm_start:
@@ -138,7 +151,20 @@ def _plan(
     texts = texts_to_count(spec, relation.schema)
     counts = count(session, relation, label, texts, params)
     planned = build(spec, name, relation, counts, session.python_modules, start=start)
-    return planned, plan(session, planned.search)
+    bytes_of = functools.partial(module_bytes, session) if looking else None
+    return planned, plan(session, planned.search, bytes_of)
+
+
+def module_bytes(session: Session, fit: Fit, inputs: int, outputs: int) -> int | None:
+    """What a step of a user's module holds, None where that cannot be told."""
+    assert isinstance(fit.network, PythonNetwork), fit.network
+    networks = Networks(session.python_modules)
+    module = networks.build(fit.network, n_inputs=inputs, n_outputs=outputs, seed=fit.seed)
+    found = module_memory(
+        module, lambda parameters: make_optimizer(fit.optimizer, parameters),
+        inputs=inputs, task=fit.data.task, batch=fit.batch_size,
+    )  # fmt: skip
+    return found.peak if found else None
 
 
 def training_relation(session: Session, query: str, params: Mapping[str, Any]) -> Relation:

@@ -7,7 +7,8 @@ import re
 import pytest
 
 from gradbase.optimizer.driver import Trace, optimize
-from gradbase.optimizer.explain import explain, quantity, seconds_text
+from gradbase.optimizer.explain import explain
+from gradbase.optimizer.quantities import quantity, seconds_text
 from gradbase.optimizer.stages import all_rules
 
 from .plans import context, plan, training

@@ -7,6 +7,8 @@ from gradbase.ir.node import Node
 from gradbase.optimizer.context import Choice, Context
 from gradbase.optimizer.cost import estimate
 from gradbase.optimizer.cost_fit import group_seconds, makespan
+from gradbase.optimizer.cost_memory import fit_bytes
+from gradbase.optimizer.quantities import quantity
 from gradbase.optimizer.rule import rule
 
 
@@ -27,6 +29,9 @@ def choose_workers(n: Node, ctx: Context) -> Node | None:
             chosen = n.replace(workers=max(workers, 1), threads=1)
             before, one_each = ctx.choices.get(n), f"{len(groups)} alone"
             reason = before.reason if before else "each fit trains alone"
+            largest = max((fit_bytes(g, ctx) or 0 for g in groups), default=0)
+            if largest:
+                reason += f"; a step holds {quantity(largest, 'B')}"
             ctx.choices[chosen] = Choice(
                 f"{before.chosen if before else one_each} on {chosen.workers} workers",
                 reason,

@@ -6,6 +6,7 @@ import threading
 import traceback
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,9 +15,11 @@ from torch import Tensor
 
 from gradbase.errors import GradbaseError, ShapeError, TrainingError
 from gradbase.ir.learning import Fit, Optimizer, PythonNetwork
+from gradbase.runtime.memory.budget import budget
 from gradbase.runtime.train.data import Batch, TrainingData
 from gradbase.runtime.train.keys import derive
 from gradbase.runtime.train.losses import row_losses
+from gradbase.runtime.train.step_memory import StepMemory, module_memory
 
 generator_lock = threading.Lock()
 """Held around everything that draws from torch's own generator, or saves and restores it."""
@@ -62,11 +65,20 @@ class ModuleFit:
     data : TrainingData
     module : torch.nn.Module
         With its initial weights.
+
+    Attributes
+    ----------
+    parts : int
+        Into how many parts a batch is cut; gradients are accumulated over them.
+    limit : (int, Path) or None
+        Bytes of tensor storage while it trains, and the folder where the rest waits.
     """
 
     def __init__(self, fit: Fit, data: TrainingData, module: torch.nn.Module) -> None:
         assert isinstance(fit.network, PythonNetwork), fit.network
         self.fit, self.data, self.module = fit, data, module
+        self.parts = 1
+        self.limit: tuple[int, Path] | None = None
         self.name = fit.network.reference
         parameters = [p for p in module.parameters() if p.requires_grad]
         if not parameters:
@@ -76,23 +88,45 @@ class ModuleFit:
         weights = data.class_weights(fit)
         self._class_weights = torch.tensor(weights) if weights else None
 
+    def step_memory(self) -> StepMemory | None:
+        """See `step_memory.module_memory`."""
+        return module_memory(
+            self.module,
+            lambda parameters: make_optimizer(self.fit.optimizer, parameters),
+            inputs=self.data.inputs.width, task=self.data.task, batch=self.fit.batch_size,
+        )  # fmt: skip
+
     def run_unit(self, epoch: int, shard: int) -> list[float]:
         """Train one pass over a shard; the mean loss over its rows."""
         self.module.train()
         made = torch.Generator().manual_seed(derive(self.fit.seed, "module", epoch, shard))
         self._random = made.get_state()
+        if self.limit is None:
+            return self._steps(epoch, shard)
+        with budget(*self.limit, device="cpu"):
+            return self._steps(epoch, shard)
+
+    def _steps(self, epoch: int, shard: int) -> list[float]:
         total, rows = torch.zeros((), dtype=torch.float64), 0
         for batch in self.data.batches(epoch, shard, self.fit.batch_size):
             self.optimizer.zero_grad(set_to_none=True)
-            with torch.enable_grad():
-                loss = self._loss(self._call(batch.x), batch)
-                self._guarded(loss.backward)
+            loss = self._gradients(batch)
             self.optimizer.step()
             if self.fit.optimizer.l1_reg:
                 shrink(self.fit.optimizer, self.optimizer)
-            total += loss.detach().double() * len(batch.y)
+            total += loss.double() * len(batch.y)
             rows += len(batch.y)
         return [float(total) / max(rows, 1)]
+
+    def _gradients(self, batch: Batch) -> Tensor:
+        """Add up the gradients of a batch, part by part; its mean loss."""
+        total = torch.zeros(())
+        for part in batch.split(-(-len(batch.y) // self.parts)):
+            with torch.enable_grad():
+                loss = self._loss(self._call(part.x), part) * (len(part.y) / len(batch.y))
+                self._guarded(loss.backward)
+            total += loss.detach()
+        return total
 
     def outputs(self, part: str) -> tuple[Tensor, list[float]]:
         """(outputs [1, rows, outputs], mean loss) over a part of the rows, in eval mode."""

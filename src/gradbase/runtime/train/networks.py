@@ -7,10 +7,15 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
+from gradbase.ir.learning import Mlp
 from gradbase.runtime.train.keys import generator
+
+if TYPE_CHECKING:
+    from gradbase.runtime.train.data import TrainingData
 
 ALIGNED = 16
 """Members of a stack lie at multiples of so many elements: products round by their alignment."""
@@ -91,6 +96,14 @@ class MlpShape:
 
     def _up(self, size: int) -> int:
         return -(-size // ALIGNED) * ALIGNED if self.aligned else size
+
+
+def shape_sizes(network: Mlp, data: TrainingData) -> tuple[list[tuple[int, int]], int]:
+    """(inputs, outputs) of each layer of a perceptron over `data`; weights of its embeddings."""
+    embeddings = data.inputs.embeddings
+    wide = sum(width for _, width in embeddings)
+    widths = [data.inputs.width + wide, *network.hidden_units, data.outputs]
+    return list(itertools.pairwise(widths)), sum(codes * width for codes, width in embeddings)
 
 
 def initial(shape: MlpShape, seed: int, dtype: torch.dtype) -> list[torch.Tensor]:

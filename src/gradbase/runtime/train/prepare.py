@@ -119,8 +119,13 @@ class Preparation:
         self.rows.store.close()
 
     def free_bytes(self) -> int:
-        """What one `TrainingData` may use."""
-        return self.context.broker.free()[1] // (2 * self.at_once)
+        """What one `TrainingData` may use: half of what the engine leaves is for all data.
+
+        The other half is for steps of training, which come to an end and give it back.
+        """
+        broker = self.context.broker
+        half = (broker.memory_bytes - broker.held(self.context.engine.name)) // 2
+        return max(0, min(broker.free()[1], half - broker.held(OWNER))) // self.at_once
 
 
 class _Deal:

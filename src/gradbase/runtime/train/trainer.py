@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -36,6 +37,7 @@ from gradbase.runtime.train.finish import (
 from gradbase.runtime.train.module import ModuleFit
 from gradbase.runtime.train.normal_equation import NormalEquation
 from gradbase.runtime.train.stacked import Stack
+from gradbase.runtime.train.step_memory import StepMemory
 from gradbase.runtime.train.threads import torch_threads
 from gradbase.store.records import Scores
 
@@ -96,12 +98,28 @@ class Trainer:
             elif isinstance(self.fits[0].network, Mlp):
                 self._engine = Stack(self.fits, data, dtype, alone=not fused)
             else:
-                self._engine = ModuleFit(self.fits[0], data, _build(self.fits[0], data, networks))
+                module = _build(self.fits[0], data, networks)
+                self._engine = ModuleFit(self.fits[0], data, module)
 
     @property
     def active(self) -> tuple[int, ...]:
         """Fits still in training, by their place."""
         return tuple(self._members)
+
+    def step_memory(self) -> StepMemory | None:
+        """What a step of a user's module will hold; None where it cannot be told beforehand."""
+        assert isinstance(self._engine, ModuleFit)
+        return self._engine.step_memory()
+
+    def cut_batches(self, parts: int) -> None:
+        """Let a user's module take each batch in `parts`, adding up gradients (`tolerance`)."""
+        assert isinstance(self._engine, ModuleFit)
+        self._engine.parts = parts
+
+    def keep_within(self, size_bytes: int, folder: Path) -> None:
+        """Let what a step of a user's module does not need at the moment wait in a file."""
+        assert isinstance(self._engine, ModuleFit)
+        self._engine.limit = (size_bytes, folder)
 
     def run_unit(self, epoch: int, shard: int) -> list[float]:
         """Train all active fits over one shard.

@@ -1,0 +1,135 @@
+"""The threads that train a search's groups, each group in the memory it is admitted to."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+from collections.abc import Generator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING
+
+from gradbase.errors import ResourceError
+from gradbase.ir.learning import Search
+from gradbase.runtime.train.spill import spill_folder
+from gradbase.selection.admission import admit_module, admit_stack
+from gradbase.selection.deals import Deals
+from gradbase.selection.group import Group
+from gradbase.selection.watch import Watch
+
+if TYPE_CHECKING:
+    from gradbase.runtime.context import RunContext
+    from gradbase.runtime.train.data import TrainingData
+
+log = logging.getLogger("gradbase.selection")
+_POLL_S = 0.1
+"""Seconds between two looks at whether somebody cancelled."""
+
+
+class Workers:
+    """`search.workers` threads; `deals` gives each group its data."""
+
+    def __init__(self, search: Search, context: RunContext, watch: Watch, deals: Deals) -> None:
+        self.search, self.context, self.watch, self.deals = search, context, watch, deals
+
+    @property
+    def threads(self) -> int:
+        """Of torch, for each group."""
+        return max(1, min(self.search.threads or 1, self.context.broker.threads))
+
+    def train(self, groups: Sequence[Group]) -> None:
+        """Let `workers` threads take groups from a queue until it is empty."""
+        waiting: queue.SimpleQueue[Group] = queue.SimpleQueue()
+        for group in groups:
+            waiting.put(group)
+        workers = max(1, min(self.search.workers or 1, len(groups), self.context.broker.threads))
+        with ThreadPoolExecutor(workers, thread_name_prefix="gradbase-train") as pool:
+            try:  # from the first worker on: leaving the pool waits for all of them
+                futures = [pool.submit(self._work, number, waiting) for number in range(workers)]
+                self._wait(futures)
+            except BaseException:
+                self.watch.abandon()
+                raise
+        for group in groups:
+            self.watch.check()
+            group.finish()
+
+    def _wait(self, futures: Sequence[Future[None]]) -> None:
+        """Until all are done; short waits let an interrupt through."""
+        left = set(futures)
+        while left:
+            done, left = wait(left, timeout=_POLL_S, return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+
+    def _work(self, number: int, waiting: queue.SimpleQueue[Group]) -> None:
+        while True:
+            try:
+                group = waiting.get_nowait()
+            except queue.Empty:
+                return
+            data = self.deals.take(group.data)
+            try:
+                with group.failing(self.watch):
+                    self._train_group(group, data, number)
+            finally:
+                self.deals.give_back(group.data)
+
+    def _train_group(self, group: Group, data: TrainingData, number: int) -> None:
+        """Train a group in the memory there is: as it is, in halves, or with batches cut."""
+        limit = self._limit()
+        if group.is_module:  # its weights are there before it can be looked at
+            trainer = group.build(data)
+            bitwise = self.context.settings.exactness == "bitwise"
+            found = admit_module(
+                group.outcomes[0].fit, trainer.step_memory(), limit, bitwise=bitwise
+            )
+            if found.parts > 1:
+                self._say(group, f"each batch is cut into {found.parts} parts", limit)
+                trainer.cut_batches(found.parts)
+            elif found.swap:
+                self._say(group, "what a step does not need at the moment waits in a file", limit)
+                trainer.keep_within(limit, spill_folder(self.context))
+            with self._leased(number, found.size_bytes):
+                group.train(trainer, self.watch, number)
+            return
+        found = admit_stack(group.item, data, limit)
+        if found.split:
+            for half in group.split():
+                self._train_group(half, data, number)
+            group.eval_rows = len(data.parts.eval)
+            return
+        with self._leased(number, found.size_bytes):
+            group.train(group.build(data), self.watch, number)
+
+    def _say(self, group: Group, how: str, limit: int) -> None:
+        trial = group.outcomes[0].trial
+        log.warning("trial %d of `%s`: %s, to fit %d bytes", trial, self.search.name, how, limit)
+
+    def _limit(self) -> int:
+        """Bytes that one group may take: half of what the engine leaves (the rest is for data).
+
+        Not what is free now: whether a batch is cut must not depend on what else runs.
+        """
+        broker = self.context.broker
+        return (broker.memory_bytes - broker.held(self.context.engine.name)) // 2
+
+    @contextlib.contextmanager
+    def _leased(self, number: int, size_bytes: int) -> Generator[None]:
+        """Threads and memory of one group, in one lease: who held one might wait for the other."""
+        broker, threads = self.context.broker, self.threads
+        while True:
+            self.watch.check()
+            try:
+                lease = broker.acquire(
+                    f"search {self.search.name}", f"worker {number}",
+                    threads=threads, size_bytes=size_bytes, timeout_s=1.0,
+                )  # fmt: skip
+                break
+            except ResourceError:
+                if threads > broker.threads:
+                    raise
+        try:
+            yield
+        finally:
+            broker.release(lease)
