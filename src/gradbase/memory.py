@@ -10,18 +10,34 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gradbase.resources.lifetimes import Access, Interval, Operation, Storage, Trace
+    from gradbase.resources.swapping.check import check_swaps
+    from gradbase.resources.swapping.frontier import Frontier, Point, frontier
+    from gradbase.resources.swapping.link import LINKS, Link
+    from gradbase.resources.swapping.plan import Decision, SwapPlan
+    from gradbase.resources.swapping.planner import plan_swaps
+    from gradbase.resources.swapping.roofline import roofline
     from gradbase.runtime.memory.budget import budget
     from gradbase.runtime.memory.report import Report
     from gradbase.runtime.memory.tracing import trace
 
 __all__ = [
+    "LINKS",
     "Access",
+    "Decision",
+    "Frontier",
     "Interval",
+    "Link",
     "Operation",
+    "Point",
     "Report",
     "Storage",
+    "SwapPlan",
     "Trace",
     "budget",
+    "check_swaps",
+    "frontier",
+    "plan_swaps",
+    "roofline",
     "trace",
 ]
 
@@ -32,6 +48,16 @@ _HOMES = {
     "Report": "gradbase.runtime.memory.report",
     "Storage": "gradbase.resources.lifetimes",
     "Trace": "gradbase.resources.lifetimes",
+    "check_swaps": "gradbase.resources.swapping.check",
+    "Frontier": "gradbase.resources.swapping.frontier",
+    "Point": "gradbase.resources.swapping.frontier",
+    "frontier": "gradbase.resources.swapping.frontier",
+    "LINKS": "gradbase.resources.swapping.link",
+    "Link": "gradbase.resources.swapping.link",
+    "Decision": "gradbase.resources.swapping.plan",
+    "SwapPlan": "gradbase.resources.swapping.plan",
+    "plan_swaps": "gradbase.resources.swapping.planner",
+    "roofline": "gradbase.resources.swapping.roofline",
     "budget": "gradbase.runtime.memory.budget",
     "trace": "gradbase.runtime.memory.tracing",
 }
