@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 QUERY_WORDS = ("SELECT", "WITH", "FROM", "VALUES", "(")
 _frames = itertools.count()
+_names: deque[str] = deque()
+"""Names of views that nobody uses now."""
 
 
 class Table:
@@ -261,7 +264,7 @@ class _Rows:
         if isinstance(rows, str):
             rows = Table.named(self.session, rows)
         if not isinstance(rows, Table):
-            self.view = f"__gradbase_rows_{next(_frames)}"
+            self.view = _view_name()
             self.session.register(self.view, rows)
             rows = Table(self.session, f"SELECT * FROM {quote_identifier(self.view)}")
         schema = self.session.engine.schema(rows.query)
@@ -270,6 +273,14 @@ class _Rows:
     def __exit__(self, *exception: object) -> None:
         if self.view:
             self.session.unregister(self.view)
+            _names.append(self.view)  # the same name again finds the plan that was kept
+
+
+def _view_name() -> str:
+    try:
+        return _names.pop()
+    except IndexError:
+        return f"__gradbase_rows_{next(_frames)}"
 
 
 def _exists(session: Session, query: str) -> bool:

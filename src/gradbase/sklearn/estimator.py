@@ -171,7 +171,7 @@ class Estimator(BaseEstimator):
         else:
             rows = validate_data(self, X, reset=reset, dtype=None, ensure_all_finite="allow-nan")
         if reset:
-            self._columns = column_names(X, self.n_features_in_)
+            self._columns = column_names(rows)
         return table_of(rows, self._columns)
 
     def _checked(self, X: Any, y: Any) -> tuple[pa.Table, Array, str]:

@@ -108,6 +108,22 @@ def test_columns_have_names_for_sql(names, expected):
     assert model.predict(X).shape == (30,)
 
 
+def test_wide_arrays_are_one_vector():
+    """The same as many columns would learn; missing values at prediction are imputed."""
+    random = np.random.default_rng(0)
+    X = random.normal(size=(120, 80))
+    y = X[:, 0] + X[:, 1]
+    wide = GradbaseRegressor(**QUICK).fit(X, y)
+    assert [str(f.of) for f in wide.fitted_.model.features] == ["float64[80]"]
+    frame = pd.DataFrame(X, columns=[f"x{i}" for i in range(80)])
+    split = GradbaseRegressor(**QUICK).fit(frame, y)
+    assert len(split.fitted_.model.features) == 80
+    assert abs(wide.score(X, y) - split.score(frame, y)) < 0.1
+    X[0, 5] = np.nan
+    assert np.isfinite(wide.predict(X)).all()
+    assert len(GradbaseRegressor(**QUICK).fit(X, y).fitted_.model.features) == 80
+
+
 @pytest.mark.parametrize(
     ("X", "error", "message"),
     [
