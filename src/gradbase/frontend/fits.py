@@ -17,7 +17,6 @@ from gradbase.ir.learning import (
     Network,
     Optimizer,
     PythonNetwork,
-    Split,
 )
 from gradbase.ir.relational import Relation
 from gradbase.ir.types import Schema, SqlType
@@ -29,7 +28,7 @@ _TRAINER = (
 
 
 def build_dataset(
-    spec: TrainingSpec, relation: Relation, *, rows: int | None = None, task: str | None = None
+    spec: TrainingSpec, relation: Relation, rows: int, *, task: str | None = None
 ) -> Dataset:
     """The rows of a training query and how they are dealt out.
 
@@ -41,8 +40,8 @@ def build_dataset(
     spec : TrainingSpec
     relation : Relation
         The training query.
-    rows : int, optional
-        Rows of `relation`, which AUTO_SPLIT depends on; None leaves the method as ``auto_split``.
+    rows : int
+        Rows of `relation` with a label, which AUTO_SPLIT depends on.
     task : str, optional
         ``binary`` or ``multiclass`` once the classes are counted; else ``classification`` stands.
 
@@ -56,7 +55,7 @@ def build_dataset(
     label = find_column(schema, spec.label, "label column", "set input_label_cols")
     key = tuple(find_column(schema, k, "row_key column") for k in spec.row_key)
     left_out = {label, *key}
-    split = _split(spec, rows)
+    split = resolve_split(spec.split, rows, tuned=spec.tuned)
     if split.column:
         split = split.replace(column=find_column(schema, split.column, "data_split_col column"))
         left_out.add(split.column)
@@ -87,15 +86,6 @@ def _weight_column(spec: TrainingSpec, schema: Schema, label: str) -> str:
             at=f"column {name}",
         )
     return name
-
-
-def _split(spec: TrainingSpec, rows: int | None) -> Split:
-    if rows is not None:
-        return resolve_split(spec.split, rows, tuned=spec.tuned)
-    if spec.split.method == "auto_split":
-        return Split("auto_split", 0.0, 0.0)
-    # Any number of rows will do: only AUTO_SPLIT looks at it.
-    return resolve_split(spec.split, 1000, tuned=spec.tuned)
 
 
 def task_of(label: SqlType) -> str:

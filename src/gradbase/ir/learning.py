@@ -233,8 +233,8 @@ class Optimizer(Node):
 class Split(Node):
     """How rows are divided.
 
-    `method` is ``auto`` (by rows), ``random``, ``seq``, ``custom``, ``none`` or ``k_fold``: the
-    rows of `fold` (from 1 to `folds`) evaluate and the others train; fold 0 trains on all.
+    `method` is ``random``, ``seq``, ``custom``, ``none`` or ``k_fold``: the rows of `fold` (from 1
+    to `folds`) evaluate and the others train; fold 0 trains on all.
     """
 
     method: str

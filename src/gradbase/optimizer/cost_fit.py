@@ -160,8 +160,6 @@ def _evaluated(fit: Fit) -> float:
     split = fit.data.split
     if split.folds:
         return 1 / split.folds if split.fold else 0.0
-    if split.method in ("auto", "auto_split") and not split.eval_fraction:
-        return 0.2
     return min(split.eval_fraction + split.test_fraction, 0.9)
 
 

@@ -73,7 +73,7 @@ def build(
         A column, metric or function does not exist, the space cannot be searched so, or `start` is
         another model.
     """
-    draft = build_dataset(spec, relation, rows=counts.rows)
+    draft = build_dataset(spec, relation, counts.rows)
     data = draft.replace(task=_task(draft.task, counts.classes))
     if start is not None:
         data = rows_for(start, data)

@@ -27,7 +27,7 @@ def test_features_are_the_columns_without_label_key_and_split_column():
         shards=2,
     )
 
-    data = build_dataset(spec, ROWS)
+    data = build_dataset(spec, ROWS, 1000)
 
     assert (data.features, data.label, data.row_key) == (("a", "B"), "Label", ("id",))
     assert data.split == Split("seq", 0.3, 0.0, "day")
@@ -39,7 +39,7 @@ def test_instance_weights_are_no_feature():
         "dnn_classifier", weight_column="A", class_weights=(("no", 1.0), ("yes", 2.0)), patience=4
     )
 
-    data = build_dataset(spec, ROWS)
+    data = build_dataset(spec, ROWS, 1000)
 
     assert (data.features, data.weight) == (("id", "B", "day"), "a")
     assert data.columns == ("id", "B", "day", "Label", "a")
@@ -53,18 +53,18 @@ def test_the_normal_equation_takes_one_step():
         "linear_reg", hidden_units=(), strategy="normal_equation", l2_reg=0.5, fit_intercept=False
     )
 
-    (fit,) = build_fits(spec, build_dataset(spec, ROWS), [{}])
+    (fit,) = build_fits(spec, build_dataset(spec, ROWS, 1000), [{}])
 
     assert fit.optimizer == Optimizer("normal_equation", 0.0, 0.5)
     assert (fit.epochs, fit.network) == (1, Mlp((), intercept=False))
 
 
-def test_automatic_split_waits_for_the_rows():
+def test_an_automatic_split_depends_on_the_rows():
     spec = TrainingSpec("dnn_classifier", label="Label")
 
-    assert build_dataset(spec, ROWS).split.method == "auto_split"
-    assert build_dataset(spec, ROWS, rows=1000).split == Split("random", 0.2, 0.0)
-    assert build_dataset(spec, ROWS, task="binary").task == "binary"
+    assert build_dataset(spec, ROWS, 499).split == Split("none", 0.0, 0.0)
+    assert build_dataset(spec, ROWS, 1000).split == Split("random", 0.2, 0.0)
+    assert build_dataset(spec, ROWS, 1000, task="binary").task == "binary"
 
 
 @pytest.mark.parametrize(
@@ -84,14 +84,14 @@ def test_automatic_split_waits_for_the_rows():
 )
 def test_columns_that_are_not_there(spec, text):
     with pytest.raises(BindError, match=text):
-        build_dataset(spec, ROWS)
+        build_dataset(spec, ROWS, 1000)
 
 
 def test_configurations_override_the_specification():
     spec = TrainingSpec(
         "dnn_classifier", hidden_units=(8,), dropout=0.1, l2_reg=0.01, space={"x": Choice((1,))}
     )
-    data = build_dataset(spec, ROWS)
+    data = build_dataset(spec, ROWS, 1000)
 
     first, second = build_fits(
         spec,
@@ -119,14 +119,14 @@ def test_hidden_units_must_be_known_by_then():
     spec = TrainingSpec("dnn_classifier")
 
     with pytest.raises(BindError, match="hidden_units is not set"):
-        build_fits(spec, build_dataset(spec, ROWS), [{}])
+        build_fits(spec, build_dataset(spec, ROWS, 1000), [{}])
 
 
 def test_a_python_network_sees_its_own_configuration_only():
     network = PythonNetwork("pkg:net", "{}", "abc")
     spec = TrainingSpec("python:pkg:net", network=network, extra={"depth": 2, "sizes": (1, 2)})
 
-    (fit,) = build_fits(spec, build_dataset(spec, ROWS), [{"width": 4, "learn_rate": 0.1}])
+    (fit,) = build_fits(spec, build_dataset(spec, ROWS, 1000), [{"width": 4, "learn_rate": 0.1}])
 
     assert fit.network == PythonNetwork(
         "pkg:net", '{"depth": 2, "sizes": [1, 2], "width": 4}', "abc"

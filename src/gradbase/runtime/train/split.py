@@ -16,7 +16,6 @@ from gradbase.runtime.train.identity import Words, keyed
 
 Rows = npt.NDArray[np.int64]
 ROWS_PER_SHARD, MAX_SHARDS = 8_192, 8
-AUTO_SMALL, AUTO_LARGE, AUTO_EVAL_ROWS = 500, 50_000, 10_000
 
 
 @dataclass(frozen=True)
@@ -68,21 +67,9 @@ def divide(split: Split, ids: Words, rows: Rows, seed: int, column: pa.Array | N
     return parts
 
 
-def fractions(split: Split, rows: int) -> tuple[float, float]:
-    """(evaluation, test) fractions of `rows` rows; ``auto`` is BigQuery's rule by rows."""
-    if split.method != "auto":
-        return split.eval_fraction, split.test_fraction
-    if rows < AUTO_SMALL:
-        return 0.0, 0.0
-    if split.test_fraction:
-        return 0.1, 0.1
-    return (0.2 if rows <= AUTO_LARGE else AUTO_EVAL_ROWS / rows), 0.0
-
-
 def _random(split: Split, ids: Words, rows: Rows, seed: int) -> Parts:
-    evaluation, test = fractions(split, len(rows))
-    first = round(len(rows) * evaluation)
-    second = first + round(len(rows) * test)
+    first = round(len(rows) * split.eval_fraction)
+    second = first + round(len(rows) * split.test_fraction)
     rank = _ranks(ids, rows, seed, "split")
     return Parts(rows[rank >= second], rows[rank < first], rows[(rank >= first) & (rank < second)])
 
