@@ -55,7 +55,9 @@ def _encoded(encoding, column, values):
         case Numeric():
             numbers = [None if v is None else _part(v, encoding.part) for v in column]
             missing = np.array([v is None or math.isnan(v) for v in numbers])
-            filled = np.array([encoding.mean if m else v for v, m in zip(numbers, missing, strict=True)])
+            filled = np.array(
+                [encoding.mean if m else v for v, m in zip(numbers, missing, strict=True)]
+            )
             standard = (filled - encoding.mean) * encoding.scale
             return np.stack([standard, missing] if encoding.indicator else [standard], axis=1)
         case Category():
@@ -107,8 +109,11 @@ OPTIMIZERS = {
 }
 
 
-def train(fit, data, net):
-    """Train `net` as a textbook would, on the batches of `data`; returns the evaluation loss."""
+def train(fit, data, net, class_weights=(1.0, 1.0)):
+    """Train `net` as a textbook would, on the batches of `data`; returns the evaluation loss.
+
+    A row's loss is multiplied by its weight and that of its class; evaluation is not weighted.
+    """
     optimizer = OPTIMIZERS[fit.optimizer.name](net.parameters(), fit.optimizer)
     loss_of = torch.nn.BCEWithLogitsLoss()
     for epoch in range(fit.epochs):
@@ -116,7 +121,11 @@ def train(fit, data, net):
         for shard in [(i + epoch) % count for i in range(count)]:
             for batch in data.batches(epoch, shard, fit.batch_size):
                 optimizer.zero_grad()
-                loss_of(net(batch.x[:, :-1])[:, 0], batch.y).backward()
+                weight = torch.tensor(class_weights)[batch.y.long()]
+                if batch.w is not None:
+                    weight = weight * batch.w
+                z = net(batch.x[:, :-1])[:, 0]
+                torch.nn.functional.binary_cross_entropy_with_logits(z, batch.y, weight).backward()
                 optimizer.step()
     with torch.no_grad():
         pairs = [(net(b.x[:, :-1])[:, 0], b.y) for b in data.evaluation("eval")]
