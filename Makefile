@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-all check fmt golden bench clean
+.PHONY: demo test test-all check fmt golden images bench clean
 
 # The main job on real data: 32 networks from one SQL statement, then predictions in SQL.
 demo: $(VENV)/.demo
@@ -32,6 +32,10 @@ fmt: $(VENV)/.dev
 golden: $(VENV)/.dev
 	GRADBASE_GOLDEN=1 $(BIN)/pytest tests/plans
 	git diff --stat tests/plans
+
+# Draw the pictures of docs/pictures.md.
+images: $(VENV)/.dev
+	$(BIN)/python docs/make_images.py
 
 # The benchmarks (see benchmarks/README.md); DATA is a Parquet file with a column `y`.
 bench: $(VENV)/.bench
