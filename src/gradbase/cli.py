@@ -1,4 +1,4 @@
-"""The command line: ``gradbase sql | demo | models | plot | doctor | fsck``."""
+"""The command line: ``gradbase shell | sql | demo | models | plot | doctor | fsck``."""
 
 from __future__ import annotations
 
@@ -39,20 +39,54 @@ def sql(
     file: Annotated[Path | None, typer.Argument(help="A file of statements; - for stdin.")] = None,
     command: Annotated[str | None, typer.Option("-c", help="Statements to run.")] = None,
     database: Database = ":memory:",
+    *,
     python_module: Annotated[
         list[str] | None, typer.Option(help="A module whose functions models may use.")
     ] = None,
-    rows: Annotated[int, typer.Option(help="Rows to print of each result.")] = 40,
+    rows: Annotated[int, typer.Option(help="Rows to print of each result, as a table.")] = 40,
+    form: Annotated[
+        str, typer.Option("--format", "-f", help="table, csv, json, jsonl, markdown or line.")
+    ] = "table",
 ) -> None:
     """Run SQL, from -c or a file, and print each result."""
     if (command is None) == (file is None):
         raise typer.BadParameter("give statements with -c, or a file, not both")
-    text = command or (sys.stdin.read() if str(file) == "-" else Path(str(file)).read_text("utf-8"))
+    text = _read(file) if command is None else command
     from gradbase.session import connect
+    from gradbase.session.formats import TABLE, check, write
 
+    check(form)
     with connect(database, python_modules=python_module or ()) as session:
         for result in session.script(text):
-            print(result.text(rows))
+            if form == TABLE:
+                print(result.text(rows))
+            else:
+                write(result, form, sys.stdout)
+
+
+def _read(file: Path | None) -> str:
+    try:
+        return sys.stdin.read() if str(file) == "-" else Path(str(file)).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"cannot read {file}: {error}") from None
+
+
+@app.command()
+def shell(
+    database: Annotated[
+        str, typer.Argument(envvar="GRADBASE_DATABASE", help="A DuckDB file, or :memory:.")
+    ] = ":memory:",
+    read_only: Annotated[bool, typer.Option(help="Predict and look, change nothing.")] = False,
+    python_module: Annotated[
+        list[str] | None, typer.Option(help="A module whose functions models may use.")
+    ] = None,
+) -> None:
+    """SQL by hand: history, completion, pages. Statements piped in are run as `sql` runs them."""
+    from gradbase.session import connect
+    from gradbase.shell.start import start
+
+    with connect(database, read_only=read_only, python_modules=python_module or ()) as session:
+        start(session, "memory" if database == ":memory:" else Path(database).stem)
 
 
 @app.command()

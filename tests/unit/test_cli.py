@@ -22,7 +22,7 @@ def run(*arguments, given=None):
 def test_no_command_shows_all_of_them():
     shown = run("--help")
     assert shown.exit_code == 0
-    for command in ("sql", "demo", "models", "plot", "doctor", "fsck"):
+    for command in ("shell", "sql", "demo", "models", "plot", "doctor", "fsck"):
         assert command in shown.output
 
 
@@ -47,6 +47,41 @@ def test_sql_of_a_file_and_of_standard_input(tmp_path):
 def test_sql_shows_as_many_rows_as_asked():
     done = run("sql", "--rows", "3", "-c", "FROM range(9)")
     assert "(9 rows, 3 shown)" in done.output
+
+
+@pytest.mark.parametrize(
+    ("form", "shown"),
+    [("csv", "a,s\n1,x\n"), ("json", '[\n {"a": 1, "s": "x"}\n]\n'), ("jsonl", '{"a": 1, "s": "x"}\n'),
+     ("markdown", "| a | s |\n|---|---|\n| 1 | x |\n"), ("line", "a = 1\ns = x\n")],
+)  # fmt: skip
+def test_sql_in_the_format_of_other_programs(form, shown):
+    """Statements without rows write nothing, so that the output is one document."""
+    done = run("sql", "--format", form, "-c", "CREATE TABLE t AS SELECT 1 AS a, 'x' AS s; FROM t")
+    assert done.output == shown
+
+
+def test_sql_names_an_unknown_format_and_a_missing_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["gradbase", "sql", "-f", "cvs", "-c", "SELECT 1"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 1
+    assert "did you mean `csv`" in capsys.readouterr().err
+    missing = run("sql", tmp_path / "nowhere.sql")
+    assert missing.exit_code == 2
+    assert "cannot read" in missing.output
+
+
+def test_shell_runs_what_is_piped_in(own_shop):
+    """To the first error, whose status it has; commands of the shell work as well."""
+    text = "SELECT count(PREDICT(churn, *)) AS n\nFROM customers;\n.mode csv\nSELECT 1 AS a; SELECT 2 AS b"
+    done = run("shell", own_shop, given=text)
+    assert done.exit_code == 0
+    assert str(shop.ROWS) in done.output
+    assert done.output.endswith("a\n1\nb\n2\n")
+    with pytest.raises(gb.errors.EngineError):
+        run("shell", given="SELECT 1; SELECT * FROM nowhere; SELECT 3")
+    looking = run("shell", "--read-only", own_shop, given="SELECT 1 AS one;")
+    assert "one" in looking.output
 
 
 @pytest.mark.parametrize("arguments", [["sql"], ["sql", "-c", "SELECT 1", "file.sql"]])
@@ -105,6 +140,9 @@ def test_doctor_says_what_an_operator_asks():
     assert lines["python"].startswith("3.")
     for name in ("cores", "memory", "gemm_flops", "engine", "calibration"):
         assert name in shown.output
+    assert lines["gemm_flops"] == "100 GFLOP/s"
+    assert lines["batch_s"] == "200 µs"
+    assert lines["udf_rows"] == "2,048"
 
 
 def test_errors_are_printed_without_a_traceback(monkeypatch, capsys):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from gradbase import plots
 from gradbase.errors import UnsupportedError
 from gradbase.frontend.space import scale_of
 from gradbase.ir.facts import Version
+from gradbase.selection.html import html_note, html_table, thumbnail
 from gradbase.store import ModelRecord, Store, TrialRecord, reading
 from gradbase.store.records import over_folds
 
@@ -251,15 +251,15 @@ class Study(Generic[Handle]):
 
     def _repr_html_(self) -> str:
         columns = list(self.rows[0])
-        head = "".join(f"<th>{html.escape(c)}</th>" for c in columns)
-        body = "".join(
-            ('<tr style="font-weight: bold">' if row["best"] else "<tr>")
-            + "".join(f"<td>{html.escape(_cell(row[c]))}</td>" for c in columns)
-            + "</tr>"
+        rows = [[_cell(row[c]) for c in columns] for row in self.rows]
+        best = [bool(row["best"]) for row in self.rows]
+        name = "eval_loss" if self.metric == "loss" else self.metric
+        curves = [
+            [r[name] for r in self.curves if r["trial"] == row["trial"] and r[name] is not None]
             for row in self.rows
-        )
-        title = html.escape(repr(self))
-        return f"<p>{title}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        ]
+        picture = thumbnail(curves, best.index(True) if True in best else 0, name)
+        return html_note(repr(self)) + picture + html_table(columns, rows, bold=best)
 
 
 def _cell(value: Any) -> str:

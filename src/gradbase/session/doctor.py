@@ -10,6 +10,10 @@ from collections.abc import Iterator
 
 LIBRARIES = ("gradbase", "torch", "duckdb", "pyarrow", "numpy", "sqlglot", "pandas", "polars")
 
+UNITS = (("_flops", "FLOP/s"), ("_bytes_s", "B/s"), ("_bytes", "B"), ("_s", "s"))
+"""Ends of the names of constants."""
+PREFIXES = (("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0), ("m", 1e-3), ("µ", 1e-6), ("n", 1e-9))
+
 
 def examine(*, recalibrate: bool = False) -> Iterator[tuple[str, str]]:
     """Pairs of name and value: versions, machine, engines, calibration (measured if missing)."""
@@ -59,4 +63,21 @@ def _calibration(recalibrate: bool) -> Iterator[tuple[str, str]]:
     values = load_or_calibrate(path)
     yield "calibration", str(path)
     for field in dataclasses.fields(values):
-        yield f"  {field.name}", f"{getattr(values, field.name):.4g}"
+        yield f"  {field.name}", with_unit(field.name, getattr(values, field.name))
+
+
+def with_unit(name: str, value: float) -> str:
+    """A constant with the unit that its name ends with.
+
+    Examples
+    --------
+    >>> with_unit("gemm_flops", 1.03e11), with_unit("op_s", 2.1e-6), with_unit("udf_rows", 2048)
+    ('103 GFLOP/s', '2.1 µs', '2,048')
+    """
+    unit = next((u for end, u in UNITS if name.endswith(end)), "")
+    if not unit:
+        return f"{value:,.0f}"
+    for prefix, factor in PREFIXES:
+        if value >= factor:
+            return f"{value / factor:.3g} {prefix}{unit}"
+    return f"{value:.3g} {unit}"

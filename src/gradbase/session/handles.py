@@ -17,6 +17,8 @@ from gradbase.frontend.tokens import significant
 from gradbase.ir.learning import Evaluate, Model
 from gradbase.ir.relational import Project, Relation, SqlFragment
 from gradbase.ir.scalar import Column
+from gradbase.selection.html import html_note, html_table
+from gradbase.session.display import as_html
 from gradbase.session.model_versions import Versioned
 from gradbase.session.results import Result
 
@@ -117,6 +119,9 @@ class Table:
 
     def __repr__(self) -> str:
         return f"Table({self.query!r})"
+
+    def _repr_html_(self) -> str:
+        return html_note(repr(self)) + as_html(self.result().preview())
 
 
 class ModelHandle(Versioned):
@@ -251,6 +256,12 @@ class ModelHandle(Versioned):
 
     def __repr__(self) -> str:
         return f"ModelHandle({self.model.address}, {self.model.task} of `{self.model.label}`)"
+
+    def _repr_html_(self) -> str:
+        columns = [[f.name, str(f.of)] for f in self.model.features]
+        classes = f"classes: {', '.join(map(str, self.classes))}" if self.classes else ""
+        grid = html_table(["reads", "type"], columns)
+        return html_note(repr(self)) + (html_note(classes) if classes else "") + grid
 
 
 class _Rows:

@@ -17,6 +17,7 @@ from gradbase.optimizer.cost import total_seconds
 from gradbase.optimizer.driver import Trace, optimize
 from gradbase.optimizer.explain import explain, models, seconds_text, steps
 from gradbase.plots.plan import svg
+from gradbase.selection.html import html_text
 from gradbase.session.plans import AskedRows, AskedTypes
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 ModuleBytes = Callable[[Fit, int, int], int | None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """A statement's plan before and after optimisation.
 
@@ -55,6 +56,12 @@ class Plan:
         fired = f"rules that fired: {', '.join(self.rules) or 'none'}"
         footer = [line for line in (measured, *models(self.root), fired) if line]
         return svg(steps(self.root, self.context), f"Plan, about {total}", footer)
+
+    def __repr__(self) -> str:
+        return self.text()
+
+    def _repr_html_(self) -> str:
+        return html_text(self.text())
 
 
 def plan(session: Session, logical: Node, module_bytes: ModuleBytes | None = None) -> Plan:

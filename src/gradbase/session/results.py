@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import io
-import shutil
-import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
@@ -15,14 +11,22 @@ import pyarrow as pa
 
 from gradbase.engines.rows import rows_of
 from gradbase.errors import UnsupportedError
+from gradbase.selection.html import html_note
+from gradbase.session.display import (
+    PREVIEW_BYTES,
+    SHOWN_ROWS,
+    Preview,
+    as_html,
+    note,
+    plan_text,
+    render,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
     from gradbase.engines import NativeResult
-
-SHOWN_ROWS = 20
 
 
 class Stream(Protocol):
@@ -62,6 +66,7 @@ class Result:
     ) -> None:
         self._open, self._cancel, self._native = open_stream, cancel, native
         self._table: pa.Table | None = None
+        self._preview: Preview | None = None
         self._next_row = 0
         self._lock = threading.RLock()
 
@@ -103,7 +108,7 @@ class Result:
 
     def fetchall(self) -> list[tuple[Any, ...]]:
         """All rows as tuples of Python values."""
-        if self._native is not None:
+        if self._table is None and self._native is not None:
             return self._native.fetchall()
         return rows_of(self.arrow())
 
@@ -121,10 +126,35 @@ class Result:
 
     def text(self, limit: int = SHOWN_ROWS, width: int | None = None) -> str:
         """The first `limit` rows as an aligned table; a single text column is printed as it is."""
-        table = self.arrow()
-        if table.column_names == ["plan"]:
-            return "\n".join(table.column(0).to_pylist())
-        return render(table, limit, width)
+        found = self.preview()
+        said = note(found.table, self.changed)
+        if said is not None:
+            return said
+        if found.table.column_names == ["plan"]:
+            return plan_text(found.table)
+        return render(found, limit, width)
+
+    def preview(self) -> Preview:
+        """The first rows, and whether there are more, in bounded memory."""
+        with self._lock:
+            if self._preview is None:
+                self._preview = self._first_rows()
+                if not self._preview.more:
+                    self._table = self._preview.table
+            return self._preview
+
+    def _first_rows(self) -> Preview:
+        if self._table is not None or self.changed is not None:
+            return Preview(self.arrow())
+        with self.stream() as stream:
+            kept: list[pa.RecordBatch] = []
+            size_bytes = 0
+            for batch in stream:
+                kept.append(batch)
+                size_bytes += batch.nbytes
+                if size_bytes > PREVIEW_BYTES:
+                    return Preview(pa.Table.from_batches(kept), more=True)
+            return Preview(pa.Table.from_batches(kept, stream.schema))
 
     @property
     def columns(self) -> list[str]:
@@ -147,7 +177,9 @@ class Result:
         return self.text()
 
     def _repr_html_(self) -> str:
-        return as_html(self.arrow())
+        found = self.preview()
+        said = note(found.table, self.changed)
+        return as_html(found) if said is None else html_note(said)
 
 
 @contextmanager
@@ -165,58 +197,3 @@ def _need(library: str) -> Any:
             f"{library} is not installed",
             hint="pip install 'gradbase[frames]', or use .arrow() or .fetchall()",
         ) from None
-
-
-def cell(value: Any) -> str:
-    """A value as a person would write it."""
-    match value:
-        case None:
-            return "NULL"
-        case float():
-            return f"{value:.6g}"
-        case dict():
-            return "{" + ", ".join(f"{k}: {cell(v)}" for k, v in value.items()) + "}"
-        case list():
-            return "[" + ", ".join(cell(v) for v in value) + "]"
-        case pa.MonthDayNano(months=months, days=days, nanoseconds=ns):
-            parts = ((months, "months"), (days, "days"), (ns / 1e9, "s"))
-            return " ".join(f"{n:g} {unit}" for n, unit in parts if n) or "0 s"
-    return str(value)
-
-
-def render(table: pa.Table, limit: int = SHOWN_ROWS, width: int | None = None) -> str:
-    """An aligned text table of the first `limit` rows and a line with the number of rows."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for field in table.schema:
-        number = pa.types.is_floating(field.type) or pa.types.is_integer(field.type)
-        justify = "right" if number else "left"
-        grid.add_column(Text(field.name), justify=justify, overflow="fold")
-    for row in rows_of(table.slice(0, limit)):
-        grid.add_row(*(Text(cell(v)) for v in row))
-    out = io.StringIO()
-    console = Console(file=out, width=width or _width(), highlight=False)
-    console.print(grid)
-    rows = f"{table.num_rows:,} row" + ("s" if table.num_rows != 1 else "")
-    shown = f", {limit} shown" if table.num_rows > limit else ""
-    return out.getvalue().rstrip("\n") + f"\n({rows}{shown})"
-
-
-def _width() -> int:
-    """Columns of the terminal; where there is none, lines are as long as the rows."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
-
-
-def as_html(table: pa.Table, limit: int = SHOWN_ROWS) -> str:
-    """The first `limit` rows as an HTML table."""
-    head = "".join(f"<th>{html.escape(n)}</th>" for n in table.column_names)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell(v))}</td>" for v in row) + "</tr>"
-        for row in rows_of(table.slice(0, limit))
-    )
-    more = f"<p>{table.num_rows:,} rows, {limit} shown</p>" if table.num_rows > limit else ""
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"

@@ -10,8 +10,11 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from gradbase.engines.rows import rows_of
 from gradbase.errors import UnsupportedError
-from gradbase.session.results import Result, as_html, cell, render, rows_of
+from gradbase.session import display
+from gradbase.session.display import Preview, as_html, cell, render
+from gradbase.session.results import Result
 
 TABLE = pa.table({"id": [1, 2, 3], "name": ["a", None, "<c>"], "p": [0.5, 1 / 3, None]})
 
@@ -95,14 +98,14 @@ def test_text_is_aligned_and_says_how_many_rows():
     assert lines[-1] == "(3 rows, 2 shown)"
     assert {len(line) for line in lines[1:2]} == {len(lines[2])}
     assert "NULL" in lines[4]
-    assert render(TABLE.slice(0, 1)).endswith("(1 row)")
+    assert render(Preview(TABLE.slice(0, 1))).endswith("(1 row)")
     assert repr(Result.of(TABLE)) == Result.of(TABLE).text()
 
 
 def test_markup_in_values_is_left_alone():
     table = pa.table({"[bold]a": ["[red]x[/red]"]})
-    assert "[red]x[/red]" in render(table)
-    assert "[bold]a" in render(table)
+    assert "[red]x[/red]" in render(Preview(table))
+    assert "[bold]a" in render(Preview(table))
 
 
 def test_a_plan_is_printed_as_it_is(capsys):
@@ -111,10 +114,49 @@ def test_a_plan_is_printed_as_it_is(capsys):
 
 
 def test_html_is_escaped():
-    found = as_html(TABLE, limit=3)
+    found = as_html(Preview(TABLE), limit=3)
     assert "&lt;c&gt;" in found
     assert "<c>" not in found
     assert Result.of(TABLE)._repr_html_().count("<tr>") == 4
+
+
+def test_html_says_how_many_rows_and_shows_plans_as_they_are():
+    assert Result.of(TABLE)._repr_html_().endswith("<p>3 rows</p>")
+    many = as_html(Preview(pa.table({"n": range(2000)})), limit=5)
+    assert many.count("<tr>") == 6
+    assert many.endswith("<p>2,000 rows, 5 shown</p>")
+    assert as_html(Preview(pa.table({"plan": ["Filter[a < 1]", "  Scan t"]}))).count("<pre") == 1
+
+
+def test_showing_is_bounded(monkeypatch):
+    """Rows beyond a size are not read; what was read is kept for the next look."""
+    monkeypatch.setattr(display, "PREVIEW_BYTES", 1)
+    monkeypatch.setattr("gradbase.session.results.PREVIEW_BYTES", 1)
+    source = Opened()
+    result = Result(source.stream)
+    assert result.text().endswith("(more than 2 rows, 20 shown)")
+    assert "more than 2 rows" in result._repr_html_()
+    assert (source.opened, source.closed) == (1, 1)
+    assert result.arrow().num_rows == 3
+    assert source.opened == 2
+
+
+def test_showing_all_rows_keeps_them():
+    source = Opened()
+    result = Result(source.stream)
+    result.text(), result._repr_html_(), result.fetchall(), result.arrow()
+    assert source.opened == 1
+
+
+def test_statements_without_rows_say_what_they_did(db):
+    for sql, said in (
+        ("CREATE TABLE t (i INTEGER)", "done"),
+        ("INSERT INTO t VALUES (1), (2)", "2 rows changed"),
+        ("DELETE FROM t WHERE i = 1", "1 row changed"),
+        ("SET gradbase.threads = 2", "done"),
+    ):
+        assert db.sql(sql).text() == said
+    assert db.sql("CREATE TABLE u AS SELECT 1 AS i")._repr_html_() == "<p>1 row changed</p>"
 
 
 def test_columns_may_share_a_name():

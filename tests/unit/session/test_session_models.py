@@ -15,7 +15,16 @@ from gradbase.errors import BindError
 
 def test_create_model_returns_its_summary(db):
     row = db.sql(shop.create_model("m", **shop.SIX)).arrow().to_pylist()[0]
-    assert row.keys() == {"model", "version", "trials", "failed", "best_trial", "metric", "value", "seconds"}
+    assert row.keys() == {
+        "model",
+        "version",
+        "trials",
+        "failed",
+        "best_trial",
+        "metric",
+        "value",
+        "seconds",
+    }
     assert (row["model"], row["version"], row["trials"], row["failed"]) == ("m", 1, 6, 0)
     assert row["metric"] == "roc_auc"
     best = db.study("m").record.trial(row["best_trial"])
@@ -118,9 +127,13 @@ def study(tmp_path_factory):
 
 def test_study_shows_the_search(study, tmp_path):
     assert len(study.trials) == 4
-    assert {"trial", "hidden_units", "learn_rate", "log_loss", "status", "best"} <= set(study.trials)
+    assert {"trial", "hidden_units", "learn_rate", "log_loss", "status", "best"} <= set(
+        study.trials
+    )
     assert study.trials["best"].sum() == 1
-    assert study.trials.loc[study.trials["best"], "log_loss"].item() == study.trials["log_loss"].min()
+    assert (
+        study.trials.loc[study.trials["best"], "log_loss"].item() == study.trials["log_loss"].min()
+    )
     study.plot(path=tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 1000
     assert "best is trial" in repr(study)
@@ -154,7 +167,9 @@ def test_score_and_evaluate(study):
     assert metrics.keys() >= {"accuracy", "roc_auc", "log_loss"}
     assert study.best.score(rows) == metrics["accuracy"] > 0.6
     labels = study.best.session.sql("SELECT churned FROM customers").arrow()[0].to_pylist()
-    assert metrics["accuracy"] == np.mean([p == y for p, y in zip(study.best.predict(rows), labels, strict=True)])
+    assert metrics["accuracy"] == np.mean(
+        [p == y for p, y in zip(study.best.predict(rows), labels, strict=True)]
+    )
 
 
 def test_any_trial_is_a_handle(study):
@@ -201,5 +216,7 @@ def test_fit_of_a_name_that_is_there(db):
 
 def test_nothing_imports_a_model_s_code_to_use_it(trained):
     """A stored model is plan text and numbers."""
-    programs = trained.sql("SELECT program FROM gradbase.trials WHERE program IS NOT NULL").fetchall()
+    programs = trained.sql(
+        "SELECT program FROM gradbase.trials WHERE program IS NOT NULL"
+    ).fetchall()
     assert all(text.startswith(("Model", "%")) for (text,) in programs)

@@ -36,7 +36,12 @@ GOOD = [
     ("exactness", "'BITWISE'", "exactness", "bitwise"),
     ("optimizer", "off", "optimizer", False),
     ("optimizer", "'on'", "optimizer", True),
-    ("disabled_rules", "'fuse_fits, prune_columns'", "disabled_rules", {"fuse_fits", "prune_columns"}),
+    (
+        "disabled_rules",
+        "'fuse_fits, prune_columns'",
+        "disabled_rules",
+        {"fuse_fits", "prune_columns"},
+    ),
     ("disabled_rules", "''", "disabled_rules", frozenset()),
     ("representation", "'udf'", "representation", "udf"),
     ("batch_rows", "512", "batch_rows", 512),
@@ -92,7 +97,9 @@ def test_limits_reach_broker_and_engine(plain):
     assert (plain.broker.threads, plain.broker.memory_bytes) == (1, 400_000_000)
     leases = plain.sql("SELECT owner, purpose, bytes FROM gradbase.leases").fetchall()
     assert leases == [("duckdb", "buffer pool", 200_000_000)]
-    (row,) = plain.sql("SELECT current_setting('memory_limit'), current_setting('threads')").fetchall()
+    (row,) = plain.sql(
+        "SELECT current_setting('memory_limit'), current_setting('threads')"
+    ).fetchall()
     assert row[1] == 1
     assert "190" in row[0] or "200" in row[0]  # MiB or MB
 

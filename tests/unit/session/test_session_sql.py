@@ -42,7 +42,11 @@ def test_queries_wait_and_ddl_does_not(db):
 
 @pytest.mark.parametrize(
     ("text", "params"),
-    [("SELECT ? + ?::INT", [40, 2]), ("SELECT $1 + $2::INT", [40, 2]), ("SELECT $a + $b::INT", {"a": 40, "b": 2})],
+    [
+        ("SELECT ? + ?::INT", [40, 2]),
+        ("SELECT $1 + $2::INT", [40, 2]),
+        ("SELECT $a + $b::INT", {"a": 40, "b": 2}),
+    ],
 )
 def test_parameters(db, text, params):
     assert db.sql(text, params=params).fetchall() == [(42,)]
@@ -91,7 +95,9 @@ def test_metrics_count_what_ran(db):
 
 
 def test_tables_by_name_and_query(db):
-    db.sql('CREATE SCHEMA s; CREATE TABLE s.t AS SELECT 1 AS a; CREATE TABLE "odd.name" AS SELECT 2 AS a')
+    db.sql(
+        'CREATE SCHEMA s; CREATE TABLE s.t AS SELECT 1 AS a; CREATE TABLE "odd.name" AS SELECT 2 AS a'
+    )
     assert db.table("customers").columns[:2] == ["id", "region"]
     assert db.table("s.t").arrow().to_pylist() == [{"a": 1}]
     assert db.table("odd.name").arrow().to_pylist() == [{"a": 2}]
@@ -190,14 +196,18 @@ def test_a_session_may_be_used_from_several_threads(own_shop):
     """Queries, training and dropping side by side: each gets its own right answer."""
     errors, answers = [], []
     with gb.connect(str(own_shop), progress=False) as db:
-        expected = db.sql("SELECT count(*) FROM customers WHERE PREDICT(churn, *) = 'yes'").fetchall()
+        expected = db.sql(
+            "SELECT count(*) FROM customers WHERE PREDICT(churn, *) = 'yes'"
+        ).fetchall()
 
         def ask(number):
             try:
                 for _ in range(3):
                     query = "SELECT count(*) FROM customers WHERE PREDICT(churn, *) = 'yes'"
                     answers.append(db.sql(query).fetchall())
-                    answers.append(expected if db.sql(f"SELECT {number}").fetchall() == [(number,)] else number)
+                    answers.append(
+                        expected if db.sql(f"SELECT {number}").fetchall() == [(number,)] else number
+                    )
             except Exception as error:
                 errors.append(error)
 
@@ -221,7 +231,9 @@ def test_a_session_may_be_used_from_several_threads(own_shop):
 def test_two_sessions_of_one_process(own_shop):
     with gb.connect(str(own_shop)) as one, gb.connect(str(own_shop)) as two:
         one.sql(shop.create_model("fresh", max_epochs=1))
-        assert two.sql("SELECT count(PREDICT(fresh, *)) FROM customers").fetchall() == [(shop.ROWS,)]
+        assert two.sql("SELECT count(PREDICT(fresh, *)) FROM customers").fetchall() == [
+            (shop.ROWS,)
+        ]
         two.sql("DROP MODEL fresh")
         with pytest.raises(BindError, match="no model `fresh`"):
             one.sql("SELECT PREDICT(fresh, *) FROM customers")
