@@ -48,11 +48,11 @@ BUDGETS = {
     "store": 3500,  # versions, aliases and what is kept of a training
     "runtime": 11400,  # a quarter of it traces, limits and lays out memory; files for others
     "selection": 3100,  # cross-validation; studies for Optuna
-    "session": 2200,  # plans kept for repeated queries; versions of models
+    "session": 2450,  # plans kept for repeated queries; versions of models; results for people and programs
     "plots": 1650,  # ten kinds of pictures, and plans as graphs
     "sklearn": 750,
     "dbapi": 950,  # a third of it is the dialect of SQLAlchemy
-    "shell": 900,
+    "shell": 1000,  # a third of it knows what may follow in a statement
     "notebook": 500,
     "testing": 1100,
 }

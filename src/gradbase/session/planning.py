@@ -61,7 +61,7 @@ class Plan:
         return self.text()
 
     def _repr_html_(self) -> str:
-        return html_text(self.text())
+        return f"{self.to_svg()}<details><summary>text</summary>{html_text(self.text())}</details>"
 
 
 def plan(session: Session, logical: Node, module_bytes: ModuleBytes | None = None) -> Plan:
