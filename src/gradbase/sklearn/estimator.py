@@ -97,7 +97,7 @@ class Estimator(BaseEstimator):
     def _train(self, table: pa.Table, y: Array, label: str, weights: Array | None) -> None:
         """Train on the rows and keep what came of it."""
         label, column = free_name(label, table.column_names), ""
-        table = table.append_column(label, pa.array(y))
+        table = table.append_column(label, _labels(y))
         if weights is not None:
             table, column = weighted(table, weights)
         spec = dataclasses.replace(self._spec(), weight_column=column)
@@ -121,8 +121,13 @@ class Estimator(BaseEstimator):
         elif isinstance(self.database, str):
             with connect(self.database, progress=False) as session:
                 yield session, self.name
-        else:
+        elif isinstance(self.database, Session):
             yield self.database, self.name
+        else:
+            raise BindError(
+                f"database is an open session or the path of a file, found {self.database!r}",
+                hint="gb.connect(…), or leave it out",
+            )
 
     def _spec(self) -> TrainingSpec:
         if self.search is None:
@@ -136,6 +141,8 @@ class Estimator(BaseEstimator):
                     hint="put it into gb.search(…), or leave search out",
                 )
             spec = self.search
+            if not isinstance(spec, TrainingSpec):
+                raise BindError(f"search is what gb.search(…) returns, found {spec!r}")
         seed = spec.seed if self.random_state is None else _seed(self.random_state)
         return dataclasses.replace(spec, task=self.task, seed=seed)
 
@@ -183,6 +190,8 @@ class Estimator(BaseEstimator):
         table = self._table(X, reset=True)
         target = column_or_1d(y, warn=True)
         assert_all_finite(target, input_name="y")
+        if target.dtype == object and any(v is None for v in target):
+            raise DataError("Input y contains None", hint="leave out rows without a target")
         check_consistent_length(table, target)
         if len(target) < 2:
             raise DataError(
@@ -228,6 +237,16 @@ def _view(session: Session, table: pa.Table) -> Generator[str]:
         yield f"SELECT * FROM {quote_identifier(name)}"
     finally:
         session.unregister(name)
+
+
+def _labels(y: Array) -> pa.Array:
+    try:
+        return pa.array(y)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        raise DataError(
+            f"a target of type {y.dtype} cannot be learnt: {error}",
+            hint="classes are texts, whole numbers or booleans; y.astype(str) makes texts",
+        ) from error
 
 
 def _seed(random_state: Any) -> int:

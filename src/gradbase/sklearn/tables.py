@@ -19,7 +19,7 @@ _NUMBERS = "biuf"
 
 def is_frame(X: Any) -> bool:
     """Whether `X` has columns with types of their own: a pandas, Polars or Arrow table."""
-    return isinstance(X, pa.Table) or (hasattr(X, "columns") and hasattr(X, "dtypes"))
+    return isinstance(X, pa.Table) or all(hasattr(X, n) for n in ("shape", "columns", "dtypes"))
 
 
 def column_names(X: Any) -> list[str]:

@@ -174,6 +174,20 @@ def test_classes_of_any_type_come_back(classes):
     assert likeliest.tolist() == y.tolist()
 
 
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.array(["a", None, "b"] * 10, dtype=object), "y contains None"),
+        (np.array(["2020", "2021", "2022"] * 10, dtype="datetime64[Y]"), "cannot be learnt"),
+        ([0.5, np.nan, 1.0] * 10, "y contains NaN"),
+        ([0.25, 0.5, 0.75] * 10, "continuous"),
+    ],
+)
+def test_targets_that_are_no_classes(y, message):
+    with pytest.raises(ValueError, match=message):
+        GradbaseClassifier().fit(np.arange(30.0).reshape(-1, 1), y)
+
+
 def test_a_constant_target_is_an_error():
     """There is nothing to learn, and the message says so."""
     X = np.arange(10.0).reshape(-1, 1)
@@ -295,6 +309,10 @@ def test_a_whole_search_can_be_given(iris):
     assert clone(model).fit(X, y).predict(X).tolist() == model.predict(X).tolist()
     with pytest.raises(BindError, match="`epochs` and `search` were both given"):
         model.set_params(epochs=3).fit(X, y)
+    with pytest.raises(BindError, match=r"what gb.search\(…\) returns, found 3"):
+        GradbaseClassifier(search=3).fit(X, y)
+    with pytest.raises(BindError, match="an open session or the path of a file, found 3"):
+        GradbaseClassifier(database=3).fit(X, y)
 
 
 @pytest.mark.parametrize(
