@@ -37,6 +37,24 @@ def test_dimensions_become_the_space_in_order():
     assert (spec.row_key, spec.split.method) == (("id",), "random")
 
 
+def test_every_option_of_create_model_is_a_keyword():
+    spec = gb.search(
+        gb.mlp(), folds=5, class_weights={"yes": 2, "no": 1.0}, patience=3, l1_reg=0.1,
+        optimizer="sgd", min_rel_progress=0.0,
+    )  # fmt: skip
+    assert (spec.split.method, spec.split.folds) == ("k_fold", 5)
+    assert spec.class_weights == (("yes", 2.0), ("no", 1.0))
+    assert (spec.patience, spec.l1_reg, spec.min_rel_progress) == (3, 0.1, 0.0)
+    found = gb.search(net, weight_column="w", eval_fraction=0.3, width=4)
+    assert (found.weight_column, found.split.method, found.extra) == ("w", "random", {"width": 4})
+
+
+def test_a_network_left_out_says_nothing():
+    """So that a model that is continued keeps its own."""
+    assert gb.search(gb.mlp(), warm_start=True).said == {"model_type", "warm_start"}
+    assert gb.search(gb.mlp(hidden=[4])).said == {"model_type", "hidden_units"}
+
+
 def test_a_function_has_its_own_configuration():
     spec = gb.search(net, width=gb.choice(8, 16), depth=2, dropout=0.1, lr=gb.choice(0.1, 0.2))
     assert spec.extra == {"depth": 2, "dropout": 0.1}
@@ -56,6 +74,11 @@ def test_a_function_has_its_own_configuration():
         ({"batchsize": 32}, "did you mean `batch_size`"),
         ({"epochs": gb.choice(1, 2)}, "cannot be searched over"),
         ({"metric": "rocauc"}, "did you mean `roc_auc`"),
+        ({"class_weights": [1.0, 2.0]}, r"is a list like \[STRUCT"),
+        ({"class_weights": {"a": -1.0}}, "the weight of class 'a' must be finite"),
+        ({"folds": 1}, r"`num_folds` must be in \[2, 1000\]"),
+        ({"folds": 3, "eval_fraction": 0.2}, "found 'k_fold'"),
+        ({"warm_start": True, "lr": gb.choice(0.1, 0.2)}, "does not go with a search"),
     ],
 )
 def test_bad_values_are_refused_with_the_way_out(arguments, text):
