@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from gradbase.ir.learning import METRICS, MINIMISED
 from gradbase.plots.style import (
@@ -16,6 +15,7 @@ from gradbase.plots.style import (
     BLUE,
     OTHER,
     Picture,
+    count_along,
     counted,
     legend,
     metric_name,
@@ -46,7 +46,7 @@ def _metric_panel(axes: Axes, search: Search) -> None:
     curves = _curves(search, "eval_loss" if search.metric == "loss" else search.metric)
     better = "lower" if search.metric in MINIMISED else "higher"
     _lines(axes, curves, search.best_trial)
-    _finish(axes, f"{metric_name(search.metric)} ({better} is better)")
+    _finish(axes, search, f"{metric_name(search.metric)} ({better} is better)")
     best = curves.get(search.best_trial)
     if best:
         axes.plot(*best[-1], "o", color=BEST, markersize=6, zorder=4)
@@ -61,10 +61,11 @@ def _loss_panel(axes: Axes, search: Search) -> None:
     _lines(axes, _curves(search, "eval_loss" if held_out else "train_loss"), search.best_trial)
     if held_out:
         train = _curves(search, "train_loss").get(search.best_trial, [])
-        axes.plot(*_xy(train), "--", color=BLUE, linewidth=1.6, zorder=3, label="its training loss")
+        mark = "o" if len(train) == 1 else "--"
+        axes.plot(*_xy(train), mark, color=BLUE, linewidth=1.6, zorder=3, label="its training loss")
     regression = search.metric in METRICS["regression"]
     kind = "mean squared error" if regression else "cross-entropy, nats"
-    _finish(axes, f"{'evaluation' if held_out else 'training'} loss ({kind})")
+    _finish(axes, search, f"{'evaluation' if held_out else 'training'} loss ({kind})")
     handles = axes.get_legend_handles_labels()[0]
     others = len(search.rows) - 1
     if others:
@@ -100,9 +101,9 @@ def _lines(axes: Axes, curves: Curves, best: int) -> None:
             axes.plot(*_xy(points), mark, color=OTHER, linewidth=1.1, alpha=alpha, markersize=4)
 
 
-def _finish(axes: Axes, y: str) -> None:
+def _finish(axes: Axes, search: Search, y: str) -> None:
     tidy(axes, "epoch", y)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    count_along(axes, max((row["epoch"] for row in search.curves), default=1))
     _keep_outliers_out(axes)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 
 from gradbase.ir.learning import MINIMISED
 from gradbase.plots.style import (
@@ -14,6 +13,7 @@ from gradbase.plots.style import (
     INK,
     OTHER,
     Picture,
+    count_along,
     counted,
     legend,
     metric_name,
@@ -32,7 +32,7 @@ def draw(search: Search) -> Picture:
     values = values_of(search)
     less = search.metric in MINIMISED
     best = (np.fmin if less else np.fmax).accumulate(values)
-    made = picture(8.0, 4.4, f"{search.name}: {counted(len(trials), 'trial')} one after the other")
+    made = picture(8.0, 4.4, f"{search.name}: {counted(len(trials), 'trial')} and the best so far")
     axes = made.subplots()
     axes.plot(trials, values, "o", color=OTHER, markersize=6, alpha=0.8, label="trial")
     axes.step(trials, best, where="post", color=BLUE, linewidth=1.8, label="best so far")
@@ -45,6 +45,6 @@ def draw(search: Search) -> Picture:
         axes.plot(trials[missing], bottom, "x", color=INK, clip_on=False, label=text)
     better = "lower" if less else "higher"
     tidy(axes, "trial", f"{metric_name(search.metric)} ({better} is better)")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    count_along(axes, len(trials))
     legend(axes)
     return made

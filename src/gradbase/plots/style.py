@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from gradbase.errors import UnsupportedError
 
@@ -74,6 +75,14 @@ def tidy(axes: Axes, x: str, y: str) -> None:
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color(PALE)
+
+
+def count_along(axes: Axes, last: int) -> None:
+    """Whole numbers below the horizontal axis, from 1 to `last`."""
+    if last > 1:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    else:
+        axes.set_xticks([1])
 
 
 def legend(axes: Axes, handles: Sequence[Any] | None = None, **where: Any) -> None:

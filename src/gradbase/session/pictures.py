@@ -29,10 +29,8 @@ _OF_TASK = {
 def plot(handle: ModelHandle, kind: str, data: Any, path: str | Path | None) -> Picture:
     """Draw one kind of picture of a model; see `ModelHandle.plot`."""
     model = handle.model
-    if model.task not in _OF_TASK:
-        raise UnsupportedError(
-            f"there are no pictures of model `{model.name}`: it was imported and has no label"
-        )
+    if not model.label:
+        raise UnsupportedError(f"there are no pictures of model `{model.name}`: it has no label")
     possible = (*_OF_TASK[model.task], plots.SEARCH)
     chosen = plots.kind_of(kind, possible, f"the {model.task} model `{model.name}`")
     if chosen.of == plots.SEARCH:

@@ -6,6 +6,7 @@ import atexit
 import dataclasses
 import functools
 import os
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ from gradbase.store.reading import parse_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+_opening = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +72,8 @@ def shared_session() -> Session:
     One broker shares out cores and memory among estimators that work at the same time. In a worker
     process of joblib it keeps to the threads that joblib allows.
     """
-    return _session_of(os.getpid())
+    with _opening:
+        return _session_of(os.getpid())
 
 
 @functools.cache

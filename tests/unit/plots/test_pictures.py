@@ -111,9 +111,11 @@ def test_the_best_trial_stands_out_of_many():
 
 @pytest.mark.parametrize("kind", ["curves", "history", "parallel", "importance"])
 def test_one_trial_is_drawn_too(kind):
-    search = FakeSearch(trials=2)
-    figure = plots.draw(kind, search)
+    """Trial 1 failed: what is left is drawn, with whole numbers below."""
+    figure = plots.draw(kind, FakeSearch(trials=2))
     figure.canvas.draw()
+    labels = {t.get_text() for t in figure.axes[0].get_xticklabels()}
+    assert not [text for text in labels if "." in text]
 
 
 def test_searches_that_minimise_say_so():
@@ -147,10 +149,10 @@ def test_a_path_needs_an_ending_of_a_picture(tmp_path):
 
 
 def test_missing_matplotlib_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.ticker", None)
-    monkeypatch.delitem(sys.modules, "gradbase.plots.history", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib.lines", None)
+    monkeypatch.delitem(sys.modules, "gradbase.plots.curves", raising=False)
     with pytest.raises(UnsupportedError, match=r"pip install 'gradbase\[plots\]'"):
-        plots.draw("history", FakeSearch())
+        plots.draw("curves", FakeSearch())
 
 
 def test_unknown_kinds_are_told_which_there_are():
