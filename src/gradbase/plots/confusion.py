@@ -44,8 +44,8 @@ def draw(table: Confusion) -> Picture:
     size = 10 if n <= 30 else 6
     axes.set_xticks(range(0, n, step), names, rotation=rotation, fontsize=size, **align)
     axes.set_yticks(range(0, n, step), names, fontsize=size)
-    axes.set_xlabel(f"predicted {table.label}", color=INK, fontsize=11)
-    axes.set_ylabel(f"actual {table.label}", color=INK, fontsize=11)
+    axes.set_xlabel(f"predicted {short(table.label)}", color=INK, fontsize=11)
+    axes.set_ylabel(f"actual {short(table.label)}", color=INK, fontsize=11)
     axes.tick_params(colors=INK, length=0)
     axes.spines[:].set_visible(False)
     bar = made.colorbar(image, ax=axes, fraction=0.045, pad=0.03)

@@ -19,6 +19,8 @@ _MONO = "DejaVu Sans Mono, Menlo, Consolas, monospace"
 _WIDTH = 46
 """Characters of a line in a box."""
 _LINES = 4
+_CONTROL = re.compile(r"[\x00-\x1f]")
+"""Characters that XML cannot hold."""
 _LINE_HEIGHT, _PAD, _MARGIN = 15.0, 10.0, 18.0
 _CHARACTER = {"title": 8.6, "mono": 6.7, "text": 6.5}
 """Width in pixels of a letter, a little more than it is."""
@@ -167,7 +169,7 @@ def _text(
     style += ' font-weight="bold"' if bold else ""
     style += ' font-style="italic"' if italic else ""
     style += ' text-anchor="end"' if end else ""
-    return f'<text x="{at[0]:.1f}" y="{at[1]:.1f}" {style}>{escape(text)}</text>'
+    return f'<text x="{at[0]:.1f}" y="{at[1]:.1f}" {style}>{escape(_CONTROL.sub(" ", text))}</text>'
 
 
 def _rect(at: Point, size: Point, fill: str, more: str = "") -> str:

@@ -104,7 +104,7 @@ def _curve_each(axes: Axes, rows: Classified) -> None:
     found.sort(key=lambda f: f[0])  # the worst first: those are looked for
     for i, (area, name, false, true) in enumerate(found):
         if i < len(SERIES):
-            text = f"{short(name)}, area {area:.4f}"
+            text = f"area {area:.4f}, {short(name)}"
             axes.plot(false, true, color=SERIES[i], linewidth=2.0, label=text, zorder=3)
         else:
             axes.plot(false, true, color=OTHER, linewidth=0.9, alpha=0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,16 +59,16 @@ class Picture(Figure):
 def picture(width: float, height: float, title: str, note: str = "") -> Picture:
     """An empty picture, sizes in inches, with its title and a line in small print below it."""
     made = Picture(figsize=(width, height), layout="constrained")
-    made.suptitle(title, fontsize=13, color=INK, x=0.01, ha="left", fontweight="bold")
+    made.suptitle(plain(title), fontsize=13, color=INK, x=0.01, ha="left", fontweight="bold")
     if note:
-        made.supxlabel(note, fontsize=9, color=PALE, x=0.99, ha="right")
+        made.supxlabel(plain(note), fontsize=9, color=PALE, x=0.99, ha="right")
     return made
 
 
 def tidy(axes: Axes, x: str, y: str) -> None:
     """Label the axes; a pale grid, no frame."""
-    axes.set_xlabel(x, color=INK, fontsize=11)
-    axes.set_ylabel(y, color=INK, fontsize=11)
+    axes.set_xlabel(plain(x), color=INK, fontsize=11)
+    axes.set_ylabel(plain(y), color=INK, fontsize=11)
     axes.grid(visible=True, color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.tick_params(colors=INK, labelsize=10)
@@ -116,14 +117,26 @@ def metric_name(metric: str) -> str:
 
 
 def short(text: str, width: int = 24) -> str:
-    """`text`, its middle left out where it is longer than `width`.
+    """`text` in one line, its middle left out where it is longer than `width`.
 
     Examples
     --------
     >>> short("a_very_long_name_of_a_column", 12)
     'a_very…olumn'
     """
-    if len(text) <= width:
-        return text
-    half = (width - 1) // 2
-    return f"{text[: width - 1 - half]}…{text[-half:]}"
+    text = " ".join(text.split())
+    if len(text) > width:
+        half = (width - 1) // 2
+        text = f"{text[: width - 1 - half]}…{text[-half:]}"
+    return plain(text)
+
+
+def plain(text: str) -> str:
+    """`text` without formulas: matplotlib would set what stands between two dollar signs as one.
+
+    Examples
+    --------
+    >>> print(plain("$5 to $10"))
+    \\$5 to \\$10
+    """
+    return re.sub(r"(?<!\\)\$", r"\\$", text)

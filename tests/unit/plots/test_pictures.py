@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
@@ -141,6 +142,24 @@ def test_searches_that_minimise_say_so():
 def test_what_cannot_be_drawn(kind, subject, message):
     with pytest.raises(DataError, match=message):
         plots.draw(kind, subject)
+
+
+def test_names_are_never_formulas():
+    """Dollar signs, underscores, line ends and long names of classes and labels."""
+    classes = ("$5 to $10", "_hidden", "line\nend", "x" * 200, "$\\bad$")
+    rows = classified(classes)
+    rows = dataclasses.replace(rows, label="$price$", model="$m$@1", of="rows of $t$")
+    for kind, subject in (("roc", rows), ("calibration", rows)):
+        figure = plots.draw(kind, subject)
+        figure.canvas.draw()
+    shown = [t.get_text() for t in plots.draw("roc", rows).axes[0].get_legend().get_texts()]
+    assert len(shown) == 6
+    table = dataclasses.replace(confusion(classes), label="$price$")
+    plots.draw("confusion", table).canvas.draw()
+    search = FakeSearch(name="$a$", scales={"$b$c$": "choice"})
+    for row in search.rows:
+        row["$b$c$"] = "$x$"
+    plots.draw("parallel", search).canvas.draw()
 
 
 def test_a_path_needs_an_ending_of_a_picture(tmp_path):

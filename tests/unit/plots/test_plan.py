@@ -60,6 +60,12 @@ def test_only_families_that_occur_are_in_the_legend():
     assert "networks" not in text
 
 
+def test_texts_are_escaped():
+    """Whatever a literal holds, the document can be read."""
+    text, _ = drawn([Step("Filter[x = '<&>\x00\x1b']")], "a < b")
+    assert "&lt;&amp;&gt;" in text
+
+
 def test_texts_stay_in_their_boxes():
     """Long lines are wrapped and, after a few, left out."""
     step = Step("Project[" + ", ".join(f"a_long_column_name_{i}" for i in range(60)) + "]")
