@@ -191,10 +191,11 @@ class _Run:
 
     def _lost(self, what: str) -> str:
         ended = sum(bool(o.status) for o in self.tried)
+        what_ended = "fits" if self.search.fits[0].data.split.folds else "trials"
         return (
             f"training of `{self.search.name}` {what} after "
             f"{time.perf_counter() - self.started:.1f} s: {ended} of {len(self.search.fits)} "
-            f"trials had ended, {self.watch.epochs} epochs are lost; no model was made"
+            f"{what_ended} had ended, {self.watch.epochs} epochs are lost; no model was made"
         )
 
     def _train(self) -> ModelRecord:
@@ -203,7 +204,8 @@ class _Run:
         try:
             first = self.search.fits[0].data
             data = deals.take(first)
-            self._warn(data)
+            if not first.split.folds:  # else a fold's would be told
+                self._warn(data)
             groups = self._groups()
             self.tried = sorted((o for g in groups for o in g.outcomes), key=lambda o: o.trial)
             self.watch.started(self.tried)
@@ -240,7 +242,9 @@ class _Run:
         group = Group(refit_of(best), self.shared)
         self.workers.train([group])
         take_over(best, group.outcomes[0], self.search.name)
-        return self._record(best, outcomes, self.deals.take(group.data))
+        data = self.deals.take(group.data)
+        self._warn(data)
+        return self._record(best, outcomes, data)
 
     def _best(self, outcomes: Sequence[Outcome]) -> Outcome:
         if all(o.status == FAILED for o in outcomes):

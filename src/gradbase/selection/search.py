@@ -24,6 +24,7 @@ from gradbase.selection.api import DNN
 from gradbase.selection.networks import Networks
 from gradbase.selection.solving import Counts, with_strategy
 from gradbase.selection.warm_start import rows_for, starting
+from gradbase.store.records import EpochRecord
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,13 @@ class Planned:
         Every trial is a `Fit`; workers and threads are not chosen yet.
     spec : TrainingSpec
         With everything filled in that depends on the rows.
+    earlier : tuple of EpochRecord
+        History of the model that is continued.
     """
 
     search: Search
     spec: TrainingSpec
+    earlier: tuple[EpochRecord, ...] = ()
 
     @property
     def tuned(self) -> tuple[str, ...]:

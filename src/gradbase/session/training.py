@@ -19,7 +19,7 @@ from gradbase.frontend.options import resolve
 from gradbase.frontend.space import to_plain
 from gradbase.frontend.training import TrainingSpec
 from gradbase.frontend.words import is_ours
-from gradbase.ir.learning import SUMMARY, Fit, PythonNetwork
+from gradbase.ir.learning import SUMMARY, Fit, Model, PythonNetwork
 from gradbase.ir.relational import Relation, SqlFragment
 from gradbase.runtime.train.module import make_optimizer
 from gradbase.runtime.train.step_memory import module_memory
@@ -32,7 +32,7 @@ from gradbase.selection.study import Study
 from gradbase.selection.warm_start import continued, earlier_epochs
 from gradbase.session.planning import Plan, plan
 from gradbase.session.results import Result
-from gradbase.store import EpochRecord, ModelRecord
+from gradbase.store import ModelRecord
 
 if TYPE_CHECKING:
     from gradbase.frontend.statements import CreateModel
@@ -54,7 +54,7 @@ def create_model(session: Session, statement: CreateModel, params: Mapping[str, 
         model_type=planned.spec.model_type,
         seed=planned.spec.seed,
         tuned=planned.tuned,
-        earlier=_history(session, planned),
+        earlier=planned.earlier,
         or_replace=statement.or_replace,
         if_not_exists=statement.if_not_exists,
         python_modules=session.python_modules,
@@ -73,28 +73,22 @@ def plan_model(
     warm = statement.options.get("warm_start")
     present = None
     if warm is not None and warm.value is True:
-        present = _present(session, statement.name, warm.name_at).model_type
+        present = _present(session, statement.name, warm.name_at)[1].model_type
     spec = resolve(statement.options, present)
     return _plan(session, spec, statement.name, statement.query, params, looking=looking)
 
 
-def _present(session: Session, name: str, at: str | None = None) -> ModelRecord:
+def _present(session: Session, name: str, at: str | None = None) -> tuple[Model, ModelRecord]:
     """The model that warm_start continues."""
     try:
-        return session.store.record(name)
+        model = session.store.model(name)
     except BindError as error:
         raise BindError(
             f"warm_start continues a model: {error.message}",
             at=at,
             hint=error.hint or "leave warm_start out to train a new one",
         ) from None
-
-
-def _history(session: Session, planned: Planned) -> tuple[EpochRecord, ...]:
-    """Epochs of the model that is continued."""
-    if not planned.spec.warm_start:
-        return ()
-    return earlier_epochs(session.store.record(planned.search.name))
+    return model, session.store.record(name, model.version)
 
 
 def fit(
@@ -125,7 +119,7 @@ def fit(
         model_type=planned.spec.model_type,
         seed=planned.spec.seed,
         tuned=planned.tuned,
-        earlier=_history(session, planned),
+        earlier=planned.earlier,
         or_replace=replace,
         python_modules=session.python_modules,
     )
@@ -142,15 +136,17 @@ def _plan(
     *,
     looking: bool = False,
 ) -> tuple[Planned, Plan]:
-    start = None
+    start = before = None
     if spec.warm_start:
-        spec = continued(spec, _present(session, name))
-        start = session.store.model(name)
+        start, before = _present(session, name)
+        spec = continued(spec, before)
     relation = training_relation(session, query, params)
     label = find_column(relation.schema, spec.label, "label column", "set input_label_cols")
     texts = texts_to_count(spec, relation.schema)
     counts = count(session, relation, label, texts, params)
     planned = build(spec, name, relation, counts, session.python_modules, start=start)
+    if before is not None:
+        planned = dataclasses.replace(planned, earlier=earlier_epochs(before))
     bytes_of = functools.partial(module_bytes, session) if looking else None
     return planned, plan(session, planned.search, bytes_of)
 
