@@ -40,15 +40,15 @@ RANKS = {
 
 # Lines of code and comments a package may have; raise one only with a reason in the commit.
 BUDGETS = {
-    "ir": 4000,  # the printer and parser of plans are a third of it
+    "ir": 4200,  # the printer and parser of plans are a third of it
     "resources": 2950,  # lifetimes of tensors, the period of a step, planning of swaps
-    "frontend": 7400,  # every place where SQL allows an expression; what options exclude each other; ALTER
+    "frontend": 7700,  # every place where SQL allows an expression; what options exclude each other; ALTER
     "optimizer": 4000,
     "engines": 3100,  # native statements cost little: what is known of a text, kept connections
-    "store": 3500,  # versions, aliases and what is kept of a training
+    "store": 3600,  # versions, aliases and what is kept of a training
     "runtime": 11400,  # a quarter of it traces, limits and lays out memory; files for others
     "selection": 3100,  # cross-validation; studies for Optuna
-    "session": 2450,  # plans kept for repeated queries; versions of models; results for people and programs
+    "session": 2600,  # plans kept for repeated queries; versions of models; results for people and programs
     "plots": 1650,  # ten kinds of pictures, and plans as graphs
     "sklearn": 750,
     "dbapi": 950,  # a third of it is the dialect of SQLAlchemy

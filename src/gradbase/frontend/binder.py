@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gradbase.errors import BindError, EngineError
+from gradbase.frontend.addresses import Address
 from gradbase.frontend.blocks import bind_block
 from gradbase.frontend.calls import Call, read_calls
 from gradbase.frontend.features import method_of
@@ -66,14 +67,15 @@ class Binder:
     models: Models
     calls: Mapping[int, Call]
 
-    def model(self, call: Call) -> Model:
-        """The model that a call names, the error underlined."""
+    def model(self, call: Call, address: Address | None = None) -> Model:
+        """The model that a call names (or the one at `address`), the error underlined."""
+        named = address or call.model
         try:
-            return self.models.model(call.model.name, call.model.version, call.trial)
+            return self.models.model(named.name, named.version, call.trial)
         except BindError as error:
             if error.at is not None:
                 raise
-            raise BindError(error.message, at=call.model.at, hint=error.hint) from None
+            raise BindError(error.message, at=named.at, hint=error.hint) from None
 
     # -- queries --------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from gradbase.errors import BindError, ParseError, UnsupportedError, near
 from gradbase.frontend.addresses import Address, read_address
+from gradbase.frontend.arrays import generated_array
 from gradbase.frontend.cursor import Cursor, read_value
 from gradbase.frontend.structure import Span, Text
 from gradbase.frontend.words import (
@@ -22,8 +23,23 @@ from gradbase.ir.analytic import ANALYTIC
 STRUCT_ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "PREDICT": ("threshold", "trial_id", "with_version"),
     "EVALUATE": ("threshold", "trial_id"),
+    "CONFUSION_MATRIX": ("threshold", "trial_id"),
+    "COMPARE": ("threshold",),
+    "WEIGHTS": ("standardize", "trial_id"),
+    "FEATURE_INFO": (),
+    "DESCRIBE": (),
 }
 """What the STRUCT of a function may hold; of all others: trial_id."""
+
+
+INSTEAD: Mapping[str, str] = {
+    "ADVANCED_WEIGHTS": "ML.WEIGHTS has the weights, without standard errors",
+    "DESCRIBE_DATA": "ML.FEATURE_INFO describes the training rows, SUMMARIZE any table",
+    "FEATURE_IMPORTANCE": "of a linear model: ML.WEIGHTS(MODEL m, STRUCT(TRUE AS standardize))",
+    "VALIDATE_DATA_DRIFT": "ML.SCHEMA_DRIFT(MODEL m, TABLE t)",
+    "VALIDATE_DATA_SKEW": "ML.SCHEMA_DRIFT(MODEL m, TABLE t)",
+}
+"""What to use where a function is not offered."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +59,8 @@ class Argument:
 class Call:
     """A call of ours, at `whole`; `data` spans ``TABLE t`` or ``(query)`` of a table function.
 
-    `options` are the values of its STRUCT by name. A preprocessing function names no model, and
+    `options` are the values of its STRUCT by name, `other` the second model of ML.COMPARE,
+    `thresholds` those of ML.ROC_CURVE. A preprocessing function names no model, and
     `whole` holds its ``OVER ()``.
     """
 
@@ -54,6 +71,8 @@ class Call:
     arguments: tuple[Argument, ...] = ()
     data: Span | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    other: Address | None = None
+    thresholds: tuple[float, ...] = ()
 
     @property
     def threshold(self) -> float | None:
@@ -112,7 +131,35 @@ def _read_call(text: Text, first: int, opening: int) -> Call:
             )
         arguments = tuple(_argument(text, span) for span in rest)
         return Call(function, False, whole, model, arguments, options=options)
-    return Call(function, True, whole, model, (), _data(text, rest), options)
+    other = _other(text, whole, rest) if function == "COMPARE" else None
+    thresholds = _thresholds(text, rest) if function == "ROC_CURVE" else ()
+    data = _data(text, rest)
+    return Call(function, True, whole, model, (), data, options, other, thresholds)
+
+
+def _other(text: Text, whole: Span, rest: list[Span]) -> Address:
+    """The second model of ML.COMPARE, taken from `rest`."""
+    if not rest or text.word(rest[0][0]) != "MODEL":
+        raise ParseError(
+            "ML.COMPARE needs two models", at=text.at(rest[0] if rest else whole),
+            hint="ML.COMPARE(MODEL m@1, MODEL m@2, TABLE t)",
+        )  # fmt: skip
+    return _model(text, rest.pop(0), scalar=False)
+
+
+def _thresholds(text: Text, rest: list[Span]) -> tuple[float, ...]:
+    """``GENERATE_ARRAY(0.1, 0.9, 0.1)`` or ``[0.25, 0.5]``, taken from the end of `rest`."""
+    if not rest or text.word(rest[-1][0]) not in ("GENERATE_ARRAY", "[", "ARRAY"):
+        return ()
+    first, last = rest.pop()
+    at = text.at((first, last))
+    cursor = Cursor(text.sql, text.tokens[first:last])
+    values = generated_array(cursor, at) if text.word(first) == "GENERATE_ARRAY" else None
+    values = read_value(cursor) if values is None else values
+    cursor.end()
+    if not isinstance(values, list) or not values:
+        raise BindError("thresholds are a list of numbers", at=at, hint="[0.25, 0.5, 0.75]")
+    return tuple(sorted(_checked("threshold", v, at) for v in values))
 
 
 def _over(text: Text, function: str, span: Span) -> int:
@@ -144,7 +191,11 @@ def _check_function(text: Text, function: str, name: Span, *, scalar: bool) -> N
     if scalar or function in TABLE_FUNCTIONS:
         return
     if function in LATER_FUNCTIONS:
-        raise UnsupportedError(f"ML.{function} is not offered yet", at=text.at(name))
+        raise UnsupportedError(
+            f"ML.{function} is not offered yet",
+            at=text.at(name),
+            hint=INSTEAD.get(function, "it comes in a later release"),
+        )
     if function in SCALARS:
         raise BindError(
             f"ML.{function} is no table function",
@@ -178,8 +229,9 @@ def _struct(text: Text, function: str, span: Span) -> dict[str, Any]:
     for first, last in text.split((span[0] + 2, span[1] - 1)):
         name, at = text.tokens[last - 1].name.lower(), text.at((first, last))
         if last - first < 3 or text.word(last - 2) != "AS" or name not in known:
+            what = " and ".join(f"value AS {n}" for n in known) or "nothing"
             raise BindError(
-                f"STRUCT takes {' and '.join(f'value AS {n}' for n in known)} here",
+                f"STRUCT takes {what} here",
                 at=at,
                 hint=near(name, known),
             )
@@ -188,8 +240,8 @@ def _struct(text: Text, function: str, span: Span) -> dict[str, Any]:
     return found
 
 
-def _checked(name: str, value: object, at: str) -> object:
-    if name == "with_version":
+def _checked(name: str, value: object, at: str) -> Any:
+    if name in ("with_version", "standardize"):
         if not isinstance(value, bool):
             raise BindError(f"`{name}` is TRUE or FALSE", at=at)
         return value

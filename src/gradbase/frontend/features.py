@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gradbase.errors import BindError, near
+from gradbase.errors import BindError
+from gradbase.frontend.misfits import Misfit, misfit_error
+from gradbase.frontend.names import lookup
 from gradbase.ir.learning import Feature, Model
 from gradbase.ir.scalar import PredictCall, Scalar
-from gradbase.ir.types import SqlType
+from gradbase.ir.types import Schema, SqlType
 
 METHOD = {"binary": "label", "multiclass": "label", "regression": "value", "raw": "raw"}
 """What PREDICT gives, by task."""
@@ -54,32 +56,22 @@ def predict_call(
             hint="PREDICT(model, *) takes them from the columns by name",
         )
     chosen: list[Scalar] = []
+    misfits: list[Misfit] = []
     for i, feature in enumerate(model.features):
         value = _named(model, feature, given, at) if by_name else given[i].value
-        if not feature_type_fits(feature.of, value.type):
-            raise BindError(
-                f"model `{model.name}` was trained on `{feature.name}` of type {feature.of}, "
-                f"found {value.type}",
-                at=at,
-                hint=f"cast it: PREDICT({model.name}, *, CAST(… AS …) AS {feature.name})",
-            )
-        chosen.append(value)
+        if value is None or not feature_type_fits(feature.of, value.type):
+            misfits.append(Misfit(feature.name, feature.of, None if value is None else value.type))
+        else:
+            chosen.append(value)
+    if misfits:
+        raise misfit_error(model, misfits, [g.name for g in given], at)
     return PredictCall(model, method, tuple(chosen))
 
 
-def _named(model: Model, feature: Feature, given: Sequence[Given], at: str | None) -> Scalar:
+def _named(model: Model, feature: Feature, given: Sequence[Given], at: str | None) -> Scalar | None:
     exact = [g for g in given if g.name == feature.name]
     found = exact or [g for g in given if g.name.casefold() == feature.name.casefold()]
     values = list(dict.fromkeys(g.value for g in found))
-    if not values:
-        names = [g.name for g in given]
-        shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
-        raise BindError(
-            f"model `{model.name}` reads column `{feature.name}`, which is not there; "
-            f"there are {shown or 'no columns'}",
-            at=at,
-            hint=near(feature.name, names),
-        )
     if len(values) > 1:
         raise BindError(
             f"model `{model.name}` reads column `{feature.name}`, which several tables have",
@@ -87,7 +79,41 @@ def _named(model: Model, feature: Feature, given: Sequence[Given], at: str | Non
             hint=f"PREDICT({model.name}, t.*) or PREDICT({model.name}, *, t.{feature.name} "
             f"AS {feature.name})",
         )
-    return values[0]
+    return values[0] if values else None
+
+
+def feature_columns(
+    model: Model, schema: Schema, *, at: str | None, with_label: bool = False
+) -> tuple[str, ...]:
+    """The columns for the model's features, and behind them that of its label `with_label`.
+
+    Raises
+    ------
+    BindError
+        Columns are missing or of other types; lists all of them.
+    """
+    features = model.features
+    if with_label:
+        features = (*features, Feature(model.label, label_type(model)))
+    found: list[str] = []
+    misfits: list[Misfit] = []
+    for i, feature in enumerate(features):
+        name = lookup(feature.name, schema.names)
+        of = None if name is None else schema.type_of(name)
+        is_label = i == len(model.features)
+        if name is None or of is None or not (is_label or feature_type_fits(feature.of, of)):
+            misfits.append(Misfit(feature.name, feature.of, of))
+        else:
+            found.append(name)
+    if misfits:
+        raise misfit_error(model, misfits, schema.names, at)
+    return tuple(found)
+
+
+def label_type(model: Model) -> SqlType:
+    """The type of what a model predicts."""
+    output = model.outputs[0]
+    return output.classes[0].of if output.classes else output.type
 
 
 def feature_type_fits(trained: SqlType, found: SqlType) -> bool:

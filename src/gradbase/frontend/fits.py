@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradbase.errors import BindError, near
+from gradbase.frontend.names import lookup
 from gradbase.frontend.option_table import NORMAL_EQUATION
 from gradbase.frontend.training import CLASSIFICATION, REGRESSION, TrainingSpec, resolve_split
 from gradbase.ir.learning import (
@@ -95,11 +96,9 @@ def task_of(label: SqlType) -> str:
 
 def find_column(schema: Schema, name: str, what: str, hint: str | None = None) -> str:
     """The column called `name`, exactly or else ignoring case."""
-    if name in schema:
-        return name
-    for found in schema.names:
-        if found.casefold() == name.casefold():
-            return found
+    found = lookup(name, schema.names)
+    if found is not None:
+        return found
     raise BindError(
         f"{what} `{name}` is not in the query; it has {', '.join(schema.names)}",
         hint=near(name, schema.names) or hint,

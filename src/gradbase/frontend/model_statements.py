@@ -168,8 +168,7 @@ def _check_option(name: str, at: str, values: dict[str, object]) -> None:
         raise BindError(
             f"a model has no option `{name}` that could be changed; there are {', '.join(OPTIONS)}",
             at=at,
-            hint=near(name, OPTIONS)
-            or "other options are fixed: CREATE OR REPLACE MODEL",
+            hint=near(name, OPTIONS) or "other options are fixed: CREATE OR REPLACE MODEL",
         )
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from gradbase.errors import BindError
 from gradbase.frontend.convert import Converter
 from gradbase.frontend.cursor import read_number
+from gradbase.frontend.names import distinct_names
 from gradbase.frontend.rich import Bound, Rich, render
 from gradbase.frontend.select_list import Item, read_items
 from gradbase.frontend.sources import HIDDEN
 from gradbase.frontend.structure import Block, Span, Unrecognised
-from gradbase.frontend.table_calls import distinct_names
 from gradbase.frontend.tokens import quote_identifier
 from gradbase.ir.analytic import analytics
 from gradbase.ir.node import find

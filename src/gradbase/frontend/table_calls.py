@@ -1,17 +1,19 @@
-"""``ML.PREDICT``, ``ML.EVALUATE``, ``ML.TRIAL_INFO`` and ``ML.TRAINING_INFO`` as relations."""
+"""Table functions of ours as relations: ``ML.PREDICT``, ``ML.EVALUATE`` and what is stored."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradbase.errors import BindError, near
+from gradbase.errors import BindError
+from gradbase.frontend import model_functions as functions
 from gradbase.frontend.calls import Call
-from gradbase.frontend.features import METHOD, Given, feature_type_fits, predict_call
+from gradbase.frontend.features import METHOD, Given, predict_call
+from gradbase.frontend.names import distinct_names
 from gradbase.frontend.rich import Bound, Rich, literal_sql, type_sql
 from gradbase.frontend.scopes import Scope, with_prefix
 from gradbase.frontend.tokens import quote_identifier
 from gradbase.ir.learning import Evaluate, Model
-from gradbase.ir.relational import Project, Relation, Scan
+from gradbase.ir.relational import Project, Scan
 from gradbase.ir.scalar import Column, Literal, Scalar, SqlScalar
 from gradbase.ir.types import INT64, Schema
 
@@ -21,24 +23,61 @@ if TYPE_CHECKING:
 
 def bind_table_call(binder: Binder, call: Call, scope: Scope) -> Bound:
     """The relation that a table function of ours gives."""
+    rows = None if call.data is None else _data(binder, call, scope)
     match call.function:
         case "PREDICT":
-            return _predict(binder, call, _data(binder, call, scope))
-        case "EVALUATE" if call.data is not None:
-            return _evaluate(binder, call, _data(binder, call, scope))
+            return _predict(binder, call, _needed(binder, call, rows))
+        case "EVALUATE" if rows is not None:
+            return _evaluate(binder, call, rows)
+        case "CONFUSION_MATRIX":
+            return functions.confusion_matrix(binder, call, rows)
+        case "ROC_CURVE":
+            return functions.roc_curve(binder, call, rows)
+        case "COMPARE":
+            return functions.compare(binder, call, _needed(binder, call, rows))
+        case "SCHEMA_DRIFT":
+            return functions.schema_drift(binder, call, _needed(binder, call, rows))
     at = binder.text.at(call.whole)
-    if call.data is not None:
+    if rows is not None:
         raise BindError(f"ML.{call.function} takes no rows", at=at, hint="leave the relation out")
     if call.threshold is not None:
         raise BindError(
             "threshold needs rows", at=at, hint="ML.EVALUATE(MODEL m, TABLE t, STRUCT(…))"
         )
+    return _told(binder, call)
+
+
+def _told(binder: Binder, call: Call) -> Bound:
+    """What is known without rows."""
     binder.model(call)  # unknown names are reported with their span
-    sql = binder.models.info(call.function, call.model.name, call.model.version)
+    name, version = call.model.name, call.model.version
+    match call.function:
+        case "WEIGHTS":
+            return functions.weights(binder, call)
+        case "DESCRIBE":
+            return functions.told(binder.models.describe(name, version))
+    sql = binder.models.info(call.function, name, version)
     several = call.function == "TRIAL_INFO" or trials_of(binder, call) > 1
     if call.trial is not None and several:
         sql = f"SELECT * FROM ({sql}) WHERE trial_id = {call.trial}"
     return Rich((sql,)).bound(binder.asker.schema(sql))
+
+
+def _evaluate(binder: Binder, call: Call, data: Bound) -> Bound:
+    threshold = functions.HALF if call.threshold is None else call.threshold
+    at = binder.text.at(call.whole)
+    model = binder.model(call)
+    return functions.told(functions.judged(Evaluate, data.relation, model, threshold, at))
+
+
+def _needed(binder: Binder, call: Call, rows: Bound | None) -> Bound:
+    if rows is None:
+        raise BindError(
+            f"ML.{call.function} needs rows",
+            at=binder.text.at(call.whole),
+            hint="give TABLE t or (SELECT …) after the model",
+        )
+    return rows
 
 
 def trials_of(binder: Binder, call: Call) -> int:
@@ -48,12 +87,7 @@ def trials_of(binder: Binder, call: Call) -> int:
 
 def _data(binder: Binder, call: Call, scope: Scope) -> Bound:
     span = call.data
-    if span is None:
-        raise BindError(
-            f"ML.{call.function} needs rows",
-            at=binder.text.at(call.whole),
-            hint=f"ML.{call.function}(MODEL {call.model.name}, TABLE t) or (SELECT …)",
-        )
+    assert span is not None
     if binder.text.word(span[0]) != "TABLE":
         return binder.query(span, scope)
     name = binder.text.slice((span[0] + 1, span[1]))
@@ -120,59 +154,3 @@ def _above(binder: Binder, call: Call, model: Model, given: list[Given], label: 
     text = f" > {call.threshold!r} THEN "
     parts = ("CASE WHEN ", text, " WHEN ", " IS NOT NULL THEN ", " END")
     return SqlScalar(parts, (proba, high, proba, low), label.type)
-
-
-def _evaluate(binder: Binder, call: Call, data: Bound) -> Bound:
-    model, at = binder.model(call), binder.text.at(call.whole)
-    schema = data.schema
-    if not model.label:
-        raise BindError(f"model `{model.name}` has no label to be evaluated on", at=at)
-    features = tuple(_column(schema, f.name, model, at) for f in model.features)
-    for feature, column in zip(model.features, features, strict=True):
-        found = schema.type_of(column)
-        if not feature_type_fits(feature.of, found):
-            raise BindError(
-                f"model `{model.name}` was trained on `{feature.name}` of type {feature.of}, "
-                f"found {found}",
-                at=at,
-            )
-    label = _column(schema, model.label, model, at)
-    threshold = 0.5 if call.threshold is None else call.threshold
-    relation: Relation = Evaluate(data.relation, model, features, label, threshold)
-    stub = ", ".join(
-        f"CAST(NULL AS DOUBLE) AS {quote_identifier(n)}" for n in relation.schema.names
-    )
-    return Bound(relation, f"SELECT {stub}")
-
-
-def _column(schema: Schema, name: str, model: Model, at: str | None) -> str:
-    for found in (name, *(n for n in schema.names if n.casefold() == name.casefold())):
-        if found in schema:
-            return found
-    raise BindError(
-        f"model `{model.name}` reads column `{name}`, which is not there; there are "
-        f"{', '.join(schema.names)}",
-        at=at,
-        hint=near(name, schema.names),
-    )
-
-
-def distinct_names(names: list[str]) -> list[str]:
-    """`names` with the second ``a`` called ``a_1``, as DuckDB does in a subquery.
-
-    Examples
-    --------
-    >>> distinct_names(["a", "b", "A"])
-    ['a', 'b', 'A_1']
-    """
-    taken = {n.casefold() for n in names}
-    seen: set[str] = set()
-    found: list[str] = []
-    for name in names:
-        candidate, count = name, 0
-        while candidate.casefold() in seen or (count and candidate.casefold() in taken):
-            count += 1
-            candidate = f"{name}_{count}"
-        seen.add(candidate.casefold())
-        found.append(candidate)
-    return found

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gradbase.ir.learning import Model
+from gradbase.ir.relational import Relation
 from gradbase.ir.types import Schema, SqlType
 
 
@@ -116,10 +117,32 @@ class Models(Protocol):
         """Trials that a version of a model has."""
         ...
 
+    def usable_trials(self, name: str, version: Version = None) -> tuple[int, ...]:
+        """Numbers of the trials of a version that can predict."""
+        ...
+
+    def feature_statistics(
+        self, name: str, version: Version = None
+    ) -> dict[str, tuple[float | None, float | None]]:
+        """Share of missing values and mean of each column in training, where they were kept."""
+        ...
+
+    def counts_sql(self, name: str, version: Version, trial: int) -> str:
+        """SQL of the query over the catalog for how a trial's evaluation rows were predicted.
+
+        Columns as `ir.inspection.SCORES` for two classes, as `COUNTS` for more.
+        """
+        ...
+
+    def describe(self, name: str, version: Version = None) -> Relation:
+        """What ``DESCRIBE MODEL`` gives."""
+        ...
+
     def info(self, function: str, name: str, version: Version = None) -> str:
         """SQL of the query over the catalog that answers ``ML.<function>(MODEL name)``.
 
-        `function` is ``TRIAL_INFO``, ``TRAINING_INFO`` or ``EVALUATE`` (stored metrics).
+        `function` is ``TRIAL_INFO``, ``TRAINING_INFO``, ``FOLD_INFO``, ``FEATURE_INFO`` or
+        ``EVALUATE`` (stored metrics).
         """
         ...
 

@@ -170,10 +170,11 @@ class Reader:
         if name not in self.classes:
             self.at -= 1
             self.fail(f"`{name}` is no operator", near(name, self.classes))
-        fields = dict(self.between("(", lambda: self._field(scope), ")"))
+        fields = dict(self.between("(", lambda: self.field(scope), ")"))
         return self.classes[name](**fields, **(given or {}))
 
-    def _field(self, scope: Schema | None) -> tuple[str, object]:
+    def field(self, scope: Schema | None = None) -> tuple[str, object]:
+        """``name=value``."""
         name = self.name()
         self.take("=")
         return name, self.value(scope)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 
 from gradbase.errors import GradbaseError, ParseError, near, underline
@@ -10,6 +11,7 @@ from gradbase.ir import (
     analytic,
     conversion,
     derived,
+    inspection,
     learning,
     preprocessing,
     relational,
@@ -34,6 +36,7 @@ _FAMILIES = (
     tensor,
     conversion,
     learning,
+    inspection,
 )
 CLASSES: Mapping[str, type[Node]] = {
     name: value
@@ -293,7 +296,9 @@ def _preprocess(r: Reader, inputs: list[Relation]) -> Node:
     return learning.Preprocess(inputs[0], *_named(r, inputs[0].schema, "]"))
 
 
-def _evaluate(r: Reader, inputs: list[Relation]) -> Node:
+def _evaluate(
+    r: Reader, inputs: list[Relation], kind: type[learning.Evaluate] = learning.Evaluate
+) -> Node:
     r.take("[")
     model = r.model()
     r.take("from")
@@ -304,9 +309,17 @@ def _evaluate(r: Reader, inputs: list[Relation]) -> Node:
     threshold = r.value()
     if not isinstance(threshold, (int, float)):
         r.fail("the threshold is a number")
-    made = learning.Evaluate(inputs[0], model, features, label, threshold, *_by(r))
+    made = kind(inputs[0], model, features, label, threshold, *_by(r))
     r.take("]")
     return made
+
+
+def _inspection(r: Reader, inputs: list[Relation], kind: type[inspection.Inspection]) -> Node:
+    fields = dict(r.between("[", r.field, "]"))
+    names = kind.field_names()
+    if "pairs" in names:
+        return kind(metrics=tuple(inputs[:-1]), pairs=inputs[-1], **fields)
+    return kind(child=inputs[0], **fields) if "child" in names else kind(**fields)
 
 
 _RELATIONS: Mapping[str, Callable[[Reader, list[Relation]], Node]] = {
@@ -323,6 +336,15 @@ _RELATIONS: Mapping[str, Callable[[Reader, list[Relation]], Node]] = {
     "Predict": _predict,
     "Preprocess": _preprocess,
     "Evaluate": _evaluate,
+    **{
+        kind.__name__: functools.partial(_evaluate, kind=kind)
+        for kind in (inspection.ScoreCounts, inspection.ClassCounts)
+    },
+    **{
+        kind.__name__: functools.partial(_inspection, kind=kind)
+        for kind in CLASSES.values()
+        if issubclass(kind, inspection.Inspection)
+    },
 }
 _INPUTS: Mapping[str, int | None] = {
     **dict.fromkeys(_RELATIONS, 1),
@@ -331,6 +353,8 @@ _INPUTS: Mapping[str, int | None] = {
     "Join": 2,
     "Union": None,
     "SqlFragment": None,
+    "Weights": 0,
+    "CompareModels": None,
 }
 
 

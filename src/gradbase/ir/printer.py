@@ -22,11 +22,12 @@ import math
 import re
 import struct
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from gradbase.errors import InternalError
 from gradbase.ir.analytic import Analytic
 from gradbase.ir.conversion import Encoding, Numeric, ToTable, ToTensor
+from gradbase.ir.inspection import Inspection
 from gradbase.ir.learning import (
     Dataset,
     Evaluate,
@@ -217,9 +218,12 @@ class Writer:
                 return f"Preprocess[{self._named(n.names, n.exprs, n.child.schema)}]"
             case Evaluate():
                 return (
-                    f"Evaluate[{self._ref(n.model)} from {_names(n.features)} label "
+                    f"{type(n).__name__}[{self._ref(n.model)} from {_names(n.features)} label "
                     f"{quote(n.label)} threshold {_number_text(n.threshold)}{_by(n)}]"
                 )
+            case Inspection():
+                below = {"child", "metrics", "pairs"}
+                return f"{type(n).__name__}[{', '.join(self._fields(n, below))}]"
         raise InternalError(f"the printer does not know {type(n).__name__}")
 
     def _fragment(self, n: SqlFragment) -> str:
@@ -292,13 +296,18 @@ class Writer:
         return f"%{self.labels[n]}" if n in self.labels else self._generic(n)
 
     def _generic(self, n: Node, schema: Schema | None = None) -> str:
+        shown = self._fields(n, {BLOCK_FIELDS.get(type(n), "")}, schema)
+        return f"{type(n).__name__}({', '.join(shown)})"
+
+    def _fields(self, n: Node, below: Container[str], schema: Schema | None = None) -> list[str]:
+        """``name=value`` of the fields that do not have their default and are not `below`."""
         shown: list[str] = []
         for field in dataclasses.fields(n):  # type: ignore[arg-type]
             value = getattr(n, field.name)
             is_default = field.default is not dataclasses.MISSING and same(value, field.default)
-            if not is_default and field.name != BLOCK_FIELDS.get(type(n)):
+            if not is_default and field.name not in below:
                 shown.append(f"{field.name}={self._value(value, schema)}")
-        return f"{type(n).__name__}({', '.join(shown)})"
+        return shown
 
     def _value(self, value: object, schema: Schema | None = None) -> str:
         match value:

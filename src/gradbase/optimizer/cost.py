@@ -9,6 +9,14 @@ from __future__ import annotations
 import math
 
 from gradbase.ir.facts import TableStatistics
+from gradbase.ir.inspection import (
+    CompareModels,
+    ConfusionMatrix,
+    Inspection,
+    Keep,
+    SchemaDrift,
+    Weights,
+)
 from gradbase.ir.learning import (
     Dataset,
     Evaluate,
@@ -45,6 +53,8 @@ VALUE_S = 5e-10
 """One value touched by an engine's operator (2 M rows x 28 floats summed in 0.03 s)."""
 HASH_S = 2e-8
 """One row put into or looked up in a hash table, or sorted."""
+_METRICS, _THRESHOLDS = 8.0, 101.0
+"""Rows of a comparison and of a ROC curve."""
 UNKNOWN_ROWS = 10_000.0
 """Rows of a table that nothing is known of."""
 
@@ -129,6 +139,8 @@ def _estimate(node: Node, context: Context) -> Estimate:
             return _made(node, rows[0], seconds)
         case Predict() | Evaluate():
             return _predicted(node, rows[0], context)
+        case Inspection():
+            return _inspected(node, rows, context)
         case _:
             return _trained(node, rows, context)
 
@@ -159,6 +171,22 @@ def _predicted(n: Predict | Evaluate, rows: float, context: Context) -> Estimate
     representation = n.representation or "dl"
     seconds = predict_seconds(n, representation, n.batch_rows or PLAIN_BATCH, context)
     return _made(n, rows if isinstance(n, Predict) else 1.0, seconds, rows * n.model.flops)
+
+
+def _inspected(n: Inspection, rows: list[float], context: Context) -> Estimate:
+    """Rows that are read here are handed over; the rest is quick."""
+    match n:
+        case Keep(child=child) | SchemaDrift(child=child):
+            made = rows[0] if isinstance(n, Keep) else float(len(n.columns))
+            return _made(n, made, rows[0] * _handed(child, context))
+        case ConfusionMatrix(classes=classes):
+            return _made(n, float(len(classes)), 0.0)
+        case CompareModels(pairs=pairs):
+            return _made(n, _METRICS, rows[-1] * _handed(pairs, context))
+        case Weights(models=models):
+            return _made(n, float(sum(len(m.features) + 1 for m in models)), 0.0)
+        case _:
+            return _made(n, _THRESHOLDS, 0.0)
 
 
 def _trained(node: Node, rows: list[float], context: Context) -> Estimate:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gradbase.ir.analytic import Analytic
@@ -50,13 +52,15 @@ def explain(
     if trace is not None:
         lines += ["", *_rule_lines(trace)]
         if verbose:
-            lines += _step_lines(trace, {m: m.name for m in find(plan, Model)})
+            lines += _step_lines(trace, model_names(find(plan, Model)))
     return "\n".join(lines)
 
 
 def models(plan: Node) -> list[str]:
     """A line for each model in a plan: features, FLOPs and bytes."""
-    return [_model_line(m) for m in sorted(set(find(plan, Model)), key=lambda m: m.address)]
+    found = sorted(set(find(plan, Model)), key=lambda m: m.address)
+    names = model_names(found)
+    return [_model_line(m, names[m]) for m in found]
 
 
 @dataclass(frozen=True)
@@ -119,8 +123,7 @@ class _Tree:
 
     def __init__(self, plan: Node, context: Context) -> None:
         self.plan, self.context = plan, context
-        names: dict[Node, str] = {m: m.name for m in find(plan, Model)}
-        self.labels = label_nodes(plan, names)
+        self.labels = label_nodes(plan, model_names(find(plan, Model)))
         self.writer = Writer(self.labels)
         self.shown: set[Node] = set()
 
@@ -245,6 +248,13 @@ class _Tree:
         return () if isinstance(node, FusedFit) else block_children(node)
 
 
+def model_names(models: Iterable[Model]) -> dict[Node, str]:
+    """What each model of a plan is called: with version and trial where names are not enough."""
+    known = set(models)
+    times = Counter(m.name for m in known)
+    return {m: m.name if times[m.name] == 1 else m.address for m in known}
+
+
 def shortened(head: str, width: int = 110) -> str:
     """A line with many columns, the middle ones only counted; VERBOSE and print_plan have all.
 
@@ -300,9 +310,9 @@ def _ranges(numbers: list[int]) -> str:
     return ", ".join("-".join(map(str, run)) for run in runs)
 
 
-def _model_line(model: Model) -> str:
+def _model_line(model: Model, name: str) -> str:
     return (
-        f"%{model.name} = {model.address}: {model.task}, {len(model.features)} features, "
+        f"%{name} = {model.address}: {model.task}, {len(model.features)} features, "
         f"{quantity(model.flops, 'FLOP')} a row, {quantity(model.param_bytes, 'B')} of weights"
     )
 

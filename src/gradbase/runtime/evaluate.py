@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +12,11 @@ import torch
 
 from gradbase.errors import DataError
 from gradbase.ir.conversion import Category, ToTable
-from gradbase.ir.learning import METRICS, Evaluate
-from gradbase.runtime.arrow_types import constants
+from gradbase.ir.inspection import ClassCounts, ScoreCounts
+from gradbase.ir.learning import Evaluate
+from gradbase.runtime.arrow_types import arrow_type, constants
 from gradbase.runtime.columns import category_text, numbers
+from gradbase.runtime.confusion import class_counts, score_counts
 from gradbase.runtime.context import RunContext
 from gradbase.runtime.encode import category_codes
 from gradbase.runtime.metrics import metrics
@@ -31,7 +34,7 @@ def evaluate_sizes(node: Evaluate, context: RunContext) -> Sizes:
 
 
 def evaluate_stream(node: Evaluate, source: Stream, sizes: Sizes, context: RunContext) -> Stream:
-    """One row of metrics; NULLs where no row has a label.
+    """One row of metrics, NULLs where no row has a label; or counts of the rows.
 
     Memory: 4 bytes per row and output, 8 per target.
 
@@ -40,18 +43,28 @@ def evaluate_stream(node: Evaluate, source: Stream, sizes: Sizes, context: RunCo
     DataError
         A label is none of the model's classes, or a feature is ±Inf.
     """
-    names = METRICS[node.model.task]
-    schema = pa.schema([(n, pa.float64()) for n in names])
+    schema = pa.schema([(f.name, arrow_type(f.type)) for f in node.schema])
 
     def batches() -> Generator[pa.RecordBatch]:
         output, target = _collect(node, source, sizes, context)
-        columns: list[pa.Array] = [pa.array([None], pa.float64()) for _ in names]
-        if len(target):
-            found = metrics(node.model.task, output, target, threshold=node.threshold)
-            columns = [pa.array([found[n]], pa.float64()) for n in names]
+        told = zip(_told(node, output, target), schema, strict=True)
+        columns = [pa.array(c, f.type) for c, f in told]
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
     return Stream(schema, batches())
+
+
+def _told(node: Evaluate, output: torch.Tensor, target: torch.Tensor) -> Iterable[Any]:
+    """The columns: counts, or one row of metrics."""
+    match node:
+        case ScoreCounts():
+            return score_counts(output, target)
+        case ClassCounts():
+            return class_counts(output, target, node.threshold).T
+        case _ if not len(target):
+            return [[None]] * len(node.schema)
+    found = metrics(node.model.task, output, target, threshold=node.threshold)
+    return [[found[name]] for name in node.schema.names]
 
 
 def _collect(
@@ -82,7 +95,7 @@ def _joined(
     head: ToTable, outputs: list[npt.NDArray[np.float32]], targets: list[npt.NDArray[np.float64]]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     if not outputs:
-        return torch.empty((0, 1)), torch.empty(0)
+        return torch.empty((0, head.x.shape[-1])), torch.empty(0)
     output = torch.from_numpy(np.concatenate(outputs))
     if head.method == "value":
         output = output.double() * head.scale + head.shift

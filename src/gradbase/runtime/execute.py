@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from gradbase.engines.base import Function, View
 from gradbase.errors import UnsupportedError
+from gradbase.ir.inspection import Inspection
 from gradbase.ir.learning import (
     Evaluate,
     Fit,
@@ -39,6 +40,7 @@ from gradbase.runtime.arrow_types import arrow_type
 from gradbase.runtime.context import RunContext
 from gradbase.runtime.evaluate import evaluate_sizes, evaluate_stream
 from gradbase.runtime.expressions import Compute, compile_scalar
+from gradbase.runtime.inspection import inspection_stream
 from gradbase.runtime.predict import (
     Sizes,
     call_function,
@@ -172,6 +174,8 @@ class _Run:
                 self.lease(node, sizes)
                 source = self.open(node.child, sizes.batch_rows)
                 return self.closing(evaluate_stream(node, source, sizes, self.context))
+            case Inspection():
+                return self.closing(inspection_stream(node, self.open, self.context))
             case Preprocess():
                 source = self.open(node.child, batch_rows)
                 return self.closing(preprocess_stream(node, source, self.context))
@@ -206,7 +210,7 @@ class _Run:
         if node not in self.ours:
             return False
         match node:
-            case Predict() | Evaluate() | Preprocess():
+            case Predict() | Evaluate() | Preprocess() | Inspection():
                 return True
             case Limit(child=child):
                 return self.on_batches(child)
@@ -325,7 +329,7 @@ def _shape(plan: Relation) -> tuple[frozenset[Node], Counter[Node]]:
         match node:
             case Fit() | FusedFit() | Search() | Learn():
                 raise UnsupportedError("training stands only at the root of a statement")
-            case Evaluate() | Preprocess():
+            case Evaluate() | Preprocess() | Inspection():
                 ours.add(node)
             case Predict(representation=representation) if representation != "udf":
                 ours.add(node)

@@ -24,6 +24,7 @@ from gradbase.errors import InternalError
 from gradbase.ir.learning import METRICS
 
 _SMALLEST = 1e-15
+HALF = 0.5
 
 
 def metrics(
@@ -140,7 +141,7 @@ def confusion(
         Probability above which class 1 of two is predicted.
     """
     classes = max(x.shape[1], 2)
-    predicted = (x[:, 0] > logit_of(threshold)).long() if x.shape[1] == 1 else x.argmax(dim=1)
+    predicted = above(x[:, 0], threshold).long() if x.shape[1] == 1 else x.argmax(dim=1)
     w = torch.ones(len(x), dtype=torch.float64) if w is None else w
     pairs = torch.bincount(target * classes + predicted, weights=w, minlength=classes**2)
     return pairs.reshape(classes, classes)
@@ -171,11 +172,9 @@ def roc_auc(score: torch.Tensor, positive: torch.Tensor, w: torch.Tensor) -> flo
     return float((plus * (below + minus / 2)).sum() / total)
 
 
-def logit_of(probability: float) -> float:
-    """The logit of a probability; infinite at 0 and 1."""
-    if probability <= 0:
-        return -math.inf
-    return math.inf if probability >= 1 else math.log(probability) - math.log1p(-probability)
+def above(logit: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Where a probability, given by its logit, is above `threshold`: what PREDICT says at 0.5."""
+    return logit > 0 if threshold == HALF else logit.double().sigmoid() > threshold
 
 
 def _log_loss(log_probability: torch.Tensor, w: torch.Tensor) -> float:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from collections import deque
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -21,6 +21,7 @@ from gradbase.selection.html import html_note, html_table
 from gradbase.session.display import as_html
 from gradbase.session.model_versions import Versioned
 from gradbase.session.results import Result
+from gradbase.session.rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     from gradbase.session.session import Session
 
 QUERY_WORDS = ("SELECT", "WITH", "FROM", "VALUES", "(")
-_frames = itertools.count()
-_names: deque[str] = deque()
-"""Names of views that nobody uses now."""
 
 
 class Table:
@@ -183,7 +181,7 @@ class ModelHandle(Versioned):
 
     def evaluate(self, rows: Any) -> dict[str, float]:
         """All metrics of the model's task on rows that hold the label."""
-        with _Rows(self.session, rows) as relation:
+        with _relation(self.session, rows) as relation:
             self._check_label(relation)
             features = self._bound(relation, METHOD[self.model.task]).features
             columns = tuple(f.name for f in features if isinstance(f, Column))
@@ -227,7 +225,7 @@ class ModelHandle(Versioned):
     def labelled(self, rows: Any) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
         """The label, and the probabilities (of a regression the value) of each row."""
         method = "value" if self.model.task == "regression" else "proba"
-        with _Rows(self.session, rows) as relation:
+        with _relation(self.session, rows) as relation:
             label = Column(self._check_label(relation), relation.schema.type_of(self.model.label))
             columns = (label, self._bound(relation, method))
             found = self._run(Project(relation, ("actual", "prediction"), columns))
@@ -243,7 +241,7 @@ class ModelHandle(Versioned):
         return self.model.label
 
     def _output(self, rows: Any, method: str) -> pa.ChunkedArray:
-        with _Rows(self.session, rows) as relation:
+        with _relation(self.session, rows) as relation:
             plan = Project(relation, ("prediction",), (self._bound(relation, method),))
             return self._run(plan).column(0)
 
@@ -264,34 +262,11 @@ class ModelHandle(Versioned):
         return html_note(repr(self)) + (html_note(classes) if classes else "") + grid
 
 
-class _Rows:
+@contextmanager
+def _relation(session: Session, rows: Any) -> Generator[Relation]:
     """Rows given in any form, as a relation for as long as the block lasts."""
-
-    def __init__(self, session: Session, rows: Any) -> None:
-        self.session, self.rows, self.view = session, rows, ""
-
-    def __enter__(self) -> Relation:
-        rows = self.rows
-        if isinstance(rows, str):
-            rows = Table.named(self.session, rows)
-        if not isinstance(rows, Table):
-            self.view = _view_name()
-            self.session.register(self.view, rows)
-            rows = Table(self.session, f"SELECT * FROM {quote_identifier(self.view)}")
-        schema = self.session.engine.schema(rows.query)
-        return SqlFragment((rows.query,), (), schema)
-
-    def __exit__(self, *exception: object) -> None:
-        if self.view:
-            self.session.unregister(self.view)
-            _names.append(self.view)  # the same name again finds the plan that was kept
-
-
-def _view_name() -> str:
-    try:
-        return _names.pop()
-    except IndexError:
-        return f"__gradbase_rows_{next(_frames)}"
+    with Rows(session, rows) as query:
+        yield SqlFragment((query,), (), session.engine.schema(query))
 
 
 def _exists(session: Session, query: str) -> bool:

@@ -10,8 +10,9 @@ from gradbase.engines.base import quote_identifier
 from gradbase.errors import BindError, near
 from gradbase.ir.learning import METRICS
 from gradbase.store.catalog import quote_text
+from gradbase.store.tables import columns
 
-FUNCTIONS = ("TRIAL_INFO", "TRAINING_INFO", "EVALUATE", "FOLD_INFO")
+FUNCTIONS = ("TRIAL_INFO", "TRAINING_INFO", "EVALUATE", "FOLD_INFO", "FEATURE_INFO")
 
 SHOW = """\
 SELECT m.name AS model, v.version, v.model_type, v.label, t.trials, v.metric, b.objective AS value,
@@ -82,6 +83,8 @@ def query(
             return _training_info(schema, version, several=several)
         case "EVALUATE":
             return _evaluate(schema, version, several=several)
+        case "FEATURE_INFO":
+            return _feature_info(schema, version)
     raise BindError(
         f"there is no stored ML.{function}; there are " + ", ".join(f"ML.{f}" for f in FUNCTIONS),
         hint=near(function, FUNCTIONS),
@@ -122,6 +125,23 @@ GROUP BY x.trial, x.training_run ORDER BY x.trial, x.training_run"""
 
 def _of_fold(name: str) -> str:
     return f"max(x.value) FILTER (WHERE x.metric = {quote_text(name)})"
+
+
+def _feature_info(schema: str, version: Mapping[str, Any]) -> str:
+    return f"""\
+SELECT name AS input, minimum AS min, maximum AS max, mean, median, stddev, category_count,
+ null_count, dimension
+FROM {schema}.features WHERE version_id = {int(version["version_id"])} ORDER BY position"""
+
+
+def counts(task: str, schema: str, version_id: int, trial: int) -> str:
+    """The query for how a trial's evaluation rows were predicted."""
+    table = "scores" if task == "binary" else "confusion"
+    names = columns(table)[2:]
+    return (
+        f"SELECT {', '.join(names)} FROM {schema}.{table} "
+        f"WHERE version_id = {int(version_id)} AND trial = {int(trial)} ORDER BY {names[0]}"
+    )
 
 
 def _training_info(schema: str, version: Mapping[str, Any], *, several: bool) -> str:

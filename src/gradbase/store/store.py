@@ -113,6 +113,34 @@ class Store:
         """Trials that a version of a model has."""
         return reading.trial_count(self.catalog, name, version)
 
+    def usable_trials(self, name: str, version: Version = None) -> tuple[int, ...]:
+        """Numbers of the trials of a version that can predict."""
+        version_id = reading.version_row(self.catalog, name, version)["version_id"]
+        rest = "FROM {g}.trials WHERE version_id = ? AND program IS NOT NULL ORDER BY trial"
+        return tuple(r["trial"] for r in self.catalog.rows(["trial"], rest, [version_id]))
+
+    def feature_statistics(
+        self, name: str, version: Version = None
+    ) -> dict[str, tuple[float | None, float | None]]:
+        """Share of missing values and mean of each column in training; {} where not kept."""
+        row = reading.version_row(self.catalog, name, version)
+        features, rows = reading.features(self.catalog, row["version_id"]), row["train_rows"]
+        return {f.name: (f.null_count / rows if rows else None, f.mean) for f in features}
+
+    def counts_sql(self, name: str, version: Version, trial: int) -> str:
+        """SQL of how a trial's evaluation rows were predicted, see `info.counts`.
+
+        Raises
+        ------
+        BindError
+            Nothing was kept of them.
+        """
+        row = reading.version_row(self.catalog, name, version)
+        sql = info.counts(row["task"], self.catalog.schema, row["version_id"], trial)
+        if not self.catalog.rows(["1 AS found"], f"FROM ({sql}) LIMIT 1"):
+            raise _not_kept(f"{name}@{row['version']}", "predictions of its evaluation rows")
+        return sql
+
     def exists(self, name: str) -> bool:
         """Whether there is a model of that name."""
         return name in self.names()
@@ -137,6 +165,8 @@ class Store:
             [row["version_id"]],
         )
         configurations = [t["configuration"] for t in trials]
+        if function == "FEATURE_INFO" and not reading.features(self.catalog, row["version_id"]):
+            raise _not_kept(f"{name}@{row['version']}", "statistics of its columns")
         folds = self.catalog.rows(
             ["trial"],
             "FROM {g}.trial_metrics WHERE version_id = ? AND part = 'fold' LIMIT 1",
@@ -345,4 +375,11 @@ def _exists(name: str) -> BindError:
     return BindError(
         f"model `{name}` exists already",
         hint="CREATE OR REPLACE MODEL makes a new version of it, DROP MODEL deletes it",
+    )
+
+
+def _not_kept(address: str, what: str) -> BindError:
+    return BindError(
+        f"of model `{address}` no {what} were kept",
+        hint="it was imported, or made by an older gradbase: give rows, or train a new version",
     )

@@ -108,9 +108,7 @@ class FakeModels:
         self._models = {"m": binary(), "r": regression(), "Tuned": binary("Tuned", trial=2)}
         self._models["named"] = binary("named").replace(features=text)
 
-    def model(
-        self, name: str, version: int | str | None = None, trial: int | None = None
-    ) -> Model:
+    def model(self, name: str, version: int | str | None = None, trial: int | None = None) -> Model:
         if name not in self._models:
             raise BindError(f"there is no model `{name}`", hint=near(name, self._models))
         found = self._models[name].replace(version={None: 1, "old": 7}.get(version, version))
@@ -121,6 +119,18 @@ class FakeModels:
 
     def trial_count(self, name: str, version: int | str | None = None) -> int:
         return 3 if name == "Tuned" else 1
+
+    def usable_trials(self, name: str, version: int | str | None = None) -> tuple[int, ...]:
+        return (1, 2) if name == "Tuned" else (1,)
+
+    def feature_statistics(self, name: str, version: int | str | None = None) -> dict:
+        return {"x": (0.25, 1.5)}
+
+    def counts_sql(self, name: str, version: int | str | None, trial: int) -> str:
+        return f"SELECT 0.5::DOUBLE AS logit, {trial}::BIGINT AS negatives, 2::BIGINT AS positives"
+
+    def describe(self, name: str, version: int | str | None = None) -> ra.Relation:
+        return ra.Values(Schema.of(section=TEXT), (sc.Literal(name, TEXT),))
 
     def info(self, function: str, name: str, version: int | str | None = None) -> str:
         return f"SELECT 1 AS trial_id, '{function}' AS what, '{name}' AS model"

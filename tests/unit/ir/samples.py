@@ -8,6 +8,19 @@ import struct
 from gradbase.ir.analytic import Analytic
 from gradbase.ir.conversion import Category, Numeric, ToTable, ToTensor, Vector
 from gradbase.ir.derived import Derived
+from gradbase.ir.inspection import (
+    COUNTS,
+    SCORES,
+    ClassCounts,
+    CompareModels,
+    ConfusionMatrix,
+    DriftColumn,
+    Keep,
+    RocCurve,
+    SchemaDrift,
+    ScoreCounts,
+    Weights,
+)
 from gradbase.ir.learning import (
     ClassWeight,
     Dataset,
@@ -248,6 +261,27 @@ RELATIONS = (
         Predict(SCAN, PRICE, ("a",), ("value",), ("by",)), CHURN, ("a", "by"), ("label",), ("l",)
     ),
     Evaluate(SCAN, CHURN, ("a", "b"), "y", 0.25, "udf", 2048),
+    ScoreCounts(SCAN, CHURN, ("a", "b"), "y", representation="dl", batch_rows=256),
+    RocCurve(ScoreCounts(SCAN, CHURN, ("a", "b"), "y"), (0.0, 0.1, 1.0)),
+    RocCurve(SqlFragment(("select 1",), (), SCORES)),
+    ConfusionMatrix(ClassCounts(SCAN, CHURN, ("a", "b"), "y", 0.25), (NO, YES), ("no", "a b")),
+    ConfusionMatrix(SqlFragment(("select 1",), (), COUNTS), (ONE, ONE), ("_1", "_1_1")),
+    CompareModels((), Project(Keep(SCAN), ("x", "y"), (CALL, A))),
+    CompareModels(
+        (Evaluate(Keep(SCAN), CHURN, ("a", "b"), "y"), Evaluate(Keep(SCAN), PRICE, ("a",), "y")),
+        Project(Keep(SCAN), ("x", "y"), (CALL, A)),
+    ),
+    Weights((CHURN,)),
+    Weights((PRICE, CHURN), standardize=True, with_trial=True),
+    SchemaDrift(
+        SCAN,
+        CHURN,
+        (
+            DriftColumn("a", "ok", INT64, INT64, "A", 0.125, -0.0),
+            DriftColumn('odd "b"', "missing", list_of(TEXT), mean=math.nan),
+            DriftColumn("t", "extra", found=TEXT, name="t"),
+        ),
+    ),
     Project(SCAN, ("z",), (Rescale(A, 1.0, 2.0),)),
     Preprocess(SCAN, ("z", "code"), (Analytic("min_max_scaler", B), LabelCode(T, FEW))),
     Search("m", tuple(fit(i) for i in range(3)), "roc_auc", "grid"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -14,7 +12,7 @@ from gradbase.runtime.confusion import (
     score_counts,
     thinned,
 )
-from gradbase.runtime.metrics import logit_of, metrics, roc_auc
+from gradbase.runtime.metrics import above, metrics, roc_auc
 from gradbase.store import Scores
 
 
@@ -99,9 +97,12 @@ def test_counts_and_metrics_agree():
     assert found["roc_auc"] == pytest.approx(area, abs=1e-12)
 
 
-def test_logits_of_probabilities():
-    """Infinite at the ends."""
-    assert [logit_of(p) for p in (0.0, 0.5, 1.0)] == [-math.inf, 0.0, math.inf]
+@pytest.mark.parametrize("threshold", [0.0, 0.25, 0.5, 0.75, 1.0])
+def test_a_threshold_means_the_same_as_in_predictions(threshold):
+    """Scores above it, the label itself at one half."""
+    logit = torch.tensor([-800.0, -1.0, -1e-30, 0.0, 1e-30, 1.0986123, 800.0])
+    expected = logit > 0 if threshold == 0.5 else logit.double().sigmoid() > threshold
+    assert above(logit, threshold).tolist() == expected.tolist()
 
 
 def test_scores_are_what_the_store_keeps():
