@@ -13,7 +13,7 @@ from gradbase.errors import BindError, EngineError
 from gradbase.frontend.addresses import Address
 from gradbase.frontend.blocks import bind_block
 from gradbase.frontend.calls import Call, read_calls
-from gradbase.frontend.features import method_of
+from gradbase.frontend.features import check_predicts, method_of
 from gradbase.frontend.from_clause import base_table
 from gradbase.frontend.in_text import call_in_text, output_names
 from gradbase.frontend.parameters import Parameters, normalise, parameter_values
@@ -71,11 +71,14 @@ class Binder:
         """The model that a call names (or the one at `address`), the error underlined."""
         named = address or call.model
         try:
-            return self.models.model(named.name, named.version, call.trial)
+            found = self.models.model(named.name, named.version, call.trial)
         except BindError as error:
             if error.at is not None:
                 raise
             raise BindError(error.message, at=named.at, hint=error.hint) from None
+        if call.predicts:
+            check_predicts(found, named.at)
+        return found
 
     # -- queries --------------------------------------------------------------------------------
 

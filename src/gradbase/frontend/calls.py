@@ -32,6 +32,9 @@ STRUCT_ARGUMENTS: Mapping[str, tuple[str, ...]] = {
 """What the STRUCT of a function may hold; of all others: trial_id."""
 
 
+JUDGING = ("EVALUATE", "CONFUSION_MATRIX", "ROC_CURVE", "COMPARE", "WEIGHTS")
+"""Functions that speak of predictions or of what makes them."""
+
 INSTEAD: Mapping[str, str] = {
     "ADVANCED_WEIGHTS": "ML.WEIGHTS has the weights, without standard errors",
     "DESCRIBE_DATA": "ML.FEATURE_INFO describes the training rows, SUMMARIZE any table",
@@ -86,6 +89,11 @@ class Call:
     def is_analytic(self) -> bool:
         """Whether it stands for statistics over all rows of its query."""
         return self.preprocesses and self.function.lower() in ANALYTIC
+
+    @property
+    def predicts(self) -> bool:
+        """Whether it asks for what only a model with a network has."""
+        return self.function in (*SCALARS, *JUDGING)
 
     @property
     def preprocesses(self) -> bool:

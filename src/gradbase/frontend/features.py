@@ -9,11 +9,21 @@ from gradbase.errors import BindError
 from gradbase.frontend.misfits import Misfit, misfit_error
 from gradbase.frontend.names import lookup
 from gradbase.ir.learning import Feature, Model
-from gradbase.ir.scalar import PredictCall, Scalar
+from gradbase.ir.scalar import Column, PredictCall, Scalar, scalars, substituted
 from gradbase.ir.types import Schema, SqlType
 
 METHOD = {"binary": "label", "multiclass": "label", "regression": "value", "raw": "raw"}
 """What PREDICT gives, by task."""
+
+
+def check_predicts(model: Model, at: str | None = None) -> None:
+    """BindError where a model has nothing to predict."""
+    if model.task not in METHOD:
+        raise BindError(
+            f"model `{model.name}` predicts nothing, it is a TRANSFORM",
+            at=at,
+            hint=f"SELECT * FROM ML.TRANSFORM(MODEL {model.name}, TABLE …)",
+        )
 
 
 @dataclass(frozen=True)
@@ -55,9 +65,55 @@ def predict_call(
             at=at,
             hint="PREDICT(model, *) takes them from the columns by name",
         )
+    chosen = _chosen(model, model.features, given, at, by_name=by_name)
+    return PredictCall(model, method, chosen)
+
+
+def transform_columns(
+    model: Model, given: Sequence[Given], at: str | None = None
+) -> dict[str, Scalar]:
+    """What ML.TRANSFORM gives, by name, the columns it reads chosen among `given`.
+
+    A label and the like that TRANSFORM only passes on are left out where they are not given.
+
+    Raises
+    ------
+    BindError
+        The model has no TRANSFORM, or a column that it reads is missing or of another type.
+    """
+    if not model.transform:
+        raise BindError(
+            f"model `{model.name}` was trained without TRANSFORM",
+            at=at,
+            hint="it reads the columns of its rows as they are",
+        )
+    features = {f.name for f in model.features}
+    there = {g.name.casefold() for g in given}
+    wanted = [
+        d
+        for d in model.transform
+        if not isinstance(d.expr, Column)
+        or d.expr.name in features
+        or d.expr.name.casefold() in there
+    ]
+    read = tuple(dict.fromkeys(c for d in wanted for c in scalars(d.expr, Column)))
+    chosen = _chosen(model, [Feature(c.name, c.of) for c in read], given, at)
+    columns: dict[Scalar, Scalar] = dict(zip(read, chosen, strict=True))
+    return {d.name: substituted(d.expr, columns) for d in wanted}
+
+
+def _chosen(
+    model: Model,
+    features: Sequence[Feature],
+    given: Sequence[Given],
+    at: str | None,
+    *,
+    by_name: bool = True,
+) -> tuple[Scalar, ...]:
+    """The value for each of `features`; BindError lists all that do not fit."""
     chosen: list[Scalar] = []
     misfits: list[Misfit] = []
-    for i, feature in enumerate(model.features):
+    for i, feature in enumerate(features):
         value = _named(model, feature, given, at) if by_name else given[i].value
         if value is None or not feature_type_fits(feature.of, value.type):
             misfits.append(Misfit(feature.name, feature.of, None if value is None else value.type))
@@ -65,7 +121,7 @@ def predict_call(
             chosen.append(value)
     if misfits:
         raise misfit_error(model, misfits, [g.name for g in given], at)
-    return PredictCall(model, method, tuple(chosen))
+    return tuple(chosen)
 
 
 def _named(model: Model, feature: Feature, given: Sequence[Given], at: str | None) -> Scalar | None:
@@ -119,8 +175,9 @@ def label_type(model: Model) -> SqlType:
 def feature_type_fits(trained: SqlType, found: SqlType) -> bool:
     """Whether a column of type `found` can stand for one of type `trained`.
 
-    Numbers interchange; text and enums; dates and timestamps; arrays of
-    numbers need equal length; the length of a list is checked row by row. NULL fits everything.
+    Numbers interchange; text and enums; dates and timestamps; arrays of fixed length need an equal
+    one, the length of a list is checked row by row; elements and fields by the same rules. NULL
+    fits everything.
 
     Examples
     --------
@@ -136,6 +193,10 @@ def feature_type_fits(trained: SqlType, found: SqlType) -> bool:
         return True
     if trained.is_temporal and found.is_temporal:
         return True
-    if trained.is_vector and found.kind == "list" and found.element is not None:
-        return found.element.is_numeric
-    return trained.is_vector and found.is_vector and trained.size == found.size
+    if trained.element is not None and found.element is not None:
+        same_length = "list" in (trained.kind, found.kind) or trained.size == found.size
+        return same_length and feature_type_fits(trained.element, found.element)
+    fields = dict(found.fields)
+    return trained.kind == found.kind == "struct" and all(
+        name in fields and feature_type_fits(of, fields[name]) for name, of in trained.fields
+    )

@@ -10,6 +10,7 @@ from gradbase.errors import BindError, near
 from gradbase.frontend.names import lookup
 from gradbase.frontend.option_table import NORMAL_EQUATION
 from gradbase.frontend.training import CLASSIFICATION, REGRESSION, TrainingSpec, resolve_split
+from gradbase.ir.derived import Derived
 from gradbase.ir.learning import (
     ClassWeight,
     Dataset,
@@ -18,8 +19,10 @@ from gradbase.ir.learning import (
     Network,
     Optimizer,
     PythonNetwork,
+    Split,
 )
 from gradbase.ir.relational import Relation
+from gradbase.ir.scalar import Column
 from gradbase.ir.types import Schema, SqlType
 
 _TRAINER = (
@@ -29,12 +32,17 @@ _TRAINER = (
 
 
 def build_dataset(
-    spec: TrainingSpec, relation: Relation, rows: int, *, task: str | None = None
+    spec: TrainingSpec,
+    relation: Relation,
+    rows: int,
+    *,
+    task: str | None = None,
+    transform: tuple[Derived, ...] = (),
 ) -> Dataset:
     """The rows of a training query and how they are dealt out.
 
     Features are all columns except the label, the split column, the instance weights and the row
-    key.
+    key; with a TRANSFORM those that it reads.
 
     Parameters
     ----------
@@ -45,12 +53,14 @@ def build_dataset(
         Rows of `relation` with a label, which AUTO_SPLIT depends on.
     task : str, optional
         ``binary`` or ``multiclass`` once the classes are counted; else ``classification`` stands.
+    transform : tuple of Derived
+        What TRANSFORM gives; () without one.
 
     Raises
     ------
     BindError
-        The label, split, weight or key column is not there (near matches offered), the weights are
-        no numbers, or no feature is left.
+        The label, split, weight or key column is not there (near matches offered) or not passed on
+        by TRANSFORM as it is, the weights are no numbers, or no feature is left.
     """
     schema = relation.schema
     label = find_column(schema, spec.label, "label column", "set input_label_cols")
@@ -62,17 +72,57 @@ def build_dataset(
         left_out.add(split.column)
     weight = _weight_column(spec, schema, label)
     left_out |= {weight} if weight else set()
+    features = () if transform else _others(schema, left_out)
+    found_task = task or spec.task or task_of(schema.type_of(label))
+    weights = tuple(ClassWeight(text, weight) for text, weight in spec.class_weights)
+    data = Dataset(
+        relation, features, label, found_task, split, key, spec.shards, spec.seed, weight, weights,
+        transform,
+    )  # fmt: skip
+    return _transformed(data) if transform else data
+
+
+def transform_dataset(relation: Relation, transform: tuple[Derived, ...]) -> Dataset:
+    """The rows that a model learns its TRANSFORM from, and nothing else: there is no label."""
+    read = {name for d in transform for name in d.expr.columns}
+    features = tuple(n for n in relation.schema.names if n in read)
+    split = Split("none", 0.0, 0.0)
+    return Dataset(relation, features, "", "transform", split, (), 1, 0, transform=transform)
+
+
+def _others(schema: Schema, left_out: set[str]) -> tuple[str, ...]:
+    """The columns besides those left out, of which there must be one."""
     features = tuple(n for n in schema.names if n not in left_out)
     if not features:
         raise BindError(
             f"the query has no column to learn from besides {', '.join(sorted(left_out))}",
             hint="select feature columns too",
         )
-    found_task = task or spec.task or task_of(schema.type_of(label))
-    weights = tuple(ClassWeight(text, weight) for text, weight in spec.class_weights)
-    return Dataset(
-        relation, features, label, found_task, split, key, spec.shards, spec.seed, weight, weights
-    )
+    return features
+
+
+def _transformed(data: Dataset) -> Dataset:
+    """`data` with the features that its TRANSFORM reads, once that is as it may be."""
+    given = {d.name: d.expr for d in data.transform}
+    for what, name in (
+        ("label", data.label), ("data_split_col", data.split.column),
+        ("instance_weight_col", data.weight),
+    ):  # fmt: skip
+        same = Column(name, data.relation.schema.type_of(name)) if name else None
+        if name and given.get(name) is not same:
+            raise BindError(
+                f"TRANSFORM must pass the {what} `{name}` on as it is",
+                hint=f"write `{name}` in TRANSFORM, without a change and without AS",
+            )
+    if not data.prepared:
+        raise BindError(f"TRANSFORM gives nothing to learn from besides {', '.join(given)}")
+    read = {name for d in data.prepared for name in d.expr.columns}
+    if data.label in read:
+        raise BindError(
+            f"TRANSFORM reads the label `{data.label}`, which is not known when predicting",
+            hint="leave it out of the other columns",
+        )
+    return data.replace(features=tuple(n for n in data.relation.schema.names if n in read))
 
 
 def _weight_column(spec: TrainingSpec, schema: Schema, label: str) -> str:

@@ -13,12 +13,14 @@ LINEAR = ("linear_reg", "logistic_reg")
 NETWORKS = ("dnn_classifier", "dnn_regressor")
 PYTHON = "python"
 MODEL_TYPES = ("linear_reg", "logistic_reg", "dnn_classifier", "dnn_regressor")
+TRANSFORM_ONLY = "transform_only"
+"""Stores what TRANSFORM learns and trains nothing; it knows no other option."""
 LATER_MODEL_TYPES = (
     "arima_plus", "arima_plus_xreg", "autoencoder", "automl_classifier", "automl_regressor",
     "boosted_tree_classifier", "boosted_tree_regressor", "contribution_analysis",
     "dnn_linear_combined_classifier", "dnn_linear_combined_regressor", "kmeans",
     "matrix_factorization", "onnx", "pca", "random_forest_classifier", "random_forest_regressor",
-    "tensorflow", "tensorflow_lite", "torch", "transform_only", "xgboost",
+    "tensorflow", "tensorflow_lite", "torch", "xgboost",
 )  # fmt: skip
 ACTIVATIONS = ("relu", "relu6", "elu", "selu", "gelu", "silu", "sigmoid", "tanh")
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "adagrad")

@@ -111,7 +111,7 @@ def _model_type(given: Mapping[str, OptionValue], otherwise: str | None) -> str:
             at=found.value_at,
             hint=f"there are {', '.join(table.MODEL_TYPES)} and 'python:module:function'",
         )
-    if kind not in table.MODEL_TYPES:
+    if kind not in (*table.MODEL_TYPES, table.TRANSFORM_ONLY):
         raise BindError(
             f"there is no model_type '{found.value}'; there are {', '.join(table.MODEL_TYPES)} and "
             "'python:module:function'",

@@ -14,10 +14,10 @@ from gradbase.frontend.tokens import quote_identifier, significant
 from gradbase.ir import scalar as ir
 from gradbase.ir.analytic import Analytic
 from gradbase.ir.facts import Relations
-from gradbase.ir.node import Node, walk
+from gradbase.ir.node import Node
 from gradbase.ir.preprocessing import Preprocessing
 from gradbase.ir.relational import Relation, SqlFragment
-from gradbase.ir.scalar import PredictCall, Scalar
+from gradbase.ir.scalar import PredictCall, Scalar, scalars
 from gradbase.ir.types import Field, Schema, SqlType
 
 
@@ -140,9 +140,8 @@ def type_sql(of: SqlType) -> str:
 def render(scalar: Scalar) -> str:
     """SQL of a scalar over its relation's columns, for stubs (predictions are NULLs)."""
     done: dict[Node, str] = {}
-    for n in walk(scalar):
-        if isinstance(n, Scalar):
-            done[n] = _render(n, done)
+    for n in scalars(scalar, Scalar):
+        done[n] = _render(n, done)
     return done[scalar]
 
 

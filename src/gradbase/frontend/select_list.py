@@ -101,14 +101,14 @@ def _is_qualified_star(text: Text, first: int) -> bool:
 
 
 def _star(converter: Converter, span: Span) -> list[Item]:
-    """``*`` or ``t.*`` with EXCLUDE, REPLACE and RENAME."""
+    """``*`` or ``t.*`` with EXCLUDE (or EXCEPT), REPLACE and RENAME."""
     text = converter.text
     first, last = span
     qualifier = "" if text.word(first) == "*" else text.tokens[first].name
     items = {c.out: Item(c.name, column=c) for c in converter.source.of_qualifier(qualifier)}
     i = first + (1 if not qualifier else 3)
     while i < last:
-        word = text.word(i)
+        word = "EXCLUDE" if text.word(i) == "EXCEPT" else text.word(i)
         inner = (i + 1, i + 2)
         if text.word(i + 1) == "(":
             inner = (i + 2, text.pairs[i + 1])

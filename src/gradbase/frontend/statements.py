@@ -16,7 +16,8 @@ from gradbase.frontend.model_statements import (
     read_describe,
     read_drop,
 )
-from gradbase.frontend.tokens import Token, significant
+from gradbase.frontend.tokens import Token, matching, significant
+from gradbase.frontend.transform import TransformClause
 from gradbase.frontend.words import is_ours, prediction_calls, system_tables, without_semicolon
 from gradbase.frontend.wrapping import Wrapped, wrapped
 
@@ -47,7 +48,7 @@ class Native:
 
 @dataclass(frozen=True)
 class CreateModel:
-    """``CREATE [OR REPLACE] MODEL [IF NOT EXISTS] name OPTIONS (…) AS query``.
+    """``CREATE [OR REPLACE] MODEL [IF NOT EXISTS] name [TRANSFORM (…)] OPTIONS (…) AS query``.
 
     `options` by name in lower case; `query_start` is where `query` starts in `sql`.
     """
@@ -59,6 +60,7 @@ class CreateModel:
     query: str
     sql: str
     query_start: int = 0
+    transform: TransformClause | None = None
 
 
 @dataclass(frozen=True)
@@ -223,6 +225,7 @@ def _create(cursor: Cursor) -> CreateModel:
         cursor.at -= 1
         cursor.fail("OR REPLACE and IF NOT EXISTS do not go together")
     name = read_name(cursor)
+    transform = _transform(cursor)
     _refuse_clauses(cursor)
     if cursor.peek() != "OPTIONS":
         cursor.fail("expected OPTIONS (…)", hint=near(cursor.peek(), ("OPTIONS", "TRANSFORM")))
@@ -239,18 +242,28 @@ def _create(cursor: Cursor) -> CreateModel:
         )
     query = cursor.sql[first.start : cursor.tokens[-1].end]
     return CreateModel(
-        name.name, or_replace, if_not_exists, options, query, cursor.sql, first.start
+        name.name, or_replace, if_not_exists, options, query, cursor.sql, first.start, transform
     )
 
 
+def _transform(cursor: Cursor) -> TransformClause | None:
+    if not cursor.accept("TRANSFORM"):
+        return None
+    opening = cursor.expect("(", "`(` and what the model reads: TRANSFORM (*, …)")
+    closing = matching(cursor.tokens).get(cursor.at - 1)
+    if closing is None:
+        cursor.fail("the parenthesis of TRANSFORM is never closed")
+    cursor.at = closing + 1
+    return TransformClause(cursor.sql, opening.end, cursor.tokens[closing].start)
+
+
 def _refuse_clauses(cursor: Cursor) -> None:
-    for word in ("TRANSFORM", "INPUT", "REMOTE"):
+    for word in ("INPUT", "REMOTE"):
         if cursor.peek() == word:
             token = cursor.next()
             raise UnsupportedError(
                 f"{word} of CREATE MODEL is not offered yet",
                 at=underline(cursor.sql, token.start, token.end),
-                hint="compute the columns in the query" if word == "TRANSFORM" else None,
             )
 
 

@@ -185,7 +185,7 @@ def _operands(text: Text, span: Span) -> tuple[Span, ...]:
     found: list[Span] = []
     start = i = span[0]
     while i < span[1]:
-        if text.word(i) in SET_OPERATORS and text.word(i - 1) != ".":
+        if text.word(i) in SET_OPERATORS and not _is_column_list(text, i):
             found.append((start, i))
             i += 1
             while text.word(i) in ("ALL", "DISTINCT", "BY", "NAME"):
@@ -202,6 +202,12 @@ def _operands(text: Text, span: Span) -> tuple[Span, ...]:
                 break
             i = text.after(i)
     return (*found, (start, end))
+
+
+def _is_column_list(text: Text, i: int) -> bool:
+    """Whether the EXCEPT at token `i` is that of ``* EXCEPT (a, b)``, or a name behind a dot."""
+    before, opens = text.word(i - 1), text.word(i + 1) == "("
+    return before == "." or (before == "*" and opens and not text.is_subquery(i + 1))
 
 
 def _clauses(text: Text, body: Span) -> dict[str, Span]:

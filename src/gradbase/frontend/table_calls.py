@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from gradbase.errors import BindError
 from gradbase.frontend import model_functions as functions
 from gradbase.frontend.calls import Call
-from gradbase.frontend.features import METHOD, Given, predict_call
+from gradbase.frontend.features import METHOD, Given, predict_call, transform_columns
 from gradbase.frontend.names import distinct_names
 from gradbase.frontend.rich import Bound, Rich, literal_sql, type_sql
 from gradbase.frontend.scopes import Scope, with_prefix
@@ -27,6 +27,8 @@ def bind_table_call(binder: Binder, call: Call, scope: Scope) -> Bound:
     match call.function:
         case "PREDICT":
             return _predict(binder, call, _needed(binder, call, rows))
+        case "TRANSFORM":
+            return _transform(binder, call, _needed(binder, call, rows))
         case "EVALUATE" if rows is not None:
             return _evaluate(binder, call, rows)
         case "CONFUSION_MATRIX":
@@ -154,3 +156,10 @@ def _above(binder: Binder, call: Call, model: Model, given: list[Given], label: 
     text = f" > {call.threshold!r} THEN "
     parts = ("CASE WHEN ", text, " WHEN ", " IS NOT NULL THEN ", " END")
     return SqlScalar(parts, (proba, high, proba, low), label.type)
+
+
+def _transform(binder: Binder, call: Call, data: Bound) -> Bound:
+    """The columns of the model's TRANSFORM."""
+    found = transform_columns(binder.model(call), _given(data.schema), binder.text.at(call.whole))
+    project = Project(data.relation, tuple(found), tuple(found.values()))
+    return Bound(project, _stub(project, data.stub))

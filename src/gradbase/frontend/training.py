@@ -40,7 +40,8 @@ class TrainingSpec:
     with procedure ``grid`` means the whole product. `network` replaces the multilayer perceptron;
     `extra` is a ``python:`` model's own configuration. `metric` '' means the task's default.
     `class_weights` are pairs of a class as text and its weight; `weight_column` is '' without
-    instance weights. `said` names the fields that somebody set.
+    instance weights. `transform` is the text of a TRANSFORM. `said` names the fields that somebody
+    set.
     """
 
     model_type: str
@@ -65,6 +66,7 @@ class TrainingSpec:
     auto_class_weights: bool = False
     class_weights: tuple[tuple[str, float], ...] = ()
     weight_column: str = ""
+    transform: str = ""
     split: SplitSpec = SplitSpec()
     row_key: tuple[str, ...] = ()
     shards: int = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gradbase.errors import BindError, near
-from gradbase.ir.node import find, node
+from gradbase.ir.node import node
 from gradbase.ir.preprocessing import (
     SPARSE,
     expect,
@@ -13,7 +13,7 @@ from gradbase.ir.preprocessing import (
     expect_text,
     expect_texts,
 )
-from gradbase.ir.scalar import Scalar
+from gradbase.ir.scalar import Scalar, scalars
 from gradbase.ir.types import FLOAT64, INT64, TEXT, SqlType
 
 ANALYTIC: Mapping[str, tuple[str, SqlType]] = {
@@ -92,4 +92,4 @@ class Analytic(Scalar):
 
 def analytics(scalar: Scalar) -> tuple[Analytic, ...]:
     """The functions in `scalar` that wait for statistics, inner ones first."""
-    return tuple(find(scalar, Analytic))
+    return tuple(scalars(scalar, Analytic))

@@ -91,6 +91,36 @@ class Vector(Encoding):
 
 
 @node
+class MultiHot(Encoding):
+    """An array of texts: 1 at the place of each that is in it, as often as it may be.
+
+    `vocabulary` is in order; one more place, the last, says that an element or the array is NULL
+    where `missing` (NULL was seen in training). Others are left out.
+    """
+
+    vocabulary: tuple[str, ...]
+    missing: bool
+
+    @property
+    def width(self) -> int:
+        return len(self.vocabulary) + self.missing
+
+
+@node
+class Sparse(Encoding):
+    """An array of (index, value) pairs: each value at its index, those of equal index added up.
+
+    An index of `size` or more is left out; NULL gives zeros.
+    """
+
+    size: int
+
+    @property
+    def width(self) -> int:
+        return self.size
+
+
+@node
 class ToTensor(Tensor):
     """A column of a table as Tensor[BATCH, width] (codes: int64)."""
 

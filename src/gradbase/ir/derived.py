@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 
 from gradbase.errors import BindError
 from gradbase.ir.analytic import Analytic, analytics
-from gradbase.ir.node import Node, find, node, substitute, walk
+from gradbase.ir.node import Node, node, walk
 from gradbase.ir.preprocessing import Normalize, Preprocessing, member
-from gradbase.ir.scalar import Column, Literal, Scalar
+from gradbase.ir.scalar import Column, Literal, Scalar, scalars, substituted
 from gradbase.ir.tensor import Param
 
 EXACT_NORMS = (0.0, 1.0, 2.0, math.inf)
@@ -31,7 +31,7 @@ def engine_can(scalar: Scalar) -> bool:
 
 def program_can(scalar: Scalar) -> bool:
     """Whether the program computes `scalar` on batches of rows."""
-    return all(computed_here(n) for n in find(scalar, Scalar))
+    return all(computed_here(n) for n in scalars(scalar, Scalar))
 
 
 def computed_here(scalar: Scalar) -> bool:
@@ -48,19 +48,19 @@ def has_program_only(scalar: Scalar) -> bool:
     """
     return any(
         not computed_here(n) and not isinstance(n, Analytic) and analytics(n)
-        for n in find(scalar, Scalar)
+        for n in scalars(scalar, Scalar)
     )
 
 
-def leaves(scalars: Iterable[Scalar]) -> tuple[Scalar, ...]:
+def leaves(exprs: Iterable[Scalar]) -> tuple[Scalar, ...]:
     """The largest parts, other than columns and constants, without a preprocessing function."""
     found: dict[Scalar, None] = {}
-    stack = list(scalars)[::-1]
+    stack = list(exprs)[::-1]
     while stack:
         top = stack.pop()
         if isinstance(top, Column | Literal):
             continue
-        if any(isinstance(n, Preprocessing | Analytic) for n in find(top, Scalar)):
+        if any(isinstance(n, Preprocessing | Analytic) for n in scalars(top, Scalar)):
             stack.extend(c for c in reversed(top.children) if isinstance(c, Scalar))
         else:
             found[top] = None
@@ -68,18 +68,11 @@ def leaves(scalars: Iterable[Scalar]) -> tuple[Scalar, ...]:
 
 
 def as_columns(
-    scalars: tuple[Scalar, ...], parts: Iterable[Scalar], name: Callable[[], str]
+    exprs: tuple[Scalar, ...], parts: Iterable[Scalar], name: Callable[[], str]
 ) -> tuple[dict[Scalar, Column], tuple[Scalar, ...]]:
-    """`scalars` with each of `parts` replaced by a column of a new name, and these columns."""
+    """`exprs` with each of `parts` replaced by a column of a new name, and these columns."""
     columns = {part: Column(name(), part.type) for part in parts}
-    return columns, tuple(replaced(s, columns) for s in scalars)
-
-
-def replaced(scalar: Scalar, mapping: dict[Scalar, Column] | dict[Column, Scalar]) -> Scalar:
-    """`scalar` with each key of `mapping` replaced by its value."""
-    found = substitute(scalar, dict[Node, Node](mapping))  # type: ignore[arg-type]
-    assert isinstance(found, Scalar)
-    return found
+    return columns, tuple(substituted(e, columns) for e in exprs)
 
 
 def flattened(columns: Iterable[Derived]) -> tuple[Derived, ...]:

@@ -156,11 +156,3 @@ def transform(root: Node, change: Callable[[Node], Node | None]) -> Node:
 def _rebuild(old: Node, done: dict[Node, Node]) -> Node:
     new_children = tuple(done[c] for c in old.children)
     return old if new_children == old.children else old.with_children(new_children)
-
-
-def substitute(root: Node, mapping: dict[Node, Node]) -> Node:
-    """`root` with each key of `mapping` replaced by its value (which is not searched again)."""
-    done: dict[Node, Node] = {}
-    for old in walk(root):
-        done[old] = mapping[old] if old in mapping else _rebuild(old, done)
-    return done[root]

@@ -7,15 +7,17 @@ in `SqlScalar`.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, TypeVar
 
 from gradbase.errors import BindError
-from gradbase.ir.node import Node, find, node
+from gradbase.ir.node import Node, node
 from gradbase.ir.types import BOOL, SqlType
 
 if TYPE_CHECKING:
     from gradbase.ir.learning import Model
 
+S = TypeVar("S", bound="Scalar")
 Value = bool | int | float | str | bytes | None
 COMPARISONS = ("=", "<>", "<", "<=", ">", ">=")
 
@@ -30,17 +32,55 @@ class Scalar(Node):
     @functools.cached_property
     def columns(self) -> frozenset[str]:
         """Names of the columns read."""
-        return frozenset(c.name for c in find(self, Column))
+        return frozenset(c.name for c in scalars(self, Column))
 
     @functools.cached_property
     def predictions(self) -> tuple[PredictCall, ...]:
         """The predictions inside, children first."""
-        return tuple(find(self, PredictCall))
+        return tuple(scalars(self, PredictCall))
 
     @functools.cached_property
     def volatile(self) -> bool:
         """Whether two evaluations may differ (a `random()` inside)."""
-        return not all(n.deterministic for n in find(self, Scalar))
+        return not all(n.deterministic for n in scalars(self, Scalar))
+
+
+def scalars(root: Scalar, kind: type[S]) -> Iterator[S]:
+    """The scalars of class `kind` at or below `root`, children first.
+
+    Models are not looked into: their columns are other ones than those that `root` reads.
+    """
+    return (n for n in _order(root) if isinstance(n, kind))
+
+
+def substituted(root: Scalar, mapping: Mapping[Scalar, Scalar]) -> Scalar:
+    """`root` with each key of `mapping` replaced by its value; models stay as they are."""
+    done: dict[Node, Node] = {}
+    for old in _order(root):
+        if old in mapping:
+            done[old] = mapping[old]
+            continue
+        children = tuple(done.get(c, c) for c in old.children)
+        done[old] = old if children == old.children else old.with_children(children)
+    found = done[root]
+    assert isinstance(found, Scalar)
+    return found
+
+
+def _order(root: Scalar) -> Iterator[Scalar]:
+    """Scalars below and including `root` once, children first."""
+    done: set[Node] = set()
+    stack: list[tuple[Scalar, bool]] = [(root, False)]
+    while stack:
+        current, expanded = stack.pop()
+        if current in done:
+            continue
+        if expanded:
+            done.add(current)
+            yield current
+            continue
+        stack.append((current, True))
+        stack.extend((c, False) for c in reversed(current.children) if isinstance(c, Scalar))
 
 
 def _expect_bool(*args: Scalar) -> None:

@@ -27,7 +27,7 @@ from gradbase.ir.learning import (
     Preprocess,
     Search,
 )
-from gradbase.ir.node import Node, find
+from gradbase.ir.node import Node
 from gradbase.ir.preprocessing import Preprocessing
 from gradbase.ir.relational import (
     Aggregate,
@@ -42,7 +42,7 @@ from gradbase.ir.relational import (
     Union,
     Values,
 )
-from gradbase.ir.scalar import Column, Compare, Scalar, conjuncts
+from gradbase.ir.scalar import Column, Compare, Scalar, conjuncts, scalars
 from gradbase.optimizer.context import Context, Estimate
 from gradbase.optimizer.cost_fit import group_seconds, makespan, refit_seconds, training_flops
 from gradbase.optimizer.cost_predict import PLAIN_BATCH, predict_seconds, row_seconds
@@ -152,7 +152,7 @@ def _handed(relation: Relation, context: Context) -> float:
 def _computing(expr: Scalar, context: Context) -> float:
     if isinstance(expr, Column):
         return 0.0
-    functions = tuple(find(expr, Preprocessing))
+    functions = tuple(scalars(expr, Preprocessing))
     return scalar_seconds(expr, context) + (engine_seconds(functions) if functions else 0.0)
 
 

@@ -142,13 +142,13 @@ def encoded_width(data: Dataset, context: Context) -> int:
     """Inputs of a network on `data`: as told, or one per number and a guess per category."""
     if context.encoded_width is not None:
         return context.encoded_width(data)
-    return sum(_width(data.relation.schema.type_of(f)) for f in data.features)
+    return sum(_width(column.type) for column in data.inputs)
 
 
 def _width(of: SqlType) -> int:
     if of.is_vector:
         return of.size[0]
-    return _ONE_HOT if of.is_text else 1
+    return _ONE_HOT if of.is_text or of.kind == "list" else 1
 
 
 def _layer_flops(at: int, width_in: int, width_out: int) -> float:

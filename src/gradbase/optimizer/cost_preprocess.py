@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from gradbase.ir.analytic import Analytic
 from gradbase.ir.derived import computed_here, engine_can
-from gradbase.ir.node import walk
 from gradbase.ir.preprocessing import (
     Bucketize,
     Cross,
@@ -27,6 +26,7 @@ from gradbase.ir.preprocessing import (
     Struct,
 )
 from gradbase.ir.scalar import Column, Literal, Scalar
+from gradbase.ir.scalar import scalars as every
 from gradbase.ir.types import SqlType
 from gradbase.ir.vocabulary import Coded
 from gradbase.optimizer.context import Context
@@ -120,8 +120,8 @@ def cheapest_cut(scalars: Iterable[Scalar], context: Context, *, plain: bool = F
     parts: dict[Scalar, None] = {}
     total = 0.0
     for root in scalars:
-        for node in walk(root):
-            if isinstance(node, Scalar) and node not in engine:
+        for node in every(root, Scalar):
+            if node not in engine:
                 _cost(node, engine, program, context, plain=plain)
         stack = [root]
         total += min(program[root], engine[root] + handing_seconds(root.type, context))
@@ -160,12 +160,12 @@ def _cost(
 
 def engine_seconds(scalars: Iterable[Scalar]) -> float:
     """Computing `scalars` for a row in the engine alone, nothing handed over."""
-    nodes = {n for s in scalars for n in walk(s) if isinstance(n, Scalar)}
+    nodes = {n for s in scalars for n in every(s, Scalar)}
     own = (own_seconds(n)[0] for n in nodes if not isinstance(n, Column | Literal))
     return sum(own) if all(engine_can(s) for s in scalars) else math.inf
 
 
 def program_seconds(scalars: Iterable[Scalar]) -> float:
     """Computing `scalars` for a row in the program, what they read being there."""
-    nodes = {n for s in scalars for n in walk(s) if isinstance(n, Scalar)}
+    nodes = {n for s in scalars for n in every(s, Scalar)}
     return sum(own_seconds(n)[1] for n in nodes if not isinstance(n, Column | Literal))

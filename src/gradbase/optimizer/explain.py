@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gradbase.ir.analytic import Analytic
+from gradbase.ir.analytic import analytics
 from gradbase.ir.learning import (
     Dataset,
     Evaluate,
     Fit,
     FusedFit,
+    Learn,
     Model,
     Predict,
     Preprocess,
@@ -22,7 +23,7 @@ from gradbase.ir.node import Node, find
 from gradbase.ir.preprocessing import Preprocessing
 from gradbase.ir.printer import Writer, block_children, label_nodes, print_plan
 from gradbase.ir.relational import Project
-from gradbase.ir.scalar import Scalar
+from gradbase.ir.scalar import Scalar, scalars
 from gradbase.optimizer.context import Choice, Context
 from gradbase.optimizer.cost import estimate, total_seconds
 from gradbase.optimizer.cost_preprocess import engine_seconds, program_seconds
@@ -113,7 +114,7 @@ def _family(node: Node) -> str:
     match node:
         case Predict() | Evaluate():
             return "network"
-        case Search() | Fit() | FusedFit() | Dataset():
+        case Search() | Fit() | FusedFit() | Learn() | Dataset():
             return "training"
     return "rows"
 
@@ -180,8 +181,11 @@ class _Tree:
                 return f"FusedFit of {len(fits)} ({where}): {_fit_text(fits[0])}"
             case Fit():
                 return f"Fit (trial {node.trial}{_fold(node)}): {_fit_text(node)}"
+            case Learn(name=name):
+                return f"Learn TRANSFORM {name}"
             case Dataset():
-                return f"Dataset {len(node.features)} features, label {node.label}, {_split(node)}"
+                label = f"label {node.label}" if node.label else "no label"
+                return f"Dataset {len(node.features)} features, {label}, {_split(node)}"
             case _:
                 return self.writer.head(node)
 
@@ -203,7 +207,10 @@ class _Tree:
         if isinstance(node, FusedFit):
             found.append("exactness: tolerance (gradients within 1e-5 of a fit alone)")
         if isinstance(node, Dataset):
-            found.append("read once for all fits on it")
+            found.append("read once for all fits on it" if node.label else "read once")
+            if node.transform:
+                names = ", ".join(d.name for d in node.transform)
+                found.append(f"TRANSFORM gives {names}; learnt from the rows that train")
             if node.split.folds:
                 others = f"folds 2 to {node.split.folds} are dealt out from the same reading"
                 found.append(f"{others}; the best trial is trained again on all rows")
@@ -225,7 +232,7 @@ class _Tree:
             case _:
                 pass
         pairs = zip(names, exprs, strict=True)
-        done = {n: e for n, e in pairs if any(find(e, Preprocessing)) or any(find(e, Analytic))}
+        done = {n: e for n, e in pairs if _preprocesses(e)}
         if not done:
             return []
         rows = estimate(node, self.context).rows
@@ -234,13 +241,15 @@ class _Tree:
             "engine": rows * engine_seconds(done.values()),
             "program": rows * program_seconds(done.values()),
         }
-        how = "learnt from the rows below and " * any(any(find(e, Analytic)) for e in exprs)
+        how = "learnt from the rows below and " * any(analytics(e) for e in exprs)
         text = f"{', '.join(done)}: {how}preprocessed in the {here} ≈ {seconds_text(seconds[here])}"
         if seconds[there] < math.inf:
             text += f" (in the {there} ≈ {seconds_text(seconds[there])}, and handing over)"
         return [text]
 
     def below(self, node: Node) -> tuple[Node, ...]:
+        if isinstance(node, Learn):
+            return (node.data,)
         if isinstance(node, Search):
             datasets = dict.fromkeys(f.data for f in node.fits)
             shown = (d for d in datasets if d.split.fold <= 1)
@@ -253,6 +262,10 @@ def model_names(models: Iterable[Model]) -> dict[Node, str]:
     known = set(models)
     times = Counter(m.name for m in known)
     return {m: m.name if times[m.name] == 1 else m.address for m in known}
+
+
+def _preprocesses(expr: Scalar) -> bool:
+    return bool(analytics(expr)) or any(scalars(expr, Preprocessing))
 
 
 def shortened(head: str, width: int = 110) -> str:

@@ -3,6 +3,8 @@
 Numeric   ``float32((float64(x) - mean) * scale)``; missing (NULL, NaN) gives 0 and indicator 1
 Category  code of the value's text (`category_text`); unseen 0, missing `missing_code`
 Vector    elementwise as Numeric; a missing vector or element gives 0
+MultiHot  1 for each known text of an array; unseen ones are left out
+Sparse    values at their indices; indices beyond those of the training are left out
 
 ±Inf, and values whose standardised form exceeds float32, are a `DataError` naming column and row.
 Imported networks (``imported=True``) take NaN and ±Inf as they are; rows with a NULL anywhere are
@@ -20,9 +22,9 @@ import pyarrow as pa
 import torch
 
 from gradbase.errors import DataError, UnsupportedError
-from gradbase.ir.conversion import Category, Encoding, Numeric, Vector
+from gradbase.ir.conversion import Category, Encoding, MultiHot, Numeric, Sparse, Vector
 from gradbase.ir.tensor import Const, Param, Tensor
-from gradbase.runtime.columns import category_text, kernels, numbers
+from gradbase.runtime.columns import array_lengths, category_text, kernels, numbers
 
 Float64s = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -109,6 +111,10 @@ def encode_into(
             _numeric(out, column, encoding, name, first_row, imported=imported)
         case Category():
             out[:, 0] = category_codes(column, encoding)
+        case MultiHot():
+            _multi_hot(out, column, encoding)
+        case Sparse():
+            _sparse(out, column, encoding, name, first_row)
         case Vector():
             _vector(out, column, encoding, name, first_row, blobs=blobs, imported=imported)
         case _:
@@ -224,7 +230,7 @@ def _vector(
     if pa.types.is_null(column.type):  # an untyped NULL
         column = column.cast(pa.list_(pa.float32()))
     present = None if column.null_count == 0 else column.is_valid().to_numpy(zero_copy_only=False)
-    _check_lengths(column, encoding.size, name, first_row)
+    check_lengths(column, encoding.size, name, first_row)
     flat = column.flatten()  # without the NULL rows
     values = numbers(flat, "value", name, first_row).reshape(-1, encoding.size)
     missing = _missing(flat, values.ravel(), imported=imported)
@@ -246,7 +252,8 @@ def _vector(
         raise _infinite(value, f"{name}[{position + 1}]", first_row + row + 1)
 
 
-def _check_lengths(column: pa.Array, size: int, name: str, first_row: int) -> None:
+def check_lengths(column: pa.Array, size: int, name: str, first_row: int) -> None:
+    """DataError where an array of `column` has another length than `size`."""
     if pa.types.is_fixed_size_list(column.type) and column.type.list_size == size:
         return
     lengths = kernels.list_value_length(column)
@@ -259,6 +266,62 @@ def _check_lengths(column: pa.Array, size: int, name: str, first_row: int) -> No
             at=f"column {name}, row {first_row + row + 1}",
             hint=f"leave it out (WHERE len({name}) = {size})",
         )
+
+
+# -- arrays of texts and of pairs --------------------------------------------------------------
+
+
+def _multi_hot(out: Out, column: pa.Array, encoding: MultiHot) -> None:
+    out[:] = 0.0
+    if pa.types.is_null(column.type):
+        column = column.cast(pa.list_(pa.string()))
+    missing_code = len(encoding.vocabulary) + 1 if encoding.missing else 0
+    codes = category_codes(column.flatten(), Category(encoding.vocabulary, missing_code))
+    rows = np.repeat(np.arange(len(column)), array_lengths(column))
+    known = codes > 0
+    out[rows[known], codes[known] - 1] = 1.0
+    if encoding.missing and column.null_count:
+        out[column.is_null().to_numpy(zero_copy_only=False), missing_code - 1] = 1.0
+
+
+def _sparse(out: Out, column: pa.Array, encoding: Sparse, name: str, first_row: int) -> None:
+    out[:] = 0.0
+    if pa.types.is_null(column.type):
+        return
+    rows = np.repeat(np.arange(len(column)), array_lengths(column))
+    index, value = sparse_pairs(column, rows, name, first_row)
+    kept = (index < encoding.size) & ~np.isnan(value)
+    np.add.at(out, (rows[kept], index[kept]), value[kept].astype(np.float32))
+
+
+def sparse_pairs(
+    column: pa.Array, rows: npt.NDArray[Any], name: str, first_row: int
+) -> tuple[npt.NDArray[np.int64], Float64s]:
+    """Index and value of every pair (NaN where one of them is NULL); `rows` says whose it is.
+
+    Raises
+    ------
+    DataError
+        An index is negative or a value infinite.
+    """
+    pairs = column.flatten()
+    places, values = pairs.flatten()[:2]
+    index = numbers(places, "value", name, first_row).astype(np.int64)
+    value = numbers(values, "value", name, first_row).astype(np.float64)
+    for part in (places, values):
+        if part.null_count:
+            value[part.is_null().to_numpy(zero_copy_only=False)] = np.nan
+    index = np.where(np.isnan(value), 0, index)
+    wrong = np.flatnonzero((index < 0) | np.isinf(value))
+    if len(wrong):
+        at, row = int(wrong[0]), first_row + int(rows[wrong[0]]) + 1
+        if np.isinf(value[at]):
+            raise _infinite(float(value[at]), f"{name}[{index[at]}]", row)
+        raise DataError(
+            f"column `{name}` holds index {index[at]} in row {row}, indices start at 0",
+            at=f"column {name}, row {row}",
+        )
+    return index, value
 
 
 def null_rows(columns: list[pa.Array]) -> Bools | None:

@@ -9,6 +9,7 @@ processed_input     input
 ``age``             a column; seconds since 1970 of a date; one of several categories
 ``month(since)``    a part of a date
 ``taste[2]``        an element of a vector
+``words``           each element of an array of texts; each index of (index, value) pairs
 ``age IS NULL``     1 where the value was missing (and then counted as the mean)
 ``__INTERCEPT__``   always 1
 ==================  ==============================================================================
@@ -27,7 +28,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gradbase.errors import UnsupportedError
-from gradbase.ir.conversion import Category, Numeric, ToTensor, Vector
+from gradbase.ir.conversion import Category, MultiHot, Numeric, Sparse, ToTensor, Vector
 from gradbase.ir.inspection import Weights
 from gradbase.ir.learning import Model
 from gradbase.ir.tensor import Concat, Const, Embedding, Linear, OneHot, Param, Tensor
@@ -136,6 +137,10 @@ class _Solved:
                 yield from self.numeric(name, encoding)
             case ToTensor(column=name, encoding=Vector() as encoding):
                 yield from self.vector(name, encoding)
+            case ToTensor(column=name, encoding=MultiHot(vocabulary=words, missing=missing) as of):
+                yield name, self.take(of.width), (*words, *((None,) if missing else ()))
+            case ToTensor(column=name, encoding=Sparse(size=size)):
+                yield name, self.take(size), tuple(map(str, range(size)))
             case _:
                 raise UnsupportedError(f"ML.WEIGHTS cannot name the input {part}")
 

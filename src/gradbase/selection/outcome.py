@@ -156,8 +156,11 @@ def trial_record(
     """The trial as the store keeps it."""
     model = None
     if outcome.outputs is not None:
-        label, features = outcome.fit.data.label, data.inputs.features
-        model = Model(search.name, 0, outcome.trial, data.task, label, features, outcome.outputs)
+        inputs = data.inputs
+        model = Model(
+            search.name, 0, outcome.trial, data.task, outcome.fit.data.label, inputs.features,
+            outcome.outputs, inputs.columns, inputs.transform,
+        )  # fmt: skip
     return TrialRecord(
         trial=outcome.trial,
         status=outcome.status,

@@ -17,8 +17,10 @@ from gradbase.frontend.training import (
     TrainingSpec,
     default_hidden_units,
 )
+from gradbase.ir.derived import Derived
 from gradbase.ir.learning import METRICS, Dataset, Fit, Mlp, Model, PythonNetwork, Search
 from gradbase.ir.relational import Relation
+from gradbase.ir.types import SqlType
 from gradbase.selection import make_procedure
 from gradbase.selection.api import DNN
 from gradbase.selection.networks import Networks
@@ -59,6 +61,7 @@ def build(
     python_modules: Sequence[str] = (),
     *,
     start: Model | None = None,
+    transform: tuple[Derived, ...] = (),
 ) -> Planned:
     """The search for model `name` over `relation`.
 
@@ -70,6 +73,8 @@ def build(
         Modules whose functions ``python:`` models may call.
     start : Model, optional
         The model that is continued; `spec` is `warm_start.continued` then.
+    transform : tuple of Derived
+        What TRANSFORM gives; () without one.
 
     Raises
     ------
@@ -77,7 +82,7 @@ def build(
         A column, metric or function does not exist, the space cannot be searched so, or `start` is
         another model.
     """
-    draft = build_dataset(spec, relation, counts.rows)
+    draft = build_dataset(spec, relation, counts.rows, transform=transform)
     data = draft.replace(task=_task(draft.task, counts.classes))
     if start is not None:
         data = rows_for(start, data)
@@ -105,7 +110,7 @@ def _filled(spec: TrainingSpec, data: Dataset, counts: Counts, networks: Network
         changes["network"] = networks.resolve(spec.network)
     elif spec.hidden_units is None and "hidden_units" not in spec.space:
         outputs = counts.classes if data.task == "multiclass" else 1
-        inputs = sum(_inputs(data, name) for name in data.features)
+        inputs = sum(_inputs(column.type) for column in data.inputs)
         changes["hidden_units"] = default_hidden_units(counts.rows, inputs, outputs)
     if kind == REGRESSION and (spec.class_weights or spec.auto_class_weights):
         raise BindError(
@@ -122,9 +127,8 @@ def _filled(spec: TrainingSpec, data: Dataset, counts: Counts, networks: Network
     return dataclasses.replace(spec, **changes)
 
 
-def _inputs(data: Dataset, name: str) -> int:
-    found = data.relation.schema.type_of(name)
-    return found.size[0] if found.is_vector else 1
+def _inputs(of: SqlType) -> int:
+    return of.size[0] if of.is_vector else 1
 
 
 def _check_space(spec: TrainingSpec) -> None:

@@ -10,6 +10,7 @@ from gradbase.frontend.option_checks import STEPS
 from gradbase.frontend.option_table import AUTO_STRATEGY, GRADIENT_DESCENT, NORMAL_EQUATION
 from gradbase.frontend.training import TrainingSpec
 from gradbase.ir.learning import Dataset
+from gradbase.ir.scalar import Column
 from gradbase.ir.types import Schema, SqlType
 from gradbase.runtime.train.features import ONE_HOT_ONLY_CODES, TIME_PARTS
 from gradbase.runtime.train.normal_equation import MAX_COLUMNS
@@ -43,8 +44,7 @@ def with_strategy(spec: TrainingSpec, data: Dataset, counts: Counts) -> Training
     """
     if spec.strategy != AUTO_STRATEGY:
         return spec
-    types = data.relation.schema
-    width = sum(_columns(types.type_of(n), counts.distinct.get(n, 0)) for n in data.features)
+    width = sum(_columns(c.type, _distinct(data, c.name, counts)) for c in data.inputs)
     enough = width <= MAX_COLUMNS and counts.rows >= _ROWS_PER_COLUMN * width
     solved = enough and _may_be_solved(spec)
     return dataclasses.replace(spec, strategy=NORMAL_EQUATION if solved else GRADIENT_DESCENT)
@@ -56,10 +56,21 @@ def _may_be_solved(spec: TrainingSpec) -> bool:
     return not spec.said.union(spec.space).intersection(STEPS)
 
 
+def _distinct(data: Dataset, name: str, counts: Counts) -> int:
+    """Distinct texts of an input; of what TRANSFORM computes, as many as are ever told apart."""
+    computed = {d.name: d.expr for d in data.prepared}
+    source = computed.get(name)
+    if isinstance(source, Column) or source is None:
+        return counts.distinct.get(source.name if source is not None else name, 0)
+    return ONE_HOT_ONLY_CODES
+
+
 def _columns(of: SqlType, distinct: int) -> int:
     """At most so many columns does a feature become."""
     if of.is_text:
         return min(distinct + 2, ONE_HOT_ONLY_CODES)
     if of.is_temporal:
         return len(TIME_PARTS) + 1
+    if of.kind == "list":
+        return MAX_COLUMNS + 1  # nobody knows before the rows are read
     return of.size[0] if of.is_vector else 2

@@ -9,6 +9,7 @@ from typing import Any
 from gradbase.errors import BindError, UnsupportedError
 from gradbase.frontend.option_table import GRADIENT_DESCENT
 from gradbase.frontend.training import SplitSpec, TrainingSpec
+from gradbase.frontend.transform import TransformClause
 from gradbase.ir.learning import Dataset, Feature, Fit, Mlp, Model
 from gradbase.runtime.train.continuing import layers_of
 from gradbase.selection.api import DNN
@@ -61,8 +62,22 @@ def rows_for(model: Model, data: Dataset) -> Dataset:
     if regresses[0] != regresses[1]:
         raise _differs(model.name, "task", model.task, data.task)
     types = data.relation.schema
-    _check_columns(model, [Feature(n, types.type_of(n)) for n in data.features])
+    found = [Feature(n, types.type_of(n)) for n in data.features]
+    if data.transform:  # its columns are the model's own, some of which it may not read
+        _check_columns(model, [f for f in found if f.name in {b.name for b in model.features}])
+        return data.replace(task=model.task)
+    _check_columns(model, found)
     return data.replace(task=model.task, features=tuple(f.name for f in model.features))
+
+
+def check_transform(model: Model, before: str, clause: TransformClause | None) -> None:
+    """BindError where another TRANSFORM is asked for than that of the model, `before`."""
+    if clause is not None and clause.text.split() != before.split():
+        raise BindError(
+            f"warm_start continues model `{model.name}` with TRANSFORM ({before}), found "
+            f"TRANSFORM ({clause.text.strip()})",
+            hint="leave TRANSFORM out: what the model learnt for it stays",
+        )
 
 
 def starting(model: Model, fit: Fit) -> Fit:

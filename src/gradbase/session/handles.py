@@ -12,7 +12,13 @@ import pyarrow as pa
 
 from gradbase.engines import quote_identifier
 from gradbase.errors import BindError, EngineError
-from gradbase.frontend.features import METHOD, Given, predict_call
+from gradbase.frontend.features import (
+    METHOD,
+    Given,
+    check_predicts,
+    predict_call,
+    transform_columns,
+)
 from gradbase.frontend.tokens import significant
 from gradbase.ir.learning import Evaluate, Model
 from gradbase.ir.relational import Project, Relation, SqlFragment
@@ -69,6 +75,7 @@ class Table:
         target: str,
         name: str,
         replace: bool = True,
+        transform: str = "",
         **options: Any,
     ) -> Study[ModelHandle]:
         """Train on these rows; the search becomes model `name` of the database.
@@ -82,6 +89,9 @@ class Table:
         name : str
         replace : bool
             False: an existing model of that name is an error.
+        transform : str
+            What the model reads, as in TRANSFORM of CREATE MODEL; the label need not stand in it.
+            Left out: all other columns as they are.
         **options
             As of `gradbase.search`, where `what` is a network.
 
@@ -92,7 +102,10 @@ class Table:
         """
         from gradbase.session.training import fit
 
-        return fit(self.session, what, self.query, target, name, replace=replace, options=options)
+        return fit(
+            self.session, what, self.query, target, name, replace=replace, transform=transform,
+            options=options,
+        )  # fmt: skip
 
     def result(self) -> Result:
         """The rows, computed when they are asked for."""
@@ -143,7 +156,7 @@ class ModelHandle(Versioned):
     @property
     def classes(self) -> list[Any]:
         """The classes in the order of `predict_proba`'s columns; [] for a regression."""
-        return [c.value for c in self.model.outputs[0].classes]
+        return [c.value for o in self.model.outputs[:1] for c in o.classes]
 
     @property
     def features(self) -> list[str]:
@@ -160,6 +173,7 @@ class ModelHandle(Versioned):
 
         With `with_version` also the number of the version that predicted.
         """
+        check_predicts(self.model)
         predicted = _numpy(self._output(rows, METHOD[self.model.task]))
         return (predicted, self.version) if with_version else predicted
 
@@ -175,12 +189,20 @@ class ModelHandle(Versioned):
         flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
         return flat.reshape(len(column), len(self.classes))
 
+    def transform(self, rows: Any) -> pa.Table:
+        """What the model's TRANSFORM gives for rows; label and the like where they are there."""
+        with _relation(self.session, rows) as relation:
+            given = [Given(f.name, Column(f.name, f.type)) for f in relation.schema]
+            found = transform_columns(self.model, given)
+            return self._run(Project(relation, tuple(found), tuple(found.values())))
+
     def score(self, rows: Any) -> float:
         """Accuracy of a classifier, R² of a regression, on rows that hold the label."""
         return self.evaluate(rows)["r2_score" if self.model.task == "regression" else "accuracy"]
 
     def evaluate(self, rows: Any) -> dict[str, float]:
         """All metrics of the model's task on rows that hold the label."""
+        check_predicts(self.model)
         with _relation(self.session, rows) as relation:
             self._check_label(relation)
             features = self._bound(relation, METHOD[self.model.task]).features

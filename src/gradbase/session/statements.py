@@ -193,7 +193,7 @@ def _explained(
     if isinstance(statement, CreateModel):
         from gradbase.session.training import plan_model
 
-        made = plan_model(session, statement, parameter_values(params), looking=True)[1]
+        made = plan_model(session, statement, parameter_values(params))
         if not analyze:
             return Explanation(made.text(verbose=verbose), made)
         row = _ours(session, statement, statement.sql, params).fetchall()[0]

@@ -14,22 +14,27 @@ from gradbase.engines import quote_identifier
 from gradbase.errors import BindError
 from gradbase.frontend.addresses import check_name
 from gradbase.frontend.binder import bind_query
-from gradbase.frontend.fits import find_column
+from gradbase.frontend.fits import find_column, transform_dataset
+from gradbase.frontend.option_table import TRANSFORM_ONLY
 from gradbase.frontend.options import resolve
 from gradbase.frontend.space import to_plain
 from gradbase.frontend.training import TrainingSpec
+from gradbase.frontend.transform import TransformClause, bind_transform
 from gradbase.frontend.words import is_ours
-from gradbase.ir.learning import SUMMARY, Fit, Model, PythonNetwork
+from gradbase.ir.derived import Derived
+from gradbase.ir.learning import SUMMARY, Fit, Learn, Model, PythonNetwork
 from gradbase.ir.relational import Relation, SqlFragment
+from gradbase.ir.scalar import Column
 from gradbase.runtime.train.module import make_optimizer
 from gradbase.runtime.train.step_memory import module_memory
+from gradbase.selection import transform_only
 from gradbase.selection.api import MlpSpace, search
 from gradbase.selection.networks import Networks
 from gradbase.selection.run import RunInfo, RunResult, run
 from gradbase.selection.search import Planned, build
 from gradbase.selection.solving import Counts, texts_to_count
 from gradbase.selection.study import Study
-from gradbase.selection.warm_start import continued, earlier_epochs
+from gradbase.selection.warm_start import check_transform, continued, earlier_epochs
 from gradbase.session.planning import Plan, plan
 from gradbase.session.results import Result
 from gradbase.store import ModelRecord
@@ -46,7 +51,13 @@ def create_model(session: Session, statement: CreateModel, params: Mapping[str, 
         statement.name, or_replace=statement.or_replace, if_not_exists=statement.if_not_exists
     ):
         return Result.of(pa.table({n: [] for n in SUMMARY.names}))
-    planned, planning = plan_model(session, statement, params)
+    spec = _resolved(session, statement)
+    if spec.model_type == TRANSFORM_ONLY:
+        row = _create_transform(session, statement, params).summary
+        return Result.of(pa.table({name: [value] for name, value in row.items()}))
+    planned, planning = _plan(
+        session, spec, statement.name, statement.query, params, clause=statement.transform
+    )
     info = RunInfo(
         query=statement.query,
         sql=statement.sql,
@@ -63,19 +74,56 @@ def create_model(session: Session, statement: CreateModel, params: Mapping[str, 
     return Result.of(pa.table({name: [value] for name, value in row.items()}))
 
 
-def plan_model(
-    session: Session, statement: CreateModel, params: Mapping[str, Any], *, looking: bool = False
-) -> tuple[Planned, Plan]:
-    """The search that a CREATE MODEL asks for, and its plan.
+def plan_model(session: Session, statement: CreateModel, params: Mapping[str, Any]) -> Plan:
+    """The plan of a CREATE MODEL, to be shown: users' modules tell what a step of them holds."""
+    spec = _resolved(session, statement)
+    if spec.model_type == TRANSFORM_ONLY:
+        return _plan_transform(session, statement, params)
+    clause = statement.transform
+    return _plan(
+        session, spec, statement.name, statement.query, params, clause=clause, looking=True
+    )[1]
 
-    `looking`: it will be shown, so users' modules are made to tell what a step of them holds.
-    """
+
+def _resolved(session: Session, statement: CreateModel) -> TrainingSpec:
+    """The options of a statement; with warm_start the type is that of the model it continues."""
     warm = statement.options.get("warm_start")
     present = None
     if warm is not None and warm.value is True:
         present = _present(session, statement.name, warm.name_at)[1].model_type
-    spec = resolve(statement.options, present)
-    return _plan(session, spec, statement.name, statement.query, params, looking=looking)
+    return resolve(statement.options, present)
+
+
+def _plan_transform(session: Session, statement: CreateModel, params: Mapping[str, Any]) -> Plan:
+    if statement.transform is None:
+        raise BindError(
+            f"model_type '{TRANSFORM_ONLY}' learns a TRANSFORM, there is none",
+            hint=f"CREATE MODEL {statement.name} TRANSFORM (…) OPTIONS (…) AS …",
+        )
+    relation = training_relation(session, statement.query, params)
+    transform = bind_transform(statement.transform, relation.schema, session.engine)
+    return plan(session, Learn(statement.name, transform_dataset(relation, transform)))
+
+
+def _create_transform(
+    session: Session, statement: CreateModel, params: Mapping[str, Any]
+) -> RunResult:
+    planning = _plan_transform(session, statement, params)
+    assert statement.transform is not None
+    info = RunInfo(
+        query=statement.query,
+        sql=statement.sql,
+        options={"model_type": TRANSFORM_ONLY, "transform": statement.transform.text.strip()},
+        model_type=TRANSFORM_ONLY,
+        or_replace=statement.or_replace,
+        if_not_exists=statement.if_not_exists,
+    )
+    context = session.context(params)
+    done = session.running(context.cancelled)
+    try:
+        return transform_only.run(planning.root, context, session.store, info)  # type: ignore[arg-type]
+    finally:
+        done()
 
 
 def _present(session: Session, name: str, at: str | None = None) -> tuple[Model, ModelRecord]:
@@ -99,6 +147,7 @@ def fit(
     name: str,
     *,
     replace: bool,
+    transform: str = "",
     options: Mapping[str, Any],
 ) -> Study[ModelHandle]:
     """Train from Python; see `Table.fit`."""
@@ -112,7 +161,10 @@ def fit(
     else:
         spec = search(what, **options)
     spec = dataclasses.replace(spec, label=target, said=spec.said | {"label"})
-    planned, planning = _plan(session, spec, check_name(name), query, {})
+    clause = TransformClause.of(transform) if transform else None
+    planned, planning = _plan(
+        session, spec, check_name(name), query, {}, clause=clause, adds_label=True
+    )
     info = RunInfo(
         query=query,
         options=options_of(planned.spec),
@@ -134,17 +186,31 @@ def _plan(
     query: str,
     params: Mapping[str, Any],
     *,
+    clause: TransformClause | None,
+    adds_label: bool = False,
     looking: bool = False,
 ) -> tuple[Planned, Plan]:
+    """`adds_label`: what only decides the training need not stand in the TRANSFORM."""
     start = before = None
     if spec.warm_start:
         start, before = _present(session, name)
         spec = continued(spec, before)
     relation = training_relation(session, query, params)
     label = find_column(relation.schema, spec.label, "label column", "set input_label_cols")
+    transform: tuple[Derived, ...] = ()
+    if start is not None and start.transform:
+        check_transform(start, spec.transform, clause)
+        transform = start.transform
+    elif clause is not None:
+        spec = dataclasses.replace(spec, transform=clause.text.strip())
+        transform = bind_transform(clause, relation.schema, session.engine)
+        if adds_label:
+            transform += _passed(spec, relation, {d.name for d in transform})
     texts = texts_to_count(spec, relation.schema)
     counts = count(session, relation, label, texts, params)
-    planned = build(spec, name, relation, counts, session.python_modules, start=start)
+    planned = build(
+        spec, name, relation, counts, session.python_modules, start=start, transform=transform
+    )
     if before is not None:
         planned = dataclasses.replace(planned, earlier=earlier_epochs(before))
     bytes_of = functools.partial(module_bytes, session) if looking else None
@@ -161,6 +227,14 @@ def module_bytes(session: Session, fit: Fit, inputs: int, outputs: int) -> int |
         inputs=inputs, task=fit.data.task, batch=fit.batch_size,
     )  # fmt: skip
     return found.peak if found else None
+
+
+def _passed(spec: TrainingSpec, relation: Relation, names: set[str]) -> tuple[Derived, ...]:
+    """Label, split and weight column as they are, where `names` holds none of these."""
+    schema = relation.schema
+    wanted = dict.fromkeys(n for n in (spec.label, spec.split.column, spec.weight_column) if n)
+    found = (find_column(schema, n, "column") for n in wanted)
+    return tuple(Derived(n, Column(n, schema.type_of(n))) for n in found if n not in names)
 
 
 def training_relation(session: Session, query: str, params: Mapping[str, Any]) -> Relation:

@@ -7,11 +7,21 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from gradbase.ir.conversion import Category, Encoding, Numeric, ToTensor, Vector
+from gradbase.ir.conversion import (
+    Category,
+    Encoding,
+    MultiHot,
+    Numeric,
+    Sparse,
+    ToTensor,
+    Vector,
+)
+from gradbase.ir.derived import Derived
 from gradbase.ir.learning import Model
 from gradbase.ir.node import walk
+from gradbase.ir.printer import print_scalar
 from gradbase.ir.relational import Values
-from gradbase.ir.scalar import Literal
+from gradbase.ir.scalar import Column, Literal, scalars
 from gradbase.ir.tensor import Embedding
 from gradbase.ir.types import INT64, TEXT, Schema, SqlType, parse_type
 from gradbase.store.catalog import Row
@@ -21,8 +31,9 @@ from gradbase.store.records import FeatureRecord, ModelRecord
 COLUMNS = Schema.of(
     section=TEXT, position=INT64, name=TEXT, type=TEXT, value=TEXT, details=TEXT
 )  # fmt: skip
-"""`section` is model, feature, label, class, output, metric, option, lineage or version."""
-_SHOWN = 5
+"""`section` is model, feature, column (what the network reads, where that is computed from the
+features), transform, label, class, output, metric, option, lineage or version."""
+_SHOWN, _LONGEST = 5, 200
 _EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 (as the catalog keeps times)
 
 Fact = tuple[str, str | None, str | None, str | None]
@@ -46,6 +57,8 @@ def describe(
     sections = {
         "model": _about(row, record),
         "feature": _features(model, record),
+        "column": _columns(model),
+        "transform": _transform(model),
         "label": [(model.label, str(_label_type(model)), None, None)] if model.label else [],
         "class": _classes(model),
         "output": _outputs(model),
@@ -83,17 +96,47 @@ def _about(row: Row, record: ModelRecord) -> Iterator[Fact]:
 
 def _features(model: Model, record: ModelRecord) -> Iterator[Fact]:
     known = {feature.name: feature for feature in record.features}
-    encodings: dict[str, list[Encoding]] = {}
+    encodings = {} if model.columns else _encodings(model)
+    for feature in model.features:
+        text = encodings.get(feature.name)
+        yield feature.name, str(feature.of), text, _statistics(known.get(feature.name))
+
+
+def _columns(model: Model) -> Iterator[Fact]:
+    encodings = _encodings(model)
+    for column in model.columns:
+        text = encodings.get(column.name)
+        yield column.name, str(column.expr.type), text, _shortened(column)
+
+
+def _transform(model: Model) -> Iterator[Fact]:
+    for column in model.transform:
+        yield column.name, str(column.expr.type), _shortened(column), None
+
+
+def _shortened(column: Derived) -> str:
+    text = print_scalar(column.expr, _features_of(column))
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
+
+
+def _features_of(column: Derived) -> Schema:
+    """The columns that an expression reads, so that they are printed without their types."""
+    return Schema.of(**{c.name: c.of for c in scalars(column.expr, Column)})
+
+
+def _encodings(model: Model) -> dict[str, str]:
+    """How each column that the network reads becomes numbers."""
+    found: dict[str, list[Encoding]] = {}
     embedded: dict[Encoding, int] = {}
     for node in walk(model):
         if isinstance(node, ToTensor):
-            encodings.setdefault(node.column, []).append(node.encoding)
+            found.setdefault(node.column, []).append(node.encoding)
         elif isinstance(node, Embedding) and isinstance(node.codes, ToTensor):
             embedded[node.codes.encoding] = node.shape[-1]
-    for feature in model.features:
-        found = encodings.get(feature.name, ())
-        text = "; ".join(_encoding(e, embedded.get(e)) for e in found) or None
-        yield feature.name, str(feature.of), text, _statistics(known.get(feature.name))
+    return {
+        name: "; ".join(_encoding(e, embedded.get(e)) for e in of_column)
+        for name, of_column in found.items()
+    }
 
 
 def _encoding(encoding: Encoding, width: int | None) -> str:
@@ -109,6 +152,10 @@ def _encoding(encoding: Encoding, width: int | None) -> str:
             return f"{kind}, {len(values)} values ({shown}){null}"
         case Vector(size=size, mean=mean):
             return f"{size} numbers" + ("" if mean is None else ", each standardised")
+        case MultiHot(vocabulary=values, missing=missing):
+            return f"multi-hot, {len(values)} values" + " and NULL" * missing
+        case Sparse(size=size):
+            return f"{size} positions of (index, value) pairs"
     return type(encoding).__name__
 
 

@@ -74,6 +74,11 @@ def query(
         Whether it was cross-validated.
     """
     several = len(configurations) > 1
+    if version["task"] == "transform" and function.upper() != "FEATURE_INFO":
+        raise BindError(
+            "a model that is nothing but a TRANSFORM has no trials and no metrics",
+            hint="SELECT * FROM ML.TRANSFORM(MODEL …, TABLE …)",
+        )
     match function.upper():
         case "TRIAL_INFO":
             return _trial_info(schema, version, configurations, folds=folds)

@@ -6,7 +6,15 @@ import math
 import struct
 
 from gradbase.ir.analytic import Analytic
-from gradbase.ir.conversion import Category, Numeric, ToTable, ToTensor, Vector
+from gradbase.ir.conversion import (
+    Category,
+    MultiHot,
+    Numeric,
+    Sparse,
+    ToTable,
+    ToTensor,
+    Vector,
+)
 from gradbase.ir.derived import Derived
 from gradbase.ir.inspection import (
     COUNTS,
@@ -296,6 +304,8 @@ TENSORS = (
     Numeric(math.pi, 1e-8, True, "epoch_s"),
     Category(("no", "it's\nso", ""), 4),
     Vector(3),
+    MultiHot(("it's", "b"), True),
+    Sparse(12),
     Vector(3, Const((0.0, 1.0, 2.0), (3,), "float64"), Param("aa" * 32, (3,), "float64")),
     ToTensor("odd name", Category((), 0)),
     MatMul(ToTensor("v", Vector(4)), Param("bb" * 32, (4, 2))),

@@ -8,12 +8,14 @@ import math
 import pytest
 
 from gradbase.ir.conversion import ToTensor, Vector
-from gradbase.ir.node import find, same, substitute, transform, walk
-from gradbase.ir.scalar import Column, IsNull, Literal, Not
+from gradbase.ir.derived import Derived
+from gradbase.ir.node import find, same, transform, walk
+from gradbase.ir.preprocessing import Rescale
+from gradbase.ir.scalar import Column, IsNull, Literal, Not, PredictCall, substituted
 from gradbase.ir.tensor import Unary
 from gradbase.ir.types import BOOL, FLOAT64, INT64
 
-from .samples import ALL, LITERALS
+from .samples import ALL, CHURN, LITERALS
 
 
 @pytest.mark.parametrize("node", ALL, ids=lambda n: type(n).__name__)
@@ -51,15 +53,23 @@ def test_shared_nodes_are_visited_once_children_first():
     assert seen[-1] is node
 
 
-def test_transform_and_substitute_rewrite_deep_chains():
+def test_transforming_and_substituting_rewrite_deep_chains():
     deep = Column("a", BOOL)
     for _ in range(5_000):
         deep = Not(deep)
     b = Column("b", BOOL)
     change = lambda n: b if isinstance(n, Column) else None  # noqa: E731
     rewritten = transform(deep, change)
-    assert rewritten is substitute(deep, {Column("a", BOOL): b})
+    assert rewritten is substituted(deep, {Column("a", BOOL): b})
     assert set(find(rewritten, Column)) == {b}
+
+
+def test_columns_of_a_model_are_not_those_of_a_prediction():
+    a, z = Column("a", INT64), Column("z", INT64)
+    model = CHURN.replace(columns=(Derived("a", a), Derived("b", Rescale(a, 1.0, 2.0))))
+    call = PredictCall(model, "proba", (z, z))
+    assert call.columns == {"z"}
+    assert substituted(call, {a: z}) is call
 
 
 def test_facts_of_scalars_follow_from_what_is_below():

@@ -133,7 +133,7 @@ def test_wide_arrays_are_one_vector():
         (pd.DataFrame({"a": []}), DataError, "0 sample"),
         (pd.DataFrame(index=range(3)), DataError, "0 feature"),
         (pd.DataFrame({"a": [None, None, None]}), DataError, "no column is left"),
-        (pd.DataFrame({"a": [[1], [2, 3], []]}), UnsupportedError, "cannot be a feature"),
+        (pd.DataFrame({"a": [[1], [2, 3], []]}), DataError, "0 to 2 elements"),
     ],
 )
 def test_rows_that_cannot_be_learnt_from(X, error, message):

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable
 
 from gradbase.ir.learning import Predict, Preprocess
-from gradbase.ir.node import Node, find, substitute
 from gradbase.ir.relational import Aggregate, Filter, Join, Limit, Project, Relation, Scan, Sort
 from gradbase.ir.relational import Union as UnionAll
-from gradbase.ir.scalar import Column, Literal, Parameter, Scalar
+from gradbase.ir.scalar import Column, Literal, Parameter, Scalar, substituted
+from gradbase.ir.scalar import scalars as below
 from gradbase.ir.types import Schema
 from gradbase.optimizer.analyses.lowering import columns_of
 
@@ -23,7 +23,7 @@ def columns_in(scalars: Iterable[Scalar]) -> frozenset[str]:
 
 def expand(inner: Project, scalars: tuple[Scalar, ...]) -> tuple[Scalar, ...] | None:
     """`scalars` over `inner` as expressions over its child; None where one reads a volatile."""
-    mapping: dict[Node, Node] = {}
+    mapping: dict[Scalar, Scalar] = {}
     read = columns_in(scalars)
     for name, expr in zip(inner.names, inner.exprs, strict=True):
         if name in read:
@@ -32,12 +32,11 @@ def expand(inner: Project, scalars: tuple[Scalar, ...]) -> tuple[Scalar, ...] | 
             mapping[Column(name, expr.type)] = expr
     if any(Column(n, t) not in mapping for s in scalars for n, t in _typed(s)):
         return None
-    changed = (substitute(s, mapping) for s in scalars)
-    return tuple(s for s in changed if isinstance(s, Scalar))
+    return tuple(substituted(s, mapping) for s in scalars)
 
 
 def _typed(scalar: Scalar) -> set[tuple[str, object]]:
-    return {(c.name, c.of) for c in find(scalar, Column)}
+    return {(c.name, c.of) for c in below(scalar, Column)}
 
 
 def read_through(inner: Project, scalars: tuple[Scalar, ...]) -> tuple[Scalar, ...] | None:

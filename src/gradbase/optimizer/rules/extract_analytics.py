@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from gradbase.ir.analytic import Analytic, analytics
-from gradbase.ir.derived import replaced
 from gradbase.ir.learning import Preprocess
 from gradbase.ir.node import Node
 from gradbase.ir.relational import Project, Relation
-from gradbase.ir.scalar import Column, Scalar
+from gradbase.ir.scalar import Column, Scalar, substituted
 from gradbase.optimizer.analyses.lowering import columns_of
 from gradbase.optimizer.context import Context
 from gradbase.optimizer.rule import rule
@@ -28,7 +27,7 @@ def extract_analytics(n: Node, ctx: Context) -> Node | None:
         if not waiting:
             return Project(child, n.names, exprs)
         child, columns = _learnt(child, tuple(waiting), ctx)
-        exprs = tuple(replaced(e, columns) for e in exprs)
+        exprs = tuple(substituted(e, columns) for e in exprs)
 
 
 def _learnt(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from gradbase.ir.derived import Derived, as_columns, replaced
+from gradbase.ir.derived import Derived, as_columns
 from gradbase.ir.learning import Evaluate, Feature, Model, Predict, Preprocess
-from gradbase.ir.node import Node, find
+from gradbase.ir.node import Node
 from gradbase.ir.preprocessing import Preprocessing
 from gradbase.ir.relational import Project, Relation, SqlFragment
-from gradbase.ir.scalar import Column, PredictCall, Scalar
+from gradbase.ir.scalar import Column, PredictCall, Scalar, scalars, substituted
 from gradbase.optimizer.analyses.lowering import columns_of
 from gradbase.optimizer.context import Context
 from gradbase.optimizer.cost_preprocess import cheapest_cut, engine_seconds, handing_seconds
@@ -36,7 +36,7 @@ def place_preprocessing(n: Node, ctx: Context) -> Node | None:
 
 
 def _preprocesses(scalar: Scalar) -> bool:
-    return next(find(scalar, Preprocessing), None) is not None
+    return next(scalars(scalar, Preprocessing), None) is not None
 
 
 def _plain(ctx: Context) -> bool:
@@ -78,10 +78,12 @@ def _divided(
     exprs = tuple(c.expr for c in model.columns)
     cut = cheapest_cut(exprs, ctx, plain=_plain(ctx))
     columns, rest = as_columns(exprs, cut.engine, ctx.fresh)
-    raw = {Column(f.name, f.of): g for f, g in zip(model.features, given, strict=True)}
-    parts = {column.name: replaced(part, raw) for part, column in columns.items()}
+    raw: dict[Scalar, Scalar] = {
+        Column(f.name, f.of): g for f, g in zip(model.features, given, strict=True)
+    }
+    parts = {column.name: substituted(part, raw) for part, column in columns.items()}
     made = {c: Column(c.name, c.of) for c in columns.values()}
-    known: dict[Column, Scalar] = {**raw, **made}
+    known: dict[Scalar, Scalar] = {**raw, **made}
     if all(isinstance(r, Column) for r in rest):
         # Nothing is left to compute: the network reads the columns as they are.
         names = tuple(c.name for c in model.columns)
@@ -90,7 +92,7 @@ def _divided(
         return bare, tuple(known[r] for r in rest if isinstance(r, Column)), parts
     if not cut.engine:
         return model, given, {}
-    read = dict.fromkeys(c for r in rest for c in find(r, Column))
+    read = dict.fromkeys(c for r in rest for c in scalars(r, Column))
     pairs = zip(model.columns, rest, strict=True)
     divided = model.replace(
         features=tuple(Feature(c.name, c.of) for c in read),
@@ -104,7 +106,7 @@ def _divided(
 
 
 def _reads_more(scalar: Scalar) -> bool:
-    return any(c.model.columns for c in find(scalar, PredictCall))
+    return any(c.model.columns for c in scalar.predictions)
 
 
 def _call(scalar: Scalar, ctx: Context) -> Scalar:

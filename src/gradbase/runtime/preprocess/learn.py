@@ -19,9 +19,8 @@ from blake3 import blake3
 
 from gradbase.ir.analytic import Analytic, analytics
 from gradbase.ir.derived import Derived, has_program_only
-from gradbase.ir.node import Node, substitute
 from gradbase.ir.preprocessing import Bucketize, Impute, Rescale
-from gradbase.ir.scalar import Literal, Scalar
+from gradbase.ir.scalar import Literal, Scalar, substituted
 from gradbase.ir.tensor import Param
 from gradbase.ir.vocabulary import (
     INLINE_WORDS,
@@ -32,6 +31,7 @@ from gradbase.ir.vocabulary import (
     TermWeights,
     Vocabulary,
 )
+from gradbase.runtime.encode import Blobs as StoredBlobs
 from gradbase.runtime.train.statistics import (
     Moments,
     Values,
@@ -57,14 +57,17 @@ class Examples(Protocol):
 
 
 class Blobs:
-    """Long vocabularies that were learnt and are not in the store yet, by hash."""
+    """Long vocabularies: those that were learnt now, by hash (`params`), and `stored` ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, stored: StoredBlobs | None = None) -> None:
         self.params: dict[str, npt.NDArray[Any]] = {}
+        self._stored = stored
 
     def array(self, param: Param) -> npt.NDArray[Any]:
         """Content of a `Param`."""
-        return self.params[param.hash].reshape(param.dims)
+        if param.hash in self.params or self._stored is None:
+            return self.params[param.hash].reshape(param.dims)
+        return self._stored.array(param)
 
 
 def learned(columns: tuple[Derived, ...], examples: Examples, blobs: Blobs) -> tuple[Derived, ...]:
@@ -87,11 +90,11 @@ def learned(columns: tuple[Derived, ...], examples: Examples, blobs: Blobs) -> t
                     waiting[found] = (known[0], known[1] or inline)
         if not waiting:
             return columns
-        made: dict[Node, Node] = {
+        made: dict[Scalar, Scalar] = {
             a: _Lesson(a, examples, blobs, name, inline=inline).learnt()
             for a, (name, inline) in waiting.items()
         }
-        columns = tuple(substitute(c, made) for c in columns)  # type: ignore[misc]
+        columns = tuple(Derived(c.name, substituted(c.expr, made)) for c in columns)
 
 
 class _Lesson:

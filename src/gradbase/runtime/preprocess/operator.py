@@ -68,7 +68,7 @@ def _learnt(
         for batch in watched(batches, context):
             store.append(batch, store.rows, None)
         store.finish()
-        made = Blobs()
+        made = Blobs(context.blobs)
         found = learned(columns, StoredExamples(store, None, context, made), made)
         kept = (block.rows for block in store.blocks())
         yield from _computed(found, kept, context, schema, made)

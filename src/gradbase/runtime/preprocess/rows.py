@@ -13,9 +13,8 @@ import pyarrow as pa
 
 from gradbase.ir.conversion import Numeric
 from gradbase.ir.derived import Derived
-from gradbase.ir.node import find
 from gradbase.ir.relational import Project, Scan
-from gradbase.ir.scalar import Column, Scalar
+from gradbase.ir.scalar import Column, Scalar, scalars
 from gradbase.ir.types import INT64, Field, Schema
 from gradbase.runtime.columns import numbers
 from gradbase.runtime.context import RunContext
@@ -67,7 +66,7 @@ class Computed:
         view = f"__gradbase_rows_{os.getpid()}_{next(_names)}"
         rows = pa.table({**dict(zip(batch.schema.names, batch.columns, strict=True)),
                          _ROW: np.arange(batch.num_rows)})  # fmt: skip
-        used = {c.name: c.of for s in self._there.values() for c in find(s, Column)}
+        used = {c.name: c.of for s in self._there.values() for c in scalars(s, Column)}
         order = Column(_ROW, INT64)
         schema = Schema((*(Field(n, t) for n, t in used.items()), Field(_ROW, order.of)))
         names = (*(f"c{i}" for i in self._there), _ROW)

@@ -13,18 +13,28 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gradbase.errors import DataError, UnsupportedError
-from gradbase.ir.conversion import Category, Encoding, Numeric, ToTensor, Vector
+from gradbase.ir.conversion import (
+    Category,
+    Encoding,
+    MultiHot,
+    Numeric,
+    Sparse,
+    ToTensor,
+    Vector,
+)
+from gradbase.ir.derived import Derived
 from gradbase.ir.learning import Feature
 from gradbase.ir.tensor import Const, Param, Tensor
 from gradbase.ir.types import SqlType
-from gradbase.runtime.columns import numbers
-from gradbase.runtime.encode import encode
+from gradbase.runtime.columns import array_lengths, numbers
+from gradbase.runtime.encode import check_lengths, encode, sparse_pairs
 from gradbase.runtime.train.rows import Blocks
 from gradbase.runtime.train.statistics import (
     Floats,
     Moments,
     Values,
     count_texts,
+    count_texts_by_row,
     moments,
     vocabulary,
 )
@@ -34,6 +44,8 @@ ONE_HOT_CODES = 65
 ONE_HOT_ONLY_CODES = 257
 """The same where embeddings are not possible; rarer values are then unknown."""
 VOCABULARY = 10_000
+MOST_POSITIONS = 10_000
+"""Columns of the input matrix that an array of words or of (index, value) pairs may fill."""
 DATE_PARTS = ("epoch_s", "month", "day", "weekday")
 TIME_PARTS = (*DATE_PARTS, "hour")
 
@@ -45,7 +57,7 @@ class Inputs:
     Parameters
     ----------
     features : tuple of Feature
-        Columns read, in the order of the query.
+        Columns of the query that are read, in its order.
     dense : tuple of ToTensor
         Parts of the input matrix, in order; a `Category` is one column per known value.
     embedded : tuple of ToTensor
@@ -53,6 +65,8 @@ class Inputs:
     params : dict
         Constants of the encodings by hash.
     warnings : tuple of str
+    columns, transform : tuple of Derived
+        As of a `Model`: what is read, computed from the features; what TRANSFORM gives.
     """
 
     features: tuple[Feature, ...]
@@ -60,6 +74,8 @@ class Inputs:
     embedded: tuple[ToTensor, ...]
     params: dict[str, npt.NDArray[Any]]
     warnings: tuple[str, ...]
+    columns: tuple[Derived, ...] = ()
+    transform: tuple[Derived, ...] = ()
 
     @property
     def width(self) -> int:
@@ -75,6 +91,22 @@ class Inputs:
     def array(self, param: Param) -> npt.NDArray[np.float64]:
         """Content of a constant, for the encoder."""
         return self.params[param.hash].reshape(param.dims)
+
+
+def _pairs(column: pa.Array, name: str, first: int) -> tuple[npt.NDArray[np.int64], Floats]:
+    rows = np.repeat(np.arange(len(column)), array_lengths(column))
+    return sparse_pairs(column, rows, name, first)
+
+
+def is_sparse(of: SqlType) -> bool:
+    """Whether a type is an array of (index, value) pairs."""
+    element = of.element
+    if of.kind != "list" or element is None or element.kind != "struct":
+        return False
+    match [(n.lower(), t) for n, t in element.fields]:
+        case [("index", index), ("value", value)]:
+            return index.is_integer and value.is_numeric
+    return False
 
 
 def columns_of(encoding: Encoding) -> int:
@@ -137,6 +169,12 @@ class Chooser:
             found = [t for p in parts for t in self._numeric(name, p)]
         elif of.is_vector:
             found = self._vector(name, of.size[0])
+        elif is_sparse(of):
+            found = self._sparse(name)
+        elif of.kind in ("list", "array") and of.element is not None and of.element.is_text:
+            found = self._multi_hot(name)
+        elif of.kind == "list" and of.element is not None and of.element.is_numeric:
+            found = self._list(name)
         elif of.kind == "null":
             found = []
         else:
@@ -196,6 +234,59 @@ class Chooser:
         self._dense.append(chosen)
         return [chosen]
 
+    def _list(self, name: str) -> list[ToTensor]:
+        """An array of numbers without a fixed length: a vector if all training rows agree."""
+        lengths: set[int] = set()
+        for block, train in self._blocks():
+            column = block.rows.column(name).filter(pa.array(train)).drop_null()
+            lengths.update(np.unique(array_lengths(column)).tolist())
+        if len(lengths) > 1:
+            low, high = min(lengths), max(lengths)
+            raise DataError(
+                f"arrays of column `{name}` have {low} to {high} elements; those of a network's "
+                "input have the same number in every row",
+                at=f"column {name}",
+                hint=f"cut or fill them up in the query, or train on rows of one len({name})",
+            )
+        return self._vector(name, lengths.pop()) if lengths - {0} else []
+
+    def _multi_hot(self, name: str) -> list[ToTensor]:
+        def training() -> Iterator[pa.Array]:
+            for block, train in self._blocks():
+                yield block.rows.column(name).filter(pa.array(train))
+
+        counted = count_texts_by_row(training())
+        missing = counted[None] > 0 or any(c.null_count for c in training())
+        distinct = len(counted) - (None in counted)
+        if not distinct:
+            return []
+        values = vocabulary(counted, MOST_POSITIONS)
+        if distinct > MOST_POSITIONS:
+            self._warnings.append(
+                f"arrays of column `{name}` hold {distinct:,} distinct values; the "
+                f"{MOST_POSITIONS:,} most frequent are known to the model"
+            )
+        return self._add_dense(ToTensor(name, MultiHot(values, missing)))
+
+    def _sparse(self, name: str) -> list[ToTensor]:
+        size = 0
+        for block, train in self._blocks():
+            block.located(name, lambda column, first: _pairs(column, name, first))
+            index, value = _pairs(block.rows.column(name).filter(pa.array(train)), name, 0)
+            size = max(size, int(index[~np.isnan(value)].max(initial=-1)) + 1)
+        if size > MOST_POSITIONS:
+            raise DataError(
+                f"column `{name}` has {size:,} positions; at most {MOST_POSITIONS:,} become inputs "
+                "of a network",
+                at=f"column {name}",
+                hint="let top_k be smaller: ML.TF_IDF(words, 5000) OVER ()",
+            )
+        return self._add_dense(ToTensor(name, Sparse(size))) if size else []
+
+    def _add_dense(self, chosen: ToTensor) -> list[ToTensor]:
+        self._dense.append(chosen)
+        return [chosen]
+
     def _held(self, values: Values) -> Values:
         """The same values, decoded once where memory allows it."""
         if not self._fits_memory:
@@ -218,6 +309,7 @@ class Chooser:
 
     def _vectors(self, name: str, size: int) -> Values:
         def found(column: pa.Array, first: int) -> Floats:
+            check_lengths(column, size, name, first)
             values = np.full((len(column), size), np.nan)
             flat = column.flatten()  # without the NULL rows
             present = column.is_valid().to_numpy(zero_copy_only=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,12 +27,16 @@ from gradbase.runtime.train.spill import spill_folder
 from gradbase.runtime.train.split import Parts, divide, shards
 from gradbase.runtime.train.statistics import Moments
 from gradbase.runtime.train.summaries import summary
+from gradbase.runtime.train.transforming import learn_transform
 from gradbase.store.records import FeatureRecord
 
 if TYPE_CHECKING:
     from gradbase.runtime.context import RunContext
 
 OWNER = "training data"
+Floats = npt.NDArray[np.float32]
+Codes = npt.NDArray[np.int64] | None
+Bools = npt.NDArray[np.bool_]
 
 
 def prepare(
@@ -143,15 +148,15 @@ class _Deal:
         if weights is not None:
             weights = relative(weights, parts.train, data.weight)
         target = self._of_fold(parts)
-        blocks = self._blocks(parts)
-        inputs, known = self._choose(blocks)
-        x, codes = self._encode(rows.store, inputs)
+        trains = np.zeros(rows.store.rows, np.bool_)
+        trains[parts.train] = True
+        inputs, known, x, codes = self._inputs(trains)
         return TrainingData(
             inputs, target, x, codes, rows.ids, parts,
             shards(rows.ids, parts.train, data.shards, data.seed), data.seed,
             rows.without_label, rows.relation_hash, self.budget_bytes // 2,
             self.resources, self.of.context.cancelled, weights,
-            () if data.split.fold else self._summaries(blocks, known),
+            () if data.split.fold else self._summaries(trains, known),
             self.of.start.layers if self.of.start else (),
         )  # fmt: skip
 
@@ -180,38 +185,45 @@ class _Deal:
         found = labels.classification(label, of, task, column, parts.train)
         return labels.weighted(found, self.data.class_weights, label)
 
-    def _blocks(self, parts: Parts) -> Blocks:
-        store = self.rows.store
-        trains = np.zeros(store.rows, np.bool_)
-        trains[parts.train] = True
+    def _inputs(self, trains: Bools) -> tuple[Inputs, Mapping[str, Moments], Floats, Codes]:
+        """What networks read, moments of features known by the way, and all rows encoded."""
+        store, data, context = self.rows.store, self.data, self.of.context
+        if not data.prepared:
+            inputs, known = self._choose(store, trains)
+            return inputs, known, *self._encode(store, inputs)
+        made = RowStore(self.budget_bytes // 2, lambda: spill_folder(context))
+        with contextlib.closing(made):
+            learnt = learn_transform(data, store, trains, context, made)
+            inputs, _ = self._choose(made, trains)
+            kept = {t.column for t in (*inputs.dense, *inputs.embedded)}
+            inputs = replace(
+                inputs,
+                features=learnt.features(data, kept),
+                columns=tuple(d for d in learnt.columns if d.name in kept),
+                transform=learnt.transform,
+                params={**inputs.params, **learnt.params},
+            )
+            return inputs, {}, *self._encode(made, inputs)
 
-        def blocks() -> Iterator[tuple[Block, npt.NDArray[np.bool_]]]:
-            for block in store.blocks():
-                yield block, trains[block.start : block.start + block.rows.num_rows]
-
-        return blocks
-
-    def _choose(self, blocks: Blocks) -> tuple[Inputs, Mapping[str, Moments]]:
+    def _choose(self, store: RowStore, trains: Bools) -> tuple[Inputs, Mapping[str, Moments]]:
         """Encodings, and moments of columns that are known by the way."""
         if self.of.start is not None:
             return self.of.start.inputs, {}
-        store = self.rows.store
-        chooser = Chooser(blocks, embeddings=self.of.embeddings, fits_memory=not store.spilled)
-        for name in self.data.features:
-            self.of.progress(f"column {name}", store.rows)
-            chooser.add(name, self.data.relation.schema.type_of(name))
+        embeddings, fits_memory = self.of.embeddings, not store.spilled
+        chooser = Chooser(blocks_of(store, trains), embeddings=embeddings, fits_memory=fits_memory)
+        for column in self.data.inputs:
+            self.of.progress(f"column {column.name}", store.rows)
+            chooser.add(column.name, column.type)
         return chooser.inputs(), chooser.moments
 
-    def _summaries(self, blocks: Blocks, known: Mapping[str, Moments]) -> tuple[FeatureRecord, ...]:
-        schema = self.data.relation.schema
+    def _summaries(self, trains: Bools, known: Mapping[str, Moments]) -> tuple[FeatureRecord, ...]:
+        schema, blocks = self.data.relation.schema, blocks_of(self.rows.store, trains)
         return tuple(
             summary(name, schema.type_of(name), blocks, known.get(name))
             for name in self.data.features
         )
 
-    def _encode(
-        self, store: RowStore, inputs: Inputs
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64] | None]:
+    def _encode(self, store: RowStore, inputs: Inputs) -> tuple[Floats, Codes]:
         x = self._matrix((store.rows, inputs.width + 1), np.dtype(np.float32))
         codes = None
         if inputs.embedded:
@@ -246,6 +258,16 @@ class _Deal:
             raise spill_error(folder, error) from error
         self.resources.callback(path.unlink, missing_ok=True)
         return np.memmap(path, dtype, "r+", shape=shape)
+
+
+def blocks_of(store: RowStore, trains: Bools) -> Blocks:
+    """The rows of a store and which of them train, again and again."""
+
+    def blocks() -> Iterator[tuple[Block, Bools]]:
+        for block in store.blocks():
+            yield block, trains[block.start : block.start + block.rows.num_rows]
+
+    return blocks
 
 
 def _fill(

@@ -22,6 +22,7 @@ from gradbase.runtime.train.identity import Words, identities, row_hashes
 from gradbase.runtime.train.instance_weights import checked_weights
 from gradbase.runtime.train.rows import RowStore
 from gradbase.runtime.train.split import Rows
+from gradbase.runtime.train.transforming import engine_parts
 
 if TYPE_CHECKING:
     from gradbase.runtime.context import RunContext
@@ -35,7 +36,7 @@ _OURS = (Predict, Evaluate, Preprocess, PredictCall)
 
 @dataclass(frozen=True)
 class ReadRows:
-    """The rows of a training query that have a label.
+    """The rows of a training query that have a label (all where there is no label column).
 
     Parameters
     ----------
@@ -98,7 +99,7 @@ class _Reading:
         ids, order = identities(key, content)
         return ReadRows(
             store=self.store,
-            labels=pa.chunked_array(self.labels),
+            labels=pa.chunked_array(self.labels, None if self.labels else pa.null()),
             split=pa.chunked_array(self.split).combine_chunks() if self.split else None,
             weights=np.concatenate(self.weights) if self.weights else None,
             ids=ids,
@@ -110,7 +111,7 @@ class _Reading:
     def _take(self, batch: pa.RecordBatch) -> None:
         """Keep the rows of a batch that have a label."""
         data = self.data
-        absent = labels.missing(batch.column(data.label))
+        absent = labels.missing(batch.column(data.label)) if data.label else None
         keep = None if absent is None else ~absent
         self.store.append(batch, self.seen, keep)
         if data.weight:
@@ -121,7 +122,8 @@ class _Reading:
         self.content.append(row_hashes(kept, data.columns))
         if data.row_key:
             self.keys.append(row_hashes(kept, data.row_key))
-        self.labels.append(kept.column(data.label))
+        if data.label:
+            self.labels.append(kept.column(data.label))
         if data.split.column:
             self.split.append(kept.column(data.split.column))
 
@@ -129,7 +131,9 @@ class _Reading:
         names = self.data.columns
         schema = self.data.relation.schema
         columns = tuple(Column(n, schema.type_of(n)) for n in names)
-        relation = Project(self.data.relation, names, columns)
+        parts, _ = engine_parts(self.data)
+        hidden = tuple(c.name for c in parts.values())
+        relation = Project(self.data.relation, names + hidden, columns + tuple(parts))
         if any(isinstance(n, _OURS) for n in walk(relation)):
             with execute.run(relation, self.context) as result:
                 yield from result
@@ -148,7 +152,7 @@ class _Reading:
                 f"label `{label}` is NULL in all {self.seen:,} rows", at=f"column {label}",
                 hint="train on rows with a known label; input_label_cols names the label",
             )  # fmt: skip
-        if rows == 1:
+        if rows == 1 and label:
             raise DataError(
                 "the training query returns one row with a label, at least two are needed"
             )
