@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gradbase.resources.lifetimes import Access, Interval, Operation, Storage, Trace
+    from gradbase.resources.placement import Plan, plan, verify
     from gradbase.resources.swapping.check import check_swaps
     from gradbase.resources.swapping.frontier import Frontier, Point, frontier
     from gradbase.resources.swapping.link import LINKS, Link
@@ -28,6 +29,7 @@ __all__ = [
     "Interval",
     "Link",
     "Operation",
+    "Plan",
     "Point",
     "Report",
     "Storage",
@@ -36,15 +38,18 @@ __all__ = [
     "budget",
     "check_swaps",
     "frontier",
+    "plan",
     "plan_swaps",
     "roofline",
     "trace",
+    "verify",
 ]
 
 _HOMES = {
     "Access": "gradbase.resources.lifetimes",
     "Interval": "gradbase.resources.lifetimes",
     "Operation": "gradbase.resources.lifetimes",
+    "Plan": "gradbase.resources.placement",
     "Report": "gradbase.runtime.memory.report",
     "Storage": "gradbase.resources.lifetimes",
     "Trace": "gradbase.resources.lifetimes",
@@ -59,7 +64,9 @@ _HOMES = {
     "plan_swaps": "gradbase.resources.swapping.planner",
     "roofline": "gradbase.resources.swapping.roofline",
     "budget": "gradbase.runtime.memory.budget",
+    "plan": "gradbase.resources.placement",
     "trace": "gradbase.runtime.memory.tracing",
+    "verify": "gradbase.resources.placement",
 }
 
 

@@ -128,13 +128,15 @@ class Trace:
     def intervals(self) -> list[Interval]:
         """What is to be placed: every transient storage; ``upper > period`` where it is circular.
 
+        Storages of 0 bytes need no place.
+
         A storage that lives longer than an iteration is there twice or more at once; as many
         intervals [0, period) stand for it, named ``<id>.0``, ``<id>.1``, ...
         """
         found: list[Interval] = []
         for s in self.storages:
             copies = -(-(s.freed - s.allocated) // self.period) if self.period else 0
-            if s.persistent:
+            if s.persistent or not s.size:
                 continue
             if copies <= 1:
                 found.append(Interval(s.id, s.allocated, s.freed, s.size))
