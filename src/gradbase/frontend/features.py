@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gradbase.errors import BindError
 from gradbase.frontend.misfits import Misfit, misfit_error
 from gradbase.frontend.names import lookup
+from gradbase.frontend.rich import type_sql
+from gradbase.ir.derived import typed_columns
 from gradbase.ir.learning import Feature, Model
-from gradbase.ir.scalar import Column, PredictCall, Scalar, scalars, substituted
+from gradbase.ir.relational import Project, Relation
+from gradbase.ir.scalar import Column, PredictCall, Scalar, SqlScalar, scalars, substituted
 from gradbase.ir.types import Schema, SqlType
 
 METHOD = {"binary": "label", "multiclass": "label", "regression": "value", "raw": "raw"}
@@ -113,15 +116,45 @@ def _chosen(
     """The value for each of `features`; BindError lists all that do not fit."""
     chosen: list[Scalar] = []
     misfits: list[Misfit] = []
+    typed = typed_columns((*model.columns, *model.transform))
     for i, feature in enumerate(features):
         value = _named(model, feature, given, at) if by_name else given[i].value
         if value is None or not feature_type_fits(feature.of, value.type):
             misfits.append(Misfit(feature.name, feature.of, None if value is None else value.type))
         else:
-            chosen.append(value)
+            chosen.append(_as_trained(feature, value, typed))
     if misfits:
         raise misfit_error(model, misfits, [g.name for g in given], at)
     return tuple(chosen)
+
+
+def as_trained(model: Model, relation: Relation, names: Sequence[str]) -> Relation:
+    """`relation` with its columns `names`, one per feature of `model`, as what is computed of them
+    in the model takes them."""
+    typed = typed_columns((*model.columns, *model.transform))
+    casts: dict[str, Scalar] = {}
+    for feature, name in zip(model.features, names, strict=True):
+        column = Column(name, relation.schema.type_of(name))
+        value = _as_trained(feature, column, typed)
+        if value is not column:
+            casts[name] = value
+    if not casts:
+        return relation
+    exprs = (casts.get(f.name, Column(f.name, f.type)) for f in relation.schema)
+    return Project(relation, relation.schema.names, tuple(exprs))
+
+
+def _as_trained(feature: Feature, value: Scalar, typed: Mapping[Column, bool]) -> Scalar:
+    """`value` cast to the type of the training where something is computed of the feature.
+
+    Functions of ours take numbers of any type, and so does the network.
+    """
+    in_sql = typed.get(Column(feature.name, feature.of))
+    if value.type == feature.of or in_sql is None:
+        return value
+    if value.type.is_numeric and not in_sql:
+        return value
+    return SqlScalar(("CAST(", f" AS {type_sql(feature.of)})"), (value,), feature.of)
 
 
 def _named(model: Model, feature: Feature, given: Sequence[Given], at: str | None) -> Scalar | None:

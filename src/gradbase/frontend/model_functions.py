@@ -10,6 +10,7 @@ from gradbase.frontend.calls import Call
 from gradbase.frontend.features import (
     METHOD,
     Given,
+    as_trained,
     feature_columns,
     feature_type_fits,
     predict_call,
@@ -47,7 +48,7 @@ def judged(
     if not model.label:
         raise BindError(f"model `{model.name}` has no label to be evaluated on", at=at)
     *features, label = feature_columns(model, data.schema, at=at, with_label=True)
-    return kind(data, model, tuple(features), label, threshold)
+    return kind(as_trained(model, data, features), model, tuple(features), label, threshold)
 
 
 def label_column(model: Model, schema: Schema) -> str | None:

@@ -67,6 +67,17 @@ def leaves(exprs: Iterable[Scalar]) -> tuple[Scalar, ...]:
     return tuple(found)
 
 
+def typed_columns(columns: Iterable[Derived]) -> dict[Column, bool]:
+    """Columns that something is computed of; True: by SQL, which was bound for their type."""
+    found: dict[Column, bool] = {}
+    for parent in (n for d in columns for n in scalars(d.expr, Scalar)):
+        for child in parent.children:
+            if isinstance(child, Column):
+                in_sql = not isinstance(parent, Preprocessing | Analytic)
+                found[child] = found.get(child, False) or in_sql
+    return found
+
+
 def as_columns(
     exprs: tuple[Scalar, ...], parts: Iterable[Scalar], name: Callable[[], str]
 ) -> tuple[dict[Scalar, Column], tuple[Scalar, ...]]:

@@ -19,6 +19,7 @@ from gradbase.frontend.features import (
     predict_call,
     transform_columns,
 )
+from gradbase.frontend.model_functions import HALF, judged
 from gradbase.frontend.tokens import significant
 from gradbase.ir.learning import Evaluate, Model
 from gradbase.ir.relational import Project, Relation, SqlFragment
@@ -205,9 +206,7 @@ class ModelHandle(Versioned):
         check_predicts(self.model)
         with _relation(self.session, rows) as relation:
             self._check_label(relation)
-            features = self._bound(relation, METHOD[self.model.task]).features
-            columns = tuple(f.name for f in features if isinstance(f, Column))
-            plan = Evaluate(relation, self.model, columns, self.model.label)
+            plan = judged(Evaluate, relation, self.model, HALF, None)
             return self._run(plan).to_pylist()[0]
 
     def export(self, path: str | Path) -> Path:

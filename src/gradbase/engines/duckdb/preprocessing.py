@@ -1,7 +1,8 @@
 """Preprocessing functions as DuckDB's SQL; what they mean stands at their nodes.
 
 A value used several times is bound by a lambda over a list of one (`_let`); where its text is
-short it is repeated instead, which DuckDB computes once and three times as fast.
+short it is repeated instead, which DuckDB computes once and three times as fast. Parameters of
+lambdas are called ``__gb_…``: inside a struct DuckDB prefers a column of the same name.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ from gradbase.ir.vocabulary import (
 )
 
 _SHORT = 80
+_OFTEN = "CAST(len(list_filter(__gb_k, lambda __gb_d: __gb_d = __gb_c)) AS DOUBLE)"
+"""How often the code ``__gb_c`` is among the codes ``__gb_k``."""
 
 
 def preprocessing_sql(node: Preprocessing, done: Mapping[Node, str]) -> str:
@@ -82,7 +85,7 @@ def _let(value: str, name: str, body: str) -> str:
 
 def _repeated(value: str, body: Callable[[str], str]) -> str:
     """``body(value)``, computed once."""
-    return body(value) if len(value) <= _SHORT else _let(value, "v", body("v"))
+    return body(value) if len(value) <= _SHORT else _let(value, "__gb_v", body("__gb_v"))
 
 
 def _double(value: str) -> str:
@@ -143,42 +146,45 @@ def _impute(node: Impute, value: str) -> str:
 
 
 def _normalize(node: Normalize, value: str) -> str:
-    present = "list_filter(a, lambda x: x IS NOT NULL)"
+    present = "list_filter(__gb_a, lambda __gb_x: __gb_x IS NOT NULL)"
     match node.p:
         case 0:
-            norm = f"CAST(len(list_filter({present}, lambda x: x <> 0)) AS DOUBLE)"
+            norm = f"CAST(len(list_filter({present}, lambda __gb_x: __gb_x <> 0)) AS DOUBLE)"
         case math.inf:
-            norm = f"list_max(list_transform({present}, lambda x: abs(x)))"
+            norm = f"list_max(list_transform({present}, lambda __gb_x: abs(__gb_x)))"
         case 1:
-            norm = _sum(f"list_transform({present}, lambda x: abs(x))")
+            norm = _sum(f"list_transform({present}, lambda __gb_x: abs(__gb_x))")
         case 2:
-            norm = f"sqrt({_sum(f'list_transform({present}, lambda x: x * x)')})"
+            norm = f"sqrt({_sum(f'list_transform({present}, lambda __gb_x: __gb_x * __gb_x)')})"
         case p:
-            powers = f"list_transform({present}, lambda x: pow(abs(x), {_constant(p)}))"
+            powers = f"list_transform({present}, lambda __gb_x: pow(abs(__gb_x), {_constant(p)}))"
             norm = f"pow({_sum(powers)}, {_constant(1 / p)})"
     # The norm of nothing is NULL.
     divisor = f"coalesce(nullif({norm}, 0), 1.0::DOUBLE)"
-    body = _let(divisor, "n", "list_transform(a, lambda x: x / n)")
-    return _let(f"CAST({value} AS DOUBLE[])", "a", f"CASE WHEN a IS NULL THEN NULL ELSE {body} END")
+    body = _let(divisor, "__gb_n", "list_transform(__gb_a, lambda __gb_x: __gb_x / __gb_n)")
+    body = f"CASE WHEN __gb_a IS NULL THEN NULL ELSE {body} END"
+    return _let(f"CAST({value} AS DOUBLE[])", "__gb_a", body)
 
 
 def _sum(values: str) -> str:
     """The sum from first to last."""
-    return f"list_reduce(list_prepend(0.0::DOUBLE, {values}), lambda s, x: s + x)"
+    return (
+        f"list_reduce(list_prepend(0.0::DOUBLE, {values}), lambda __gb_s, __gb_x: __gb_s + __gb_x)"
+    )
 
 
 # -- texts ---------------------------------------------------------------------------------------
 
 
 def _ngrams(node: NGrams, value: str) -> str:
-    run = "w[i : i + k - 1]"
+    run = "__gb_w[__gb_i : __gb_i + __gb_k - 1]"
     joined = f"array_to_string({run}, {literal(node.separator, TEXT)})"
-    whole = f"i + k - 1 <= len(w) AND list_count({run}) = k"
-    sizes = f"list_filter(range({node.low:d}, {node.high + 1:d}), lambda k: {whole})"
-    at_place = f"list_transform({sizes}, lambda k: {joined})"
-    places = f"list_transform(range(1, len(w) + 1), lambda i: {at_place})"
-    body = f"CASE WHEN w IS NULL THEN NULL ELSE flatten({places}) END"
-    return _let(f"CAST({value} AS VARCHAR[])", "w", body)
+    whole = f"__gb_i + __gb_k - 1 <= len(__gb_w) AND list_count({run}) = __gb_k"
+    sizes = f"list_filter(range({node.low:d}, {node.high + 1:d}), lambda __gb_k: {whole})"
+    at_place = f"list_transform({sizes}, lambda __gb_k: {joined})"
+    places = f"list_transform(range(1, len(__gb_w) + 1), lambda __gb_i: {at_place})"
+    body = f"CASE WHEN __gb_w IS NULL THEN NULL ELSE flatten({places}) END"
+    return _let(f"CAST({value} AS VARCHAR[])", "__gb_w", body)
 
 
 # -- vocabularies --------------------------------------------------------------------------------
@@ -189,23 +195,21 @@ def _coded(node: Preprocessing, done: Mapping[Node, str]) -> str:
         case LabelCode(arg=arg, vocabulary=vocabulary):
             return _code(_text(done[arg]), vocabulary)
         case OneHotCode(arg=arg, vocabulary=vocabulary, dropped=dropped):
-            value = f"CASE WHEN c = {dropped:d} THEN 0.0::DOUBLE ELSE 1.0::DOUBLE END"
-            pair = _pair("c", value if dropped else "1.0::DOUBLE")
-            return f"list_transform([{_code(_text(done[arg]), vocabulary)}], lambda c: {pair})"
+            value = f"CASE WHEN __gb_c = {dropped:d} THEN 0.0::DOUBLE ELSE 1.0::DOUBLE END"
+            pair = _pair("__gb_c", value if dropped else "1.0::DOUBLE")
+            return f"list_transform([{_code(_text(done[arg]), vocabulary)}], lambda __gb_c: {pair})"
         case MultiHotCode(arg=arg, vocabulary=vocabulary):
-            known = "list_sort(list_distinct(list_filter(k, lambda c: c > 0)))"
-            unknown = "list_slice([0::BIGINT], 1, CAST(list_contains(k, 0) AS BIGINT))"
+            known = "list_sort(list_distinct(list_filter(__gb_k, lambda __gb_c: __gb_c > 0)))"
+            unknown = "list_slice([0::BIGINT], 1, CAST(list_contains(__gb_k, 0) AS BIGINT))"
             codes = f"list_concat({known}, {unknown})"
-            pairs = f"list_transform({codes}, lambda c: {_pair('c', '1.0::DOUBLE')})"
+            pairs = f"list_transform({codes}, lambda __gb_c: {_pair('__gb_c', '1.0::DOUBLE')})"
             return _over_codes(done[arg], vocabulary, pairs)
         case TermCounts(arg=arg, vocabulary=vocabulary):
-            counted = _pair("c", "CAST(len(list_filter(k, lambda d: d = c)) AS DOUBLE)")
-            return _over_codes(done[arg], vocabulary, _each_code(counted))
+            return _over_codes(done[arg], vocabulary, _each_code(_pair("__gb_c", _OFTEN)))
         case TermWeights(arg=arg, vocabulary=vocabulary):
             weights = ", ".join(_constant(w) for w in vocabulary.weights)
-            share = "CAST(len(list_filter(k, lambda d: d = c)) AS DOUBLE) / len(k)"
-            weighed = _pair("c", f"({share}) * ([{weights}])[c + 1]")
-            return _over_codes(done[arg], vocabulary, _each_code(weighed))
+            weighed = f"({_OFTEN} / len(__gb_k)) * ([{weights}])[__gb_c + 1]"
+            return _over_codes(done[arg], vocabulary, _each_code(_pair("__gb_c", weighed)))
     raise UnsupportedError(f"DuckDB cannot compute {type(node).__name__}")
 
 
@@ -225,10 +229,12 @@ def _pair(index: str, value: str) -> str:
 
 
 def _each_code(pair: str) -> str:
-    return f"list_transform(list_sort(list_distinct(k)), lambda c: {pair})"
+    return f"list_transform(list_sort(list_distinct(__gb_k)), lambda __gb_c: {pair})"
 
 
 def _over_codes(array: str, vocabulary: Vocabulary, body: str) -> str:
-    """`body` over ``k``, the codes of an array of texts."""
-    codes = f"list_transform(CAST({array} AS VARCHAR[]), lambda t: {_code('t', vocabulary)})"
-    return _let(codes, "k", f"CASE WHEN k IS NULL THEN NULL ELSE {body} END")
+    """`body` over ``__gb_k``, the codes of an array of texts."""
+    codes = (
+        f"list_transform(CAST({array} AS VARCHAR[]), lambda __gb_t: {_code('__gb_t', vocabulary)})"
+    )
+    return _let(codes, "__gb_k", f"CASE WHEN __gb_k IS NULL THEN NULL ELSE {body} END")
