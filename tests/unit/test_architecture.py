@@ -46,7 +46,7 @@ BUDGETS = {
     "optimizer": 4000,
     "engines": 3100,  # native statements cost little: what is known of a text, kept connections
     "store": 3600,  # versions, aliases and what is kept of a training
-    "runtime": 11400,  # a quarter of it traces, limits and lays out memory; files for others
+    "runtime": 12400,  # a quarter of it traces, limits and lays out memory; files for others, TRANSFORM in them
     "selection": 3100,  # cross-validation; studies for Optuna
     "session": 2600,  # plans kept for repeated queries; versions of models; results for people and programs
     "plots": 1650,  # ten kinds of pictures, and plans as graphs

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from gradbase.errors import UnsupportedError
-from gradbase.ir.conversion import Category, Numeric, ToTensor, Vector
+from gradbase.ir.conversion import Category, MultiHot, Numeric, Sparse, ToTensor, Vector
 from gradbase.ir.learning import Feature, Model
 from gradbase.ir.node import Node, walk
 from gradbase.ir.tensor import (
@@ -43,9 +43,12 @@ class Exportable(torch.nn.Module):
     Attributes
     ----------
     features : tuple of Feature
-        What `forward` takes, in this order: numbers, booleans, dates and timestamps (seconds since
-        1970, UTC) as Tensor[B] float64, NaN where missing; vectors as Tensor[B, n] float64; text as
-        the codes of its `Category`, Tensor[B] int64.
+        What `forward` takes, in this order, which is what the network reads: numbers, booleans,
+        dates and timestamps (seconds since 1970, UTC) as Tensor[B] float64, NaN where missing;
+        vectors as Tensor[B, n] float64; text as the codes of its `Category`, Tensor[B] int64;
+        arrays of texts and (index, value) pairs as Tensor[B, width] float64.
+    encodings : dict of str to Encoding
+        Of the columns that matter; one of several for dates.
     categories : dict of str to Category
         How text is encoded, by column.
     methods : tuple of str
@@ -56,14 +59,15 @@ class Exportable(torch.nn.Module):
 
     def __init__(self, model: Model, blobs: Blobs | None) -> None:
         super().__init__()
-        self.model, self._blobs = model, blobs
-        self.features = model.features
+        self.model, self.blobs = model, blobs
+        self.features = model.reads
         self.outputs = [o for o in model.outputs if o.method != "probs"]
         self.methods = tuple(o.method for o in self.outputs)
         order = list(dict.fromkeys(n for o in self.outputs for n in walk(o.x)))
         self.leaves = [n for n in order if isinstance(n, ToTensor)]
+        self.encodings = {t.column: t.encoding for t in self.leaves}
         self.categories: dict[str, Category] = {
-            t.column: t.encoding for t in self.leaves if isinstance(t.encoding, Category)
+            name: of for name, of in self.encodings.items() if isinstance(of, Category)
         }
         self._constants: dict[Node, str] = {}
         for found in order:
@@ -100,8 +104,16 @@ class Exportable(torch.nn.Module):
     def _example(self, feature: Feature) -> torch.Tensor:
         if feature.of.is_text:
             return torch.zeros(EXAMPLE_ROWS, dtype=torch.int64)
-        sizes = (EXAMPLE_ROWS, *feature.of.size) if feature.of.is_vector else (EXAMPLE_ROWS,)
+        width = self.width(feature)
+        sizes = (EXAMPLE_ROWS,) if width is None else (EXAMPLE_ROWS, width)
         return torch.zeros(sizes, dtype=torch.float64)
+
+    def width(self, feature: Feature) -> int | None:
+        """Elements of an array, None for what is none."""
+        match self.encodings.get(feature.name):
+            case Vector(width=width) | Sparse(width=width) | MultiHot(width=width):
+                return width
+        return feature.of.size[0] if feature.of.is_vector else None
 
     def _encoded(self, column: torch.Tensor, place: int, values: dict[Node, Any]) -> torch.Tensor:
         """As `runtime.encode`, Tensor[B, width]."""
@@ -122,6 +134,8 @@ class Exportable(torch.nn.Module):
                 standard = standard if scale is None else standard * values[scale]
                 missing = torch.isnan(column)
                 return torch.where(missing, self._missing(column), standard).to(torch.float32)
+            case Sparse() | MultiHot():
+                return column.to(torch.float32)
         raise UnsupportedError(f"a column encoded by {type(encoding).__name__} cannot be exported")
 
     def _missing(self, column: torch.Tensor) -> torch.Tensor:

@@ -26,7 +26,8 @@ def export_model(model: Model, blobs: Blobs | None, path: Path) -> None:
     """Write a model to `path`; its suffix says the form.
 
     ``.onnx``: see `onnx_file.onnx_model`. ``.pt2``: a program for ``torch.export.load`` that takes
-    the columns as `Exportable` says (text as codes; the file's extra ``gradbase.json`` has the
+    the columns that the network reads (what TRANSFORM gives, where there is one) as `Exportable`
+    says (text as codes; the file's extra ``gradbase.json`` has the
     vocabularies, features, classes and names of the outputs).
 
     The file appears whole or not at all. Nothing else may be traced or trained at the same time.
@@ -80,7 +81,7 @@ def _write_torch(model: Model, blobs: Blobs | None, path: Path) -> None:
     module = Exportable(model, blobs).eval()
     vocabularies = {n: list(c.vocabulary) for n, c in module.categories.items()}
     nulls = {n: c.missing_code for n, c in module.categories.items()}
-    facts: dict[str, Any] = facts_of(model, module) | {
+    facts: dict[str, Any] = facts_of(module, module.features) | {
         "gradbase.vocabularies": json.dumps(vocabularies),
         "gradbase.null_codes": json.dumps(nulls),
         "gradbase.outputs": json.dumps([METHOD_NAMES[m] for m in module.methods]),

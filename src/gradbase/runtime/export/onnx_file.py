@@ -7,25 +7,23 @@ import importlib
 import json
 import logging
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from gradbase.errors import BindError, UnsupportedError
-from gradbase.ir.conversion import Category, ToTable
+from gradbase.ir.conversion import ToTable
+from gradbase.ir.derived import Derived
 from gradbase.ir.learning import Feature, Model
-from gradbase.ir.scalar import Literal
+from gradbase.ir.scalar import Column, Literal
 from gradbase.runtime.encode import Blobs
+from gradbase.runtime.export.computing import INSIDE, Computing, check_input, words_in
 from gradbase.runtime.export.core import Exportable, traced
 
 ROWS = "rows"
 NULL_TEXT = ""
 """What stands for NULL in a text input, unless it is a category: then the next of these."""
 _OTHER_NULLS = "\N{SYMBOL FOR NULL}"
-UNUSED: Category = Category((), 0)
-"""For text that the network does not read."""
-_INSIDE = "gradbase/"
-"""Names inside the graph start with this."""
-_ML_OPSET = 4
+OPSET, _ML_OPSET = 20, 4
 METHOD_NAMES = {"label": "predict", "value": "predict", "raw": "predict", "proba": "predict_proba"}
 
 
@@ -38,7 +36,7 @@ def onnx_model(model: Model, blobs: Blobs | None) -> Any:
     number, boolean   double [rows], NaN where NULL
     date, timestamp   double [rows]: seconds since 1970 (UTC), NaN where NULL
     text, enum        string [rows]; NULL is the empty string (`null_text`)
-    ``FLOAT[n]``      double [rows, n], NaN where NULL
+    array of numbers  double [rows, n], NaN where NULL
     ================  ===========================================================================
 
     Outputs: ``predict`` (label or value) and, of a classifier, ``predict_proba`` (double [rows] of
@@ -59,10 +57,9 @@ def onnx_model(model: Model, blobs: Blobs | None) -> Any:
     columns, outputs = list(proto.graph.input), list(proto.graph.output)
     del proto.graph.input[:]
     del proto.graph.output[:]
-    before: list[Any] = []
-    for feature, inner in zip(module.features, columns, strict=True):
-        before.append(_column(onnx, proto.graph, module, feature, inner))
-    nodes = [*before, *proto.graph.node]
+    for feature in model.features:
+        proto.graph.input.append(_input(onnx, module, feature))
+    nodes = [*_before(onnx, proto.graph, module, [c.name for c in columns]), *proto.graph.node]
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)
     for output, inner in zip(module.outputs, outputs, strict=True):
@@ -71,7 +68,7 @@ def onnx_model(model: Model, blobs: Blobs | None) -> Any:
     proto.graph.name = model.address
     proto.producer_name = "gradbase"
     proto.doc_string = f"{model.address}: {model.task} of `{model.label}`"
-    for key, value in facts_of(model, module).items():
+    for key, value in facts_of(module, model.features).items():
         proto.metadata_props.add(key=key, value=value)
     return proto
 
@@ -90,8 +87,17 @@ def null_text(vocabulary: tuple[str, ...]) -> str:
     return text
 
 
+def _null(module: Exportable) -> str:
+    """What stands for NULL in the texts of a model."""
+    known = [word for category in module.categories.values() for word in category.vocabulary]
+    columns = module.model.columns
+    # What is computed of '' is not what is computed of NULL.
+    computed = ("", *words_in(columns, module.blobs)) if columns else ()
+    return null_text((*known, *computed))
+
+
 def _check_names(module: Exportable) -> None:
-    for feature in module.features:
+    for feature in module.model.features:
         if feature.name in METHOD_NAMES.values():
             raise BindError(
                 f"column `{feature.name}` has the name of an output of the file",
@@ -115,7 +121,7 @@ def _core(module: Exportable) -> Any:
     import torch
 
     with quiet():
-        program = torch.onnx.export(traced(module), dynamo=True, verbose=False)
+        program = torch.onnx.export(traced(module), dynamo=True, verbose=False, opset_version=OPSET)
     assert program is not None
     return program.model_proto
 
@@ -138,26 +144,35 @@ def _prefix_names(graph: Any) -> None:
     """Give values inside the graph names that no column has."""
     for node in graph.node:
         for names in (node.input, node.output):
-            names[:] = [_INSIDE + n if n else n for n in names]
+            names[:] = [INSIDE + n if n else n for n in names]
     for value in (*graph.initializer, *graph.value_info, *graph.input, *graph.output):
-        value.name = _INSIDE + value.name
+        value.name = INSIDE + value.name
 
 
-def _column(onnx: Any, graph: Any, module: Exportable, feature: Feature, inner: Any) -> Any:
-    """Add the input of a column; the node that hands it on."""
-    kinds = onnx.TensorProto
-    if not feature.of.is_text:
-        sizes = [ROWS, *feature.of.size] if feature.of.is_vector else [ROWS]
-        graph.input.append(onnx.helper.make_tensor_value_info(feature.name, kinds.DOUBLE, sizes))
-        return onnx.helper.make_node("Identity", [feature.name], [inner.name])
-    graph.input.append(onnx.helper.make_tensor_value_info(feature.name, kinds.STRING, [ROWS]))
-    category = module.categories.get(feature.name, UNUSED)
-    texts = [*category.vocabulary, null_text(category.vocabulary)]
-    codes = [*range(1, len(category.vocabulary) + 1), category.missing_code]
-    return onnx.helper.make_node(
-        "LabelEncoder", [feature.name], [inner.name], domain="ai.onnx.ml",
-        keys_strings=texts, values_int64s=codes, default_int64=0,
-    )  # fmt: skip
+def _input(onnx: Any, module: Exportable, feature: Feature) -> Any:
+    check_input(feature.name, feature.of)
+    kinds, width = onnx.TensorProto, _width(module, feature)
+    kind = kinds.STRING if feature.of.is_text else kinds.DOUBLE
+    sizes = [ROWS] if width is None else [ROWS, width]
+    return onnx.helper.make_tensor_value_info(feature.name, kind, sizes)
+
+
+def _width(module: Exportable, feature: Feature) -> int | None:
+    """Elements of an array: those of the column that is computed from it."""
+    made = (d for d in module.model.columns if feature.name in d.expr.columns)
+    widths = (module.width(Feature(d.name, d.expr.type)) for d in made)
+    found = next((w for w in widths if w is not None), None)
+    return found if feature.of.element is not None and found else module.width(feature)
+
+
+def _before(onnx: Any, graph: Any, module: Exportable, inner: Sequence[str]) -> list[Any]:
+    """The nodes from the inputs to the numeric part, whose inputs are called `inner`."""
+    plain = (Derived(f.name, Column(f.name, f.of)) for f in module.features)
+    computing = Computing(onnx, module.blobs, _null(module))
+    for derived, name in zip(module.model.columns or plain, inner, strict=True):
+        computing.column(derived, module.encodings.get(derived.name), name)
+    graph.initializer.extend(computing.constants)
+    return computing.nodes
 
 
 def _output(onnx: Any, graph: Any, output: ToTable, inner: Any) -> None:
@@ -171,7 +186,7 @@ def _output(onnx: Any, graph: Any, output: ToTable, inner: Any) -> None:
         made.type.tensor_type.shape.dim[0].dim_param = ROWS
         return
     kind, labels = _labels(onnx, output.classes)
-    classes = f"{_INSIDE}classes"
+    classes = f"{INSIDE}classes"
     graph.initializer.append(onnx.helper.make_tensor(classes, kind, [len(labels)], labels))
     graph.node.append(onnx.helper.make_node("Gather", [classes, inner.name], [name]))
     graph.output.append(onnx.helper.make_tensor_value_info(name, kind, [ROWS]))
@@ -189,16 +204,17 @@ def _labels(onnx: Any, classes: tuple[Literal, ...]) -> tuple[int, list[Any]]:
     return kinds.STRING, [str(v).encode() for v in values]
 
 
-def facts_of(model: Model, module: Exportable) -> dict[str, str]:
-    """What a reader of the file may want to know, as JSON."""
-    texts = (f.name for f in module.features if f.of.is_text)
-    nulls = {n: null_text(module.categories.get(n, UNUSED).vocabulary) for n in texts}
+def facts_of(module: Exportable, features: Sequence[Feature]) -> dict[str, str]:
+    """What a reader of the file may want to know, as JSON; `features` are what it takes."""
+    model = module.model
+    null = _null(module)
+    nulls = {f.name: null for f in features if f.of.is_text}
     classes = next((o.classes for o in model.outputs if o.classes), ())
     return {
         "gradbase.model": model.address,
         "gradbase.task": model.task,
         "gradbase.label": model.label,
-        "gradbase.features": json.dumps([[f.name, str(f.of)] for f in module.features]),
+        "gradbase.features": json.dumps([[f.name, str(f.of)] for f in features]),
         "gradbase.classes": json.dumps([str(c.value) for c in classes]),
         "gradbase.null_texts": json.dumps(nulls),
     }
