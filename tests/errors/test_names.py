@@ -82,7 +82,6 @@ OPTIONS = {
         {"hparam_tuning_algorithm": "grid", "learn_rate": shop.Sql("HPARAM_RANGE(1e-4, 1e-1)")},
         BindError, ["learn_rate"],
     ),
-    "trials of nothing": ({"num_trials": 4}, BindError, ["nothing is searched over"]),
 }  # fmt: skip
 
 

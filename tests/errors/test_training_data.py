@@ -48,7 +48,7 @@ QUERIES = {
         DataError, ["no column is left", "`a` is NULL in all training rows"],
     ),
     "a type that cannot be a feature": (
-        "SELECT *, {'a': 1} AS s FROM customers", UnsupportedError, ["`s`", "EXCLUDE (s)"],
+        "SELECT *, MAP {'a': 1} AS s FROM customers", UnsupportedError, ["`s`", "EXCLUDE (s)"],
     ),
     "two columns of one name": ("SELECT *, 1 AS fee FROM customers", BindError, ["fee"]),
     "too many classes": (

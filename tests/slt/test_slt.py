@@ -9,7 +9,7 @@ import pytest
 
 import gradbase
 from gradbase.optimizer.stages import all_rules
-from gradbase.testing.slt import load_configs, run_file
+from gradbase.testing.slt import Config, load_configs, run_file
 
 HERE = Path(__file__).parent
 FILES = sorted(HERE.rglob("*.slt"))
@@ -25,6 +25,8 @@ def runs():
         for config in CONFIGS:
             of_rule = config.name.startswith("rule_off-")
             slow = config.slow or (of_rule and config.name != f"rule_off-{sampled}")
+            # What is written there is about names, types and ranges, which no configuration changes.
+            slow |= name.startswith("bigquery/") and config != Config()
             marks = [pytest.mark.slow] if slow else []
             yield pytest.param(path, config, id=f"{name}-{config.name}", marks=marks)
 

@@ -47,16 +47,22 @@ def check_name(name: str) -> str:
 
 
 def read_address(cursor: Cursor) -> Address:
-    """``churn``, ``churn@2``, ``churn@champion``; quoted as a whole or in its parts."""
+    """``churn``, ``churn@2``, ``churn@champion``; quoted as a whole or in its parts.
+
+    ``shop.churn`` and `` `shop.churn` `` are the same: a data set is part of the name.
+    """
     first = cursor.identifier("a model's name")
+    name = first.name
+    while cursor.accept("."):
+        name += "." + cursor.identifier("a model's name").name
     version: Version = None
     if cursor.accept("@"):
         version = read_version(cursor)
     last = cursor.tokens[cursor.at - 1]
     at = underline(cursor.sql, first.start, last.end)
-    if version is not None or first.kind != "quoted":
-        return Address(first.name, version, at)
-    whole = parse_address(first.name)
+    if version is not None or all(t.kind != "quoted" for t in (first, last)):
+        return Address(name, version, at)
+    whole = parse_address(name)
     return Address(whole.name, whole.version, at)
 
 
@@ -79,6 +85,4 @@ def read_name(cursor: Cursor) -> Address:
             at=address.at,
             hint=f"leave @{address.version} out; names themselves hold no @",
         )
-    if cursor.peek() == ".":
-        cursor.fail("a model's name has one part")
     return address

@@ -226,7 +226,7 @@ def _model(text: Text, span: Span, *, scalar: bool) -> Address:
     cursor = Cursor(text.sql, text.tokens[first:last])
     address = read_address(cursor)
     if cursor.token is not None:
-        raise ParseError("a model's name has one part", at=text.at((first, last)))
+        raise ParseError("a model is named by its name, or name@version", at=text.at((first, last)))
     return address
 
 

@@ -74,6 +74,7 @@ def build_dataset(
     left_out |= {weight} if weight else set()
     features = () if transform else _others(schema, left_out)
     found_task = task or spec.task or task_of(schema.type_of(label))
+    _check_regressed(found_task, label, schema.type_of(label))
     weights = tuple(ClassWeight(text, weight) for text, weight in spec.class_weights)
     data = Dataset(
         relation, features, label, found_task, split, key, spec.shards, spec.seed, weight, weights,
@@ -137,6 +138,15 @@ def _weight_column(spec: TrainingSpec, schema: Schema, label: str) -> str:
             at=f"column {name}",
         )
     return name
+
+
+def _check_regressed(task: str, label: str, of: SqlType) -> None:
+    if task == REGRESSION and (of.is_text or of.is_vector):
+        raise BindError(
+            f"label `{label}` has type {of}, a regression predicts numbers",
+            at=f"column {label}",
+            hint="logistic_reg or dnn_classifier predict classes; or cast it in the query",
+        )
 
 
 def task_of(label: SqlType) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gradbase.frontend.cursor import Candidates, Range
 from gradbase.ir.learning import METRICS
 
 CLASSIFIERS = ("logistic_reg", "dnn_classifier")
@@ -132,11 +134,25 @@ OPTIONS = (
         refused=(("line_search", "search learn_rate: HPARAM_RANGE(1e-3, 1e-1)"),), models=LINEAR,
     ),
     Option(
+        "category_encoding_method", "", "choice", None,
+        "Every category has a weight of its own.", values=("one_hot_encoding",),
+        refused=(("dummy_encoding", "leave it out: with l2_reg no category must be dropped"),),
+        models=LINEAR,
+    ),
+    Option(
+        "calculate_p_values", "", "bool", None, "Standard errors are not computed.",
+        refused=(("true", "leave it out; ML.WEIGHTS has the weights"),), models=LINEAR,
+    ),
+    Option(
+        "enable_global_explain", "", "bool", None, "Attributions are not computed.",
+        refused=(("true", "of a linear model: ML.WEIGHTS(MODEL m, STRUCT(TRUE AS standardize))"),),
+    ),
+    Option(
         "momentum", "momentum", "float", 0.0, "Momentum of sgd and rmsprop.",
         low=0.0, high=1.0, open_high=True, search="linear",
     ),
     Option(
-        "batch_size", "batch_size", "int", 32, "Rows a step.", low=1, high=65_536, search="linear",
+        "batch_size", "batch_size", "int", 32, "Rows a step.", low=1, high=65_536, search="log",
     ),
     Option("max_epochs", "epochs", "int", 20, "Passes over the rows.", ("max_iterations",), low=1),
     Option("early_stop", "early_stop", "bool", True, "Stop when the loss no longer improves."),
@@ -205,7 +221,8 @@ OPTIONS = (
     ),
     Option(
         "num_trials", "num_trials", "int", None,
-        "Trials; a grid without it is the whole product.", low=1, high=100_000,
+        "Trials; alone it searches the default space; a grid without it is the whole product.",
+        low=1, high=100_000,
     ),
     Option(
         "max_parallel_trials", "", "int", None,
@@ -213,11 +230,24 @@ OPTIONS = (
     ),
 )  # fmt: skip
 
+_OF_NETWORKS: Mapping[str, Range | Candidates] = {
+    "learn_rate": Range(1e-5, 0.1),
+    "optimizer": Candidates(OPTIMIZERS),
+    "batch_size": Range(16, 1024),
+    "dropout": Range(0.0, 0.8),
+    "l2_reg": Range(0.0, 10.0),
+}
+_OF_LINEAR: Mapping[str, Range | Candidates] = {
+    "l1_reg": Range(0.0, 10.0),
+    "l2_reg": Range(0.0, 10.0),
+}
+DEFAULT_SPACES = {**dict.fromkeys(NETWORKS, _OF_NETWORKS), **dict.fromkeys(LINEAR, _OF_LINEAR)}
+"""What num_trials alone searches; as in BigQuery, but for a learning rate that can be used."""
+
 LATER_OPTIONS = (
-    "booster_type", "calculate_p_values", "category_encoding_method", "enable_global_explain",
-    "group_by", "integrated_gradients_num_steps", "kmeans_init_method", "l1_reg_activation", "loss",
-    "ls_init_learn_rate", "metric", "model_path", "num_clusters", "shard_order",
-    "threads_per_unit",
+    "booster_type", "group_by", "integrated_gradients_num_steps", "kmeans_init_method",
+    "l1_reg_activation", "loss", "ls_init_learn_rate", "metric", "model_path", "num_clusters",
+    "shard_order", "threads_per_unit",
 )  # fmt: skip
 CLOUD_OPTIONS = (
     "kms_key_name", "model_registry", "tf_version", "vertex_ai_model_id",

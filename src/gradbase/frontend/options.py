@@ -9,7 +9,7 @@ from typing import Any
 from gradbase.errors import BindError, UnsupportedError, near
 from gradbase.frontend import option_table as table
 from gradbase.frontend.cursor import Candidates, OptionValue, Range
-from gradbase.frontend.option_checks import check_together
+from gradbase.frontend.option_checks import PROXIMAL, check_together
 from gradbase.frontend.option_table import Option
 from gradbase.frontend.space import Choice, Dimension, IntUniform, LogUniform, Uniform
 from gradbase.frontend.training import CLASSIFICATION, REGRESSION, SplitSpec, TrainingSpec
@@ -59,6 +59,8 @@ def resolve(options: Mapping[str, OptionValue], model_type: str | None = None) -
             _take_own(name, value, space, extra)
         else:
             _take(_known(name, option, family, value), value, fields, space)
+    if _searches_nothing(given, space):
+        space.update(_default_space(fields, family))
     check_together(fields, space, given, family)
     _choose_procedure(fields, space)
     named = (table.BY_NAME[n].field for n in given if n in table.BY_NAME)
@@ -85,6 +87,12 @@ def _build(
 ) -> TrainingSpec:
     split = SplitSpec(**{k[6:]: fields.pop(k) for k in list(fields) if k.startswith("split.")})
     return TrainingSpec(**fields, split=split, space=space, extra=extra, said=said)
+
+
+def check_model_type(options: Mapping[str, OptionValue]) -> None:
+    """Raise where `options` name a model type that is not offered."""
+    if "model_type" in options:
+        _model_type(options, None)
 
 
 def _model_type(given: Mapping[str, OptionValue], otherwise: str | None) -> str:
@@ -129,6 +137,27 @@ def _task_of(family: str) -> str:
 
 def _reserved(name: str) -> bool:
     return name in table.LATER_OPTIONS or name in table.CLOUD_OPTIONS
+
+
+def _searches_nothing(given: Mapping[str, OptionValue], space: Mapping[str, Dimension]) -> bool:
+    """NUM_TRIALS alone; from Python, where no text is underlined, a search names its space."""
+    trials = given.get("num_trials")
+    if trials is None or trials.name_at is None or space:
+        return False
+    return isinstance(trials.value, int) and trials.value > 1
+
+
+def _default_space(fields: Mapping[str, Any], family: str) -> dict[str, Dimension]:
+    """What BigQuery searches where nobody says it; an option that is set stays as it is."""
+    found: dict[str, Dimension] = {}
+    for name, values in table.DEFAULT_SPACES.get(family, {}).items():
+        option = table.BY_NAME[name]
+        if option.field not in fields:
+            found[option.field] = _dimension(option, OptionValue(values))
+    exact = fields.get("strategy") == table.NORMAL_EQUATION
+    if exact or fields.get("optimizer", PROXIMAL[0]) not in PROXIMAL:
+        found.pop("l1_reg", None)
+    return found
 
 
 def _known(name: str, option: Option | None, family: str, value: OptionValue) -> Option:
@@ -192,7 +221,7 @@ def _dimension(option: Option, found: OptionValue) -> Dimension:
         )
     low, high = _checked(option, found.value.low, found), _checked(option, found.value.high, found)
     if option.kind == "int":
-        return IntUniform(low, high)
+        return IntUniform(low, high, log=option.search == "log")
     return LogUniform(low or _LOG_ZERO, high) if option.search == "log" else Uniform(low, high)
 
 
@@ -202,6 +231,7 @@ def _checked(option: Option, value: object, found: OptionValue) -> Any:
         case "int" | "float" | "fraction":
             return _number(option, value, found)
         case "bool" if isinstance(value, bool):
+            _refuse(option, str(value).lower(), found)
             return value
         case "text" if isinstance(value, str):
             return value
@@ -266,11 +296,7 @@ def _interval(option: Option) -> str:
 
 def _one_of(option: Option, value: str, found: OptionValue) -> str:
     word = dict(option.synonyms).get(value.lower(), value.lower())
-    refused = dict(option.refused)
-    if word in refused:
-        raise UnsupportedError(
-            f"{option.name} '{word}' is not offered", at=found.value_at, hint=refused[word]
-        )
+    _refuse(option, word, found)
     if word not in option.values:
         raise BindError(
             f"option `{option.name}` has no value '{value}'; there are {', '.join(option.values)}",
@@ -278,6 +304,14 @@ def _one_of(option: Option, value: str, found: OptionValue) -> str:
             hint=near(word, option.values),
         )
     return word
+
+
+def _refuse(option: Option, word: str, found: OptionValue) -> None:
+    hint = dict(option.refused).get(word)
+    if hint is not None:
+        raise UnsupportedError(
+            f"{option.name} '{word}' is not offered", at=found.value_at, hint=hint
+        )
 
 
 def _names(option: Option, value: object, found: OptionValue) -> str | tuple[str, ...]:

@@ -16,6 +16,7 @@ from gradbase.frontend.model_statements import (
     read_describe,
     read_drop,
 )
+from gradbase.frontend.options import check_model_type
 from gradbase.frontend.tokens import Token, matching, significant
 from gradbase.frontend.transform import TransformClause
 from gradbase.frontend.words import is_ours, prediction_calls, system_tables, without_semicolon
@@ -231,19 +232,31 @@ def _create(cursor: Cursor) -> CreateModel:
         cursor.fail("expected OPTIONS (…)", hint=near(cursor.peek(), ("OPTIONS", "TRANSFORM")))
     cursor.next()
     options = _options(cursor)
+    if cursor.token is None:
+        check_model_type(options)  # those without rows are imports: known, and not offered
     cursor.expect("AS", "AS and the training query")
+    start, end = _training_query(cursor)
+    query = cursor.sql[start:end]
+    return CreateModel(
+        name.name, or_replace, if_not_exists, options, query, cursor.sql, start, transform
+    )
+
+
+def _training_query(cursor: Cursor) -> tuple[int, int]:
+    """Where it starts and ends: ``query``, or ``(training_data AS (query))``."""
     if cursor.token is None:
         cursor.fail("the training query is missing")
-    first = cursor.token
-    if first.text == "(" and cursor.peek(2) == "AS" and cursor.peek(3) == "(":
+    tokens, first = cursor.tokens, cursor.at
+    if not (cursor.peek() == "(" and cursor.peek(2) == "AS" and cursor.peek(3) == "("):
+        return tokens[first].start, tokens[-1].end
+    last = matching(tokens).get(first + 3, 0)
+    if cursor.peek(1) != "TRAINING_DATA" or last != len(tokens) - 2:
         raise UnsupportedError(
             "several training queries are not offered",
-            at=underline(cursor.sql, first.start, first.end),
+            at=underline(cursor.sql, tokens[first].start, tokens[-1].end),
+            hint="AS query, or AS (training_data AS (query))",
         )
-    query = cursor.sql[first.start : cursor.tokens[-1].end]
-    return CreateModel(
-        name.name, or_replace, if_not_exists, options, query, cursor.sql, first.start, transform
-    )
+    return tokens[first + 4].start, tokens[last - 1].end
 
 
 def _transform(cursor: Cursor) -> TransformClause | None:

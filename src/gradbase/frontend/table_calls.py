@@ -13,7 +13,7 @@ from gradbase.frontend.rich import Bound, Rich, literal_sql, type_sql
 from gradbase.frontend.scopes import Scope, with_prefix
 from gradbase.frontend.tokens import quote_identifier
 from gradbase.ir.learning import Evaluate, Model
-from gradbase.ir.relational import Project, Scan
+from gradbase.ir.relational import Project, Relation, Scan
 from gradbase.ir.scalar import Column, Literal, Scalar, SqlScalar
 from gradbase.ir.types import INT64, Schema
 
@@ -69,7 +69,12 @@ def _evaluate(binder: Binder, call: Call, data: Bound) -> Bound:
     threshold = functions.HALF if call.threshold is None else call.threshold
     at = binder.text.at(call.whole)
     model = binder.model(call)
-    return functions.told(functions.judged(Evaluate, data.relation, model, threshold, at))
+    judged: Relation = functions.judged(Evaluate, data.relation, model, threshold, at)
+    if trials_of(binder, call) > 1:
+        columns = [Column(f.name, f.type) for f in judged.schema]
+        names = ("trial_id", *judged.schema.names)
+        judged = Project(judged, names, (Literal(model.trial, INT64), *columns))
+    return functions.told(judged)
 
 
 def _needed(binder: Binder, call: Call, rows: Bound | None) -> Bound:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from gradbase.frontend.option_table import MODEL_TYPES, OPTIONS, PYTHON
 from gradbase.ir.conversion import (
     Category,
     Encoding,
@@ -231,11 +232,22 @@ def _metrics(record: ModelRecord) -> Iterator[Fact]:
             yield name, None, f"{value:.6g}", rows + (chosen if rows != "test rows" else "")
 
 
-def _options(record: ModelRecord) -> Iterable[Fact]:
-    def text(value: Any) -> str:
-        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+_OF_FIELD = {option.field: option for option in OPTIONS if option.field}
 
-    return ((k, None, text(v), None) for k, v in record.options.items() if v is not None)
+
+def _options(record: ModelRecord) -> Iterator[Fact]:
+    """Under the names of SQL; those of other model types and empty ones are left out."""
+    family = record.model_type if record.model_type in MODEL_TYPES else PYTHON
+    values = dict(record.options)
+    split = values.pop("split", None)
+    if isinstance(split, dict):
+        values |= {f"split.{name}": value for name, value in split.items()}
+    for field, value in values.items():
+        option = _OF_FIELD.get(field)
+        if value in (None, "", [], {}) or (option is not None and family not in option.models):
+            continue
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        yield field if option is None else option.name, None, text, None
 
 
 def _lineage(lineage: Lineage) -> Iterator[Fact]:

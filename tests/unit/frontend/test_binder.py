@@ -228,7 +228,7 @@ def test_a_compared_parameter_is_a_scalar_of_its_own(relations, models):
         ("SELECT PREDICT(m@, *) FROM t", ParseError, r"number or alias of a version(.|\n)*\^"),
         ("SELECT PREDICT(m@1.5, *) FROM t", ParseError, r"found `1.5`"),
         ('SELECT PREDICT("m@", *) FROM t', ParseError, r"names no version"),
-        ("SELECT PREDICT(m@2@3, *) FROM t", ParseError, r"one part"),
+        ("SELECT PREDICT(m@2@3, *) FROM t", ParseError, r"name@version"),
         ("SELECT PREDICT(m, *), nope FROM t", EngineError, r"nope"),
         ("SELECT PREDICT(m, nope AS x, y) FROM t", EngineError, r"nope"),
         ("SELECT PREDICT(m, *) FROM nope", EngineError, r"nope"),

@@ -60,6 +60,11 @@ def test_names_hold_no_version():
         ('"churn@2"', "churn", 2),
         ("`churn@champion`", "churn", "champion"),
         ("`churn`@2", "churn", 2),
+        ("shop.churn", "shop.churn", None),
+        ("shop.churn@2", "shop.churn", 2),
+        ("`my-project`.shop.churn@champion", "my-project.shop.churn", "champion"),
+        ("`my-project.shop.churn@2`", "my-project.shop.churn", 2),
+        ("shop.`churn@2`", "shop.churn", 2),
     ],
 )
 def test_addresses_in_sql(written, name, version):
@@ -148,7 +153,7 @@ def test_alter_model(text, change, if_exists):
         ("ALTER MODEL churn SET OPTIONS (kms_key_name = 'a')", BindError, r"BigQuery's cloud"),
         ("ALTER MODEL churn SET OPTIONS (expiration_timestamp = )", ParseError, r"expected a time"),
         ("ALTER MODEL churn SET OPTIONS (expiration_timestamp = 1", ParseError, r"ends too early"),
-        ("DESCRIBE MODEL a.b", ParseError, r"should end here"),
+        ("DESCRIBE MODEL a b", ParseError, r"should end here"),
         ("DROP MODEL churn 2", ParseError, r"should end here"),
         ("CREATE MODEL m@2 OPTIONS () AS FROM t", ParseError, r"leave @2 out"),
         ('CREATE MODEL "m@2" OPTIONS () AS FROM t', ParseError, r"leave @2 out"),

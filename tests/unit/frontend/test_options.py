@@ -6,6 +6,7 @@ import pytest
 
 from gradbase.errors import BindError, UnsupportedError
 from gradbase.frontend import option_table
+from gradbase.frontend.cursor import OptionValue
 from gradbase.frontend.options import resolve
 from gradbase.frontend.space import Choice, IntUniform, LogUniform, Uniform, choice, loguniform
 from gradbase.frontend.statements import CreateModel, parse_statement
@@ -17,7 +18,10 @@ from gradbase.frontend.training import (
 )
 from gradbase.ir.learning import PythonNetwork
 
-NOWHERE = ("max_parallel_trials", "learn_rate_strategy")
+NOWHERE = (
+    "max_parallel_trials", "learn_rate_strategy", "category_encoding_method", "calculate_p_values",
+    "enable_global_explain",
+)  # fmt: skip
 """Options that are checked and change nothing."""
 
 
@@ -45,6 +49,53 @@ def test_every_option_has_a_field_and_a_line_of_documentation():
         assert option.doc.endswith("."), option.name
         assert option.field in fields or option.name in NOWHERE
         assert bool(option.values) == (option.kind in ("choice", "objectives")), option.name
+
+
+@pytest.mark.parametrize(
+    ("options", "searched"),
+    [
+        (
+            "model_type = 'dnn_classifier'",
+            {
+                "learn_rate": LogUniform(1e-5, 0.1),
+                "optimizer": Choice(option_table.OPTIMIZERS),
+                "batch_size": IntUniform(16, 1024, log=True),
+                "dropout": Uniform(0.0, 0.8),
+                "l2_reg": LogUniform(1e-14, 10.0),
+            },
+        ),
+        (
+            "model_type = 'dnn_regressor', learn_rate = 0.1, dropout = 0, optimizer = 'sgd'",
+            {"batch_size": IntUniform(16, 1024, log=True), "l2_reg": LogUniform(1e-14, 10.0)},
+        ),
+        (
+            "model_type = 'linear_reg'",
+            {"l1_reg": LogUniform(1e-14, 10.0), "l2_reg": LogUniform(1e-14, 10.0)},
+        ),
+        ("model_type = 'logistic_reg', optimizer = 'adam'", {"l2_reg": LogUniform(1e-14, 10.0)}),
+        (
+            "model_type = 'linear_reg', optimize_strategy = 'normal_equation'",
+            {"l2_reg": LogUniform(1e-14, 10.0)},
+        ),
+        (
+            "model_type = 'logistic_reg', l2_reg = HPARAM_CANDIDATES([0, 1])",
+            {"l2_reg": Choice((0.0, 1.0))},
+        ),
+        ("model_type = 'python:a:b'", {}),
+    ],
+)
+def test_trials_alone_search_the_default_space(options, searched):
+    """What is set is not searched; a space that is given is the whole space."""
+    assert spec(f"{options}, num_trials = 2").space == searched
+
+
+def test_one_trial_searches_nothing():
+    assert spec("model_type = 'dnn_classifier', num_trials = 1").space == {}
+
+
+def test_from_python_a_search_names_its_space():
+    given = {"model_type": OptionValue("dnn_classifier"), "num_trials": OptionValue(3)}
+    assert resolve(given).space == {}
 
 
 def test_bigquerys_defaults():
@@ -124,7 +175,7 @@ def test_search_spaces():
         "learn_rate": LogUniform(1e-14, 0.1),
         "dropout": Uniform(0.0, 0.5),
         "l2_reg": LogUniform(1e-6, 1.0),
-        "batch_size": IntUniform(16, 64),
+        "batch_size": IntUniform(16, 64, log=True),
         "seed": Choice((1, 2)),
         "hidden_units": Choice(((64, 32), (128,))),
     }
@@ -204,7 +255,12 @@ def test_a_python_model_takes_options_of_its_own():
             BindError,
             r"take 1\.05 of all rows",
         ),
-        ("{d}, category_encoding_method = 'one_hot'", UnsupportedError, r"is not offered yet"),
+        ("{d}, ls_init_learn_rate = 0.1", UnsupportedError, r"is not offered yet"),
+        (
+            "{d}, enable_global_explain = TRUE",
+            UnsupportedError,
+            r"'true' is not offered\n(.|\n)*ML.WEIGHTS",
+        ),
         ("{d}, kms_key_name = 'k'", UnsupportedError, r"cloud"),
         ("{d}, optimizer = 'FTRL'", UnsupportedError, r"'ftrl'(.|\n)*adagrad"),
         ("{d}, optimizer = 'adma'", BindError, r"did you mean `adam`"),

@@ -164,15 +164,33 @@ def test_process_tables_are_replaced_by_name():
         ("CREATE MODEL m OPTIONS (a = ?) AS FROM t", ParseError, r"literals"),
         ("CREATE MODEL m OPTIONS (a = 1, A = 2) AS FROM t", BindError, r"given twice"),
         ("CREATE OR REPLACE MODEL IF NOT EXISTS m OPTIONS () AS FROM t", ParseError, r"together"),
-        ("CREATE MODEL a.b OPTIONS () AS FROM t", ParseError, r"one part"),
         ("CREATE MODEL m TRANSFORM a OPTIONS () AS FROM t", ParseError, r"TRANSFORM \(\*, …\)"),
         ("CREATE MODEL m INPUT (a INT) OPTIONS () AS FROM t", UnsupportedError, r"INPUT"),
+        ("CREATE MODEL a. OPTIONS () AS FROM t", ParseError, r"found `\("),
+        (
+            "CREATE MODEL m OPTIONS (model_type = 'onnx')",
+            UnsupportedError,
+            r"'onnx' is not offered",
+        ),
+        (
+            "CREATE MODEL m OPTIONS () AS (training_data AS (FROM t), x AS (FROM t))",
+            UnsupportedError,
+            r"several",
+        ),
         ("CREATE MODEL m OPTIONS () AS (d AS (FROM t))", UnsupportedError, r"several training"),
         ("EXPORT MODEL m TO f", ParseError, r"expected a file in quotes, found `f`"),
         ("EXPORT MODEL m", ParseError, r"expected TO and a file"),
         ("EXPORT MODEL m OPTIONS (URI = 3)", BindError, r"URI is a text, found 3"),
-        ("EXPORT MODEL m OPTIONS (URL = 'm.onnx')", BindError, r"(?s)no option `url`.*did you mean `uri`"),
-        ("EXPORT MODEL m OPTIONS (URI = 'gs://b/m')", UnsupportedError, r"local files, `gs:` is none"),
+        (
+            "EXPORT MODEL m OPTIONS (URL = 'm.onnx')",
+            BindError,
+            r"(?s)no option `url`.*did you mean `uri`",
+        ),
+        (
+            "EXPORT MODEL m OPTIONS (URI = 'gs://b/m')",
+            UnsupportedError,
+            r"local files, `gs:` is none",
+        ),
         ("EXPORT MODEL m TO 'm.onnx' OPTIONS (TRIAL_ID = 'x')", BindError, r"TRIAL_ID is a number"),
         (f"CREATE VIEW v AS {_Q}", UnsupportedError, r"VIEW(.|\n)*CREATE TABLE"),
         ("UPDATE t SET p = PREDICT(m, *)", UnsupportedError, r"directly in UPDATE(.|\n)*hint"),
@@ -193,9 +211,20 @@ def test_errors(sql, error, text):
     [
         ("EXPORT MODEL m TO 'm.onnx'", "m", None, "m.onnx", None),
         ("EXPORT MODEL m@2 TO '/a b/m.pt2';", "m", 2, "/a b/m.pt2", None),
-        ("EXPORT MODEL m@champion OPTIONS (URI = 'file:///a%20b/', TRIAL_ID = 3)", "m", "champion", "/a b/model.onnx", 3),
+        (
+            "EXPORT MODEL m@champion OPTIONS (URI = 'file:///a%20b/', TRIAL_ID = 3)",
+            "m",
+            "champion",
+            "/a b/model.onnx",
+            3,
+        ),
     ],
 )
 def test_export(text, name, version, path, trial):
     found = parse_statement(text)
-    assert (found.model.name, found.model.version, str(found.path), found.trial) == (name, version, path, trial)
+    assert (found.model.name, found.model.version, str(found.path), found.trial) == (
+        name,
+        version,
+        path,
+        trial,
+    )

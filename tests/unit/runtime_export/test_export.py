@@ -158,13 +158,18 @@ def test_integer_labels_stay_integers(tmp_path):
     ("place", "kind", "words"),
     [
         ("m.txt", ParseError, "ends in .onnx or .pt2, found `m.txt`"),
-        ("nowhere/m.onnx", StoreError, "writing model churn@1#"),
+        ("file/m.onnx", StoreError, "writing model churn@1#"),
     ],
 )
 def test_places_that_cannot_be_written(trained, tmp_path, place, kind, words):
+    (tmp_path / "file").touch()
     with pytest.raises(kind, match=words):
         trained.model("churn").export(tmp_path / place)
-    assert list(tmp_path.iterdir()) == []
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_missing_folder_is_made(trained, tmp_path):
+    assert trained.model("churn").export(tmp_path / "a" / "b" / "m.onnx").is_file()
 
 
 def test_rows_without_a_column_of_the_model(trained, messy, tmp_path):

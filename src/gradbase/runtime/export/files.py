@@ -30,7 +30,8 @@ def export_model(model: Model, blobs: Blobs | None, path: Path) -> None:
     says (text as codes; the file's extra ``gradbase.json`` has the
     vocabularies, features, classes and names of the outputs).
 
-    The file appears whole or not at all. Nothing else may be traced or trained at the same time.
+    The file appears whole or not at all; its folder is made where it is missing. Nothing else may
+    be traced or trained at the same time.
 
     Raises
     ------
@@ -49,6 +50,7 @@ def export_model(model: Model, blobs: Blobs | None, path: Path) -> None:
             hint=near(path.suffix, _FORMATS) or f"{path.name}.onnx",
         )
     with reported(f"writing model {model.address} to {path}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
         _whole(path, lambda part: write(model, blobs, part))
         sync_folder(path.parent)
 
