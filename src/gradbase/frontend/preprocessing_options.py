@@ -160,10 +160,10 @@ class _Constant:
 
     def _within(self, value: float) -> float:
         if not self.option.low <= value <= self.option.high:
-            bounds = f"at least {self.option.low:g}"
+            bounds = f"at least {_shown(self.option.low)}"
             if self.option.high != math.inf:
-                bounds = f"from {self.option.low:g} to {self.option.high:g}"
-            self._refuse(f"is {bounds}, found {value:g}")
+                bounds = f"from {_shown(self.option.low)} to {_shown(self.option.high)}"
+            self._refuse(f"is {bounds}, found {_shown(value)}")
         return value
 
     def _points(self, values: list[Any]) -> tuple[float, ...]:
@@ -202,3 +202,7 @@ def _is_number(value: object) -> bool:
 
 def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _shown(number: float) -> str:
+    return f"{int(number):,}" if float(number).is_integer() else f"{number:g}"

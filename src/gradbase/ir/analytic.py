@@ -81,7 +81,7 @@ class Analytic(Scalar):
                 expect(what, self.arg, fits=fits, wanted="a number or text")
                 if self.arg.type.is_text and self.options[:1] != ("most_frequent",):
                     raise BindError(
-                        f"{what} of text takes 'most_frequent' only, found {self.options}"
+                        f"{what} of text takes 'most_frequent' only, found {self.options[0]!r}"
                     )
 
     @property
