@@ -102,14 +102,14 @@ class OptionValue:
 
 
 def read_value(cursor: Cursor) -> object:
-    """A literal, list, STRUCT or search space."""
+    """A literal, list, STRUCT or search space; ``"x"`` is a text here, as in BigQuery."""
     token = cursor.token
     word = cursor.peek()
     if token is None:
         cursor.fail("expected a value")
     if word in ("HPARAM_RANGE", "HPARAM_CANDIDATES") and cursor.peek(1) == "(":
         return _read_space(cursor, word)
-    if word == "STRUCT" and cursor.peek(1) in ("(", "<"):
+    if word == "(" or (word == "STRUCT" and cursor.peek(1) in ("(", "<")):
         return _read_struct(cursor)
     if word in ("[", "ARRAY"):
         return _read_list(cursor)
@@ -124,6 +124,8 @@ def read_value(cursor: Cursor) -> object:
     if token.kind == "string":
         cursor.next()
         return read_string(token.text)
+    if token.kind == "quoted" and token.text.startswith('"'):
+        return cursor.next().name
     if token.kind == "param":
         cursor.fail("values in OPTIONS are literals, parameters may stand in the query only")
     known = ("HPARAM_RANGE", "HPARAM_CANDIDATES", "STRUCT")
@@ -162,7 +164,7 @@ def _read_list(cursor: Cursor) -> list[object]:
 
 
 def _read_struct(cursor: Cursor) -> object:
-    cursor.next()
+    cursor.accept("STRUCT")
     if cursor.peek() == "<":
         cursor.fail("STRUCT takes its values in ( ), without types")
     cursor.next()
