@@ -22,8 +22,8 @@ from gradbase.resources.sizes import size_bytes
 
 METHODS = ("auto", "greedy", "local", "exact")
 
-# Seconds per storage that are kept for checking the plan.
-CHECKING = 3e-5
+# Seconds per storage that are kept for the last step of a search and for checking the plan.
+ENDING = 1e-4
 
 
 def plan(
@@ -70,7 +70,7 @@ def plan(
     _known(method)
     room = None if capacity is None else size_bytes(capacity, at="capacity")
     intervals, period = _intervals(source, _whole("period", period))
-    clock.keep(min(CHECKING * len(intervals), time_limit / 2))
+    clock.keep(min(ENDING * len(intervals), time_limit / 2))
     grid = _Grid.of(intervals, period, _whole("alignment", alignment) or 1)
     _possible(grid, room, method)
     made = grid.place(method, room, seed, clock)
