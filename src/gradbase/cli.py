@@ -1,15 +1,21 @@
-"""The command line: ``gradbase shell | sql | demo | models | plot | doctor | fsck``."""
+"""The command line: ``gradbase shell | sql | demo | models | plot | memory | doctor | fsck``."""
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gradbase.errors import GradbaseError
+from gradbase.errors import BindError, GradbaseError, near
+
+if TYPE_CHECKING:
+    from gradbase.memory import Trace
 
 app = typer.Typer(
     help="Deep-learning workloads as queries over the data system that holds the data.",
@@ -136,6 +142,42 @@ def plot(
 
 
 @app.command()
+def memory(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A training step, such as train.py:step, or a file id,lower,upper,size."
+        ),
+    ],
+    *,
+    out: Annotated[
+        Path | None, typer.Option(help="The picture: .png, .svg or .pdf; SOURCE_memory.png.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write id,lower,upper,size,offset here.")] = None,
+    capacity: Annotated[str | None, typer.Option(help="What has to do, such as 500MB.")] = None,
+    period: Annotated[int | None, typer.Option(help="Lifetimes of a file repeat with it.")] = None,
+    time_limit: Annotated[float, typer.Option(help="Seconds for the plan.")] = 60.0,
+) -> None:
+    """Plan the memory of a training step and draw it: what is alive when, peak and lower bound."""
+    from gradbase.memory import plan, trace
+
+    if source.endswith(".py"):
+        raise BindError(f"`{source}` names no function", hint=f"such as {source}:step")
+    file, _, name = source.rpartition(":")
+    lifetimes: Trace | str = source
+    if file.endswith(".py"):
+        lifetimes = trace(_function(Path(file), name))
+        print(lifetimes)
+    placed = plan(lifetimes, capacity, time_limit=time_limit, period=period)
+    print(placed)
+    if csv is not None:
+        placed.to_csv(csv)
+    path = out or Path(f"{Path(file or source).stem}_memory.png")
+    placed.plot(path)
+    print(path)
+
+
+@app.command()
 def doctor(
     recalibrate: Annotated[bool, typer.Option(help="Measure the machine again.")] = False,
 ) -> None:
@@ -159,6 +201,22 @@ def fsck(
         print(report)
     if not report.ok:
         raise typer.Exit(1)
+
+
+def _function(file: Path, name: str) -> Callable[[], object]:
+    """A function of a Python file, run as a module: not as `__main__`."""
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    if spec is None or spec.loader is None or not file.exists():
+        raise BindError(f"there is no file `{file}`")
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(file.parent))  # as `python train.py` does
+    sys.modules[file.stem] = module
+    spec.loader.exec_module(module)
+    found = getattr(module, name, None)
+    if not callable(found):
+        functions = [n for n, value in vars(module).items() if inspect.isfunction(value)]
+        raise BindError(f"`{file}` has no function `{name}`", hint=near(name, functions))
+    return found
 
 
 def _exists(database: str) -> bool:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import gradbase as gb
 import shop
 from gradbase.cli import app, main
-from gradbase.errors import BindError, StoreError
+from gradbase.errors import BindError, DataError, StoreError
 
 
 def run(*arguments, given=None):
@@ -22,7 +22,7 @@ def run(*arguments, given=None):
 def test_no_command_shows_all_of_them():
     shown = run("--help")
     assert shown.exit_code == 0
-    for command in ("shell", "sql", "demo", "models", "plot", "doctor", "fsck"):
+    for command in ("shell", "sql", "demo", "models", "plot", "memory", "doctor", "fsck"):
         assert command in shown.output
 
 
@@ -211,3 +211,45 @@ def test_plot_draws_a_model(own_shop, tmp_path):
         run("plot", own_shop, "churn", "--kind", "rok")
     with pytest.raises(StoreError):
         run("plot", tmp_path / "none.duckdb", "churn")
+
+
+STEP = """
+import torch
+
+weights = torch.zeros(64, 64, requires_grad=True)
+
+
+def step():
+    weights.grad = None
+    (torch.ones(8, 64) @ weights).exp().sum().backward()
+
+
+if __name__ == "__main__":
+    raise SystemExit("run as a script")
+"""
+
+
+def test_memory_traces_a_function_plans_and_draws_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a_step.py").write_text(STEP)
+    done = run("memory", tmp_path / "a_step.py:step", "--csv", "placed.csv")
+    assert done.output.startswith("Trace of ")
+    assert "\nPlan of " in done.output
+    assert "proved lowest" in done.output
+    assert done.output.endswith("\na_step_memory.png\n")
+    assert (tmp_path / "a_step_memory.png").read_bytes().startswith(b"\x89PNG")
+    again = run("memory", "placed.csv", "--out", "again.svg", "--time-limit", "1")
+    assert again.output.startswith("Plan of ")
+    assert "</svg>" in (tmp_path / "again.svg").read_text()
+
+
+def test_memory_refuses_what_is_no_step(tmp_path):
+    (tmp_path / "b_step.py").write_text("def step():\n    pass\n")
+    with pytest.raises(BindError, match=r"no function `stop`.*\n.*step"):
+        run("memory", tmp_path / "b_step.py:stop")
+    with pytest.raises(BindError, match=r"names no function.*\n.*b_step\.py:step"):
+        run("memory", tmp_path / "b_step.py")
+    with pytest.raises(BindError, match="there is no file"):
+        run("memory", tmp_path / "none.py:step")
+    with pytest.raises(DataError, match="cannot be read"):
+        run("memory", tmp_path / "none.csv")

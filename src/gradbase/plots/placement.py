@@ -1,4 +1,4 @@
-"""``placement``: lifetimes against offsets, one rectangle per storage."""
+"""``placement``: lifetimes against offsets, one rectangle per storage, and what is alive when."""
 
 from __future__ import annotations
 
@@ -31,26 +31,45 @@ def draw(placed: Placed) -> Picture:
     power = min(max(int(placed.height).bit_length() - 1, 0) // 10, len(UNITS) - 1)
     unit = 1024.0**power
     boxes, colours = _rectangles(placed, unit)
-    proved = placed.height == placed.lower_bound
     made = picture(
         10.5, 5.2, f"Placement of {counted(len(placed.size), 'storage')}",
-        "colours only tell neighbours apart",
+        "one box per storage; colours only tell neighbours apart",
     )  # fmt: skip
     axes = made.subplots()
     axes.add_collection(
-        PolyCollection(list(boxes), facecolors=colours, edgecolors="white", linewidths=0.3)
+        PolyCollection(
+            list(boxes), facecolors=colours, edgecolors="white", linewidths=0.3, alpha=0.6
+        )
     )
-    lines = [_level(axes, placed.height / unit, f"height {placed.height:,} bytes", INK, "-")]
-    if not proved:
-        label = f"lower bound {placed.lower_bound:,} bytes"
-        lines.append(_level(axes, placed.lower_bound / unit, label, VERMILION, "--"))
+    lines = [
+        _level(axes, placed.height / unit, f"plan {placed.height:,} bytes", INK, "-"),
+        _level(
+            axes, placed.lower_bound / unit, f"lower bound {placed.lower_bound:,}", VERMILION, "--"
+        ),
+        *_alive(axes, boxes, unit),
+    ]
     end = placed.upper.max(initial=1) if placed.period is None else placed.period
     begin = placed.lower.min(initial=end - 1) if placed.period is None else 0
     axes.set_xlim(begin, end)
-    axes.set_ylim(0, 1.12 * max(placed.height / unit, 1 / unit))
-    tidy(axes, "time", f"offset, {UNITS[power]}")
-    legend(axes, lines, loc="upper right", ncols=2)
+    axes.set_ylim(0, 1.15 * max(placed.height / unit, 1 / unit))
+    tidy(axes, "time" if placed.period is None else "operation", f"offset, {UNITS[power]}")
+    legend(axes, lines, loc="upper right", ncols=3)
     return made
+
+
+def _alive(axes: object, boxes: Floats, unit: float) -> list[Line2D]:
+    """The sum of sizes alive at each moment, its peak marked."""
+    if not len(boxes):
+        return []
+    size = boxes[:, 1, 1] - boxes[:, 0, 1]
+    moments, at = np.unique(np.concatenate([boxes[:, 0, 0], boxes[:, 2, 0]]), return_inverse=True)
+    change = np.bincount(at.ravel(), np.concatenate([size, -size]))
+    load = np.cumsum(change)
+    peak = int(load.argmax())
+    label = f"alive, peak {round(load[peak] * unit):,}"
+    line = axes.plot(moments, load, color=INK, drawstyle="steps-post", linewidth=1, label=label)[0]  # type: ignore[attr-defined]
+    axes.plot(moments[peak], load[peak], "o", color=INK, markersize=5)  # type: ignore[attr-defined]
+    return [line]
 
 
 def _level(axes: object, at: float, label: str, colour: str, style: str) -> Line2D:
