@@ -34,7 +34,10 @@ def customers(rows=ROWS, seed=11):
             "fee": fee,
             "member": member,
             "since": _with_gaps(day, 31, pa.date32()),
-            "seen": pa.array([1_577_838_600_000_000 + 3_600_000_000 * int(h % 24) for h in days], pa.timestamp("us")),
+            "seen": pa.array(
+                [1_577_838_600_000_000 + 3_600_000_000 * int(h % 24) for h in days],
+                pa.timestamp("us"),
+            ),
             "paid": pa.array(fee * 3).cast(pa.decimal128(10, 2), safe=False),
             "taste": pa.FixedSizeListArray.from_arrays(taste.ravel(), 3),
             "churned": [("no", "yes")[int(r)] for r in risk + 0.5 * noise > 0.2],

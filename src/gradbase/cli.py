@@ -119,6 +119,21 @@ def models(database: Database = ":memory:") -> None:
 
 
 @app.command()
+def resume(
+    model: Annotated[str, typer.Argument(help="The model whose training was interrupted.")],
+    database: Database = ":memory:",
+    python_module: Annotated[
+        list[str] | None, typer.Option(help="Modules whose functions python: models may call.")
+    ] = None,
+) -> None:
+    """Go on with an interrupted search, to the result that it would have had."""
+    from gradbase.session import connect
+
+    with connect(database, python_modules=python_module or ()) as session:
+        print(session.resume(model))
+
+
+@app.command()
 def plot(
     database: Annotated[Path, typer.Argument(help="A DuckDB file.")],
     model: Annotated[str, typer.Argument(help="A model, such as churn or churn@2.")],

@@ -51,7 +51,9 @@ def assert_nothing_happened(db):
 def test_cancel_from_another_thread_while_training(db, disabled):
     db.sql(f"SET gradbase.disabled_rules = '{disabled}'")
     thread = when(lambda: has_trained(db), db.cancel)
-    with pytest.raises(CancelledError, match=r"training of `m` was interrupted.* no model was made"):
+    with pytest.raises(
+        CancelledError, match=r"training of `m` was interrupted.* no model was made"
+    ):
         db.sql(FOREVER)
     thread.join()
     assert db.sql("SELECT status, version FROM gradbase.runs").fetchall() == [("INTERRUPTED", None)]
@@ -93,7 +95,9 @@ def test_cancel_a_prediction(trained, how):
         result.fetchall()
     thread.join()
     assert shop.leftovers(trained) == []
-    assert trained.sql("SELECT count(PREDICT(churn, *)) FROM customers").fetchall() == [(shop.ROWS,)]
+    assert trained.sql("SELECT count(PREDICT(churn, *)) FROM customers").fetchall() == [
+        (shop.ROWS,)
+    ]
 
 
 def test_a_stream_left_early_gives_everything_back(trained):

@@ -93,7 +93,9 @@ def test_query_that_does_not_fit_the_model(trained, name):
     assert [w for w in words if w not in str(error.value)] == []
     assert shop.leftovers(trained) == before
     # The session is none the worse.
-    assert trained.sql("SELECT count(PREDICT(churn, *)) FROM customers").fetchall() == [(shop.ROWS,)]
+    assert trained.sql("SELECT count(PREDICT(churn, *)) FROM customers").fetchall() == [
+        (shop.ROWS,)
+    ]
 
 
 @pytest.mark.parametrize("representation", ["dl", "udf"])

@@ -36,7 +36,9 @@ def child(code, *args):
 def test_read_only_refuses_before_doing_anything(own_shop, statement):
     before = sorted(own_shop.parent.rglob("*"))
     with gb.connect(str(own_shop), read_only=True, progress=False) as db:
-        with pytest.raises(StoreError, match=r"(?s)open read-only: models cannot be .*read_only=True"):
+        with pytest.raises(
+            StoreError, match=r"(?s)open read-only: models cannot be .*read_only=True"
+        ):
             db.sql(statement)
         assert db.sql(PREDICT).fetchall() == [(shop.ROWS,)]
         assert len(db.sql("SHOW MODELS").fetchall()) == 4
@@ -202,7 +204,12 @@ def test_closed_session(tmp_path):
     lazy = db.sql("SELECT * FROM customers")
     db.close()
     db.close()
-    for statement in ("SELECT 1", "SHOW MODELS", shop.create_model("m"), "SELECT PREDICT(m, *) FROM t"):
+    for statement in (
+        "SELECT 1",
+        "SHOW MODELS",
+        shop.create_model("m"),
+        "SELECT PREDICT(m, *) FROM t",
+    ):
         with pytest.raises(StoreError, match=r"(?s)closed.*connect again"):
             db.sql(statement)
     for use in (lambda: db.model("m"), lambda: db.study("m"), lambda: db.table("customers").columns,

@@ -205,7 +205,9 @@ def test_query_equals_the_one_over_computed_columns(configured, query):
 
 def test_ml_predict_adds_its_columns_in_front(configured):
     expected = configured.sql("SELECT churn_label, churn_p, id FROM scored ORDER BY id").fetchall()
-    found = configured.sql("SELECT * FROM ML.PREDICT(MODEL churn, TABLE customers) ORDER BY id").arrow()
+    found = configured.sql(
+        "SELECT * FROM ML.PREDICT(MODEL churn, TABLE customers) ORDER BY id"
+    ).arrow()
     names = found.column_names
     # Six trials: the one that was used is named.
     assert names[:3] == ["trial_id", "predicted_churned", "predicted_churned_probs"]
@@ -223,9 +225,7 @@ def test_ml_predict_with_a_threshold_and_of_a_query(configured):
         "SELECT id, predicted_churned FROM ML.PREDICT(MODEL churn, "
         "(SELECT * FROM customers WHERE fee > 30), STRUCT(0.3 AS threshold)) ORDER BY id"
     )
-    text = (
-        "SELECT id, CASE WHEN churn_p > 0.3 THEN 'yes' ELSE 'no' END FROM scored WHERE fee > 30 ORDER BY id"
-    )
+    text = "SELECT id, CASE WHEN churn_p > 0.3 THEN 'yes' ELSE 'no' END FROM scored WHERE fee > 30 ORDER BY id"
     assert configured.sql(query).fetchall() == configured.sql(text).fetchall()
 
 
@@ -245,7 +245,11 @@ def test_any_trial_can_be_used(configured, trial):
 
 
 def test_ml_evaluate_equals_metrics_by_hand(configured):
-    (row,) = configured.sql("SELECT * FROM ML.EVALUATE(MODEL churn, TABLE customers)").arrow().to_pylist()
+    (row,) = (
+        configured.sql("SELECT * FROM ML.EVALUATE(MODEL churn, TABLE customers)")
+        .arrow()
+        .to_pylist()
+    )
     rows = configured.sql("SELECT churned = 'yes', churn_p FROM scored").fetchall()
     y, p = (np.array(c, float) for c in zip(*rows, strict=True))
     said, hit = p > 0.5, (p > 0.5) == (y == 1)
@@ -262,12 +266,18 @@ def test_ml_evaluate_equals_metrics_by_hand(configured):
 
 
 def test_ml_evaluate_of_a_regression(configured):
-    (row,) = configured.sql("SELECT * FROM ML.EVALUATE(MODEL spend, TABLE customers)").arrow().to_pylist()
+    (row,) = (
+        configured.sql("SELECT * FROM ML.EVALUATE(MODEL spend, TABLE customers)")
+        .arrow()
+        .to_pylist()
+    )
     y, v = np.array(configured.sql("SELECT spent, spend_value FROM scored").fetchall()).T
     assert row["mean_squared_error"] == pytest.approx(np.mean((y - v) ** 2), rel=1e-4)
     assert row["mean_absolute_error"] == pytest.approx(np.mean(np.abs(y - v)), rel=1e-4)
     assert row["median_absolute_error"] == pytest.approx(np.median(np.abs(y - v)), rel=1e-4)
-    assert row["r2_score"] == pytest.approx(1 - np.sum((y - v) ** 2) / np.sum((y - y.mean()) ** 2), rel=1e-4)
+    assert row["r2_score"] == pytest.approx(
+        1 - np.sum((y - v) ** 2) / np.sum((y - y.mean()) ** 2), rel=1e-4
+    )
 
 
 # -- around, with parameters, by position ------------------------------------------------------
@@ -276,21 +286,29 @@ def test_ml_evaluate_of_a_regression(configured):
 def test_parameters_and_expressions_for_features(configured):
     query = "SELECT id, PREDICT_PROBA(churn, *, CAST(? AS DOUBLE) AS fee) AS p FROM customers WHERE id < ? ORDER BY id"
     found = configured.sql(query, params=[25.0, 30]).fetchall()
-    rows = configured.sql("SELECT * REPLACE (25.0 AS fee) FROM customers WHERE id < 30 ORDER BY id").arrow()
+    rows = configured.sql(
+        "SELECT * REPLACE (25.0 AS fee) FROM customers WHERE id < 30 ORDER BY id"
+    ).arrow()
     z = reference.logits(configured.store.model("churn"), rows.to_pydict(), configured.store.blobs)
     np.testing.assert_allclose([p for _, p in found], sigmoid(z[:, 0]), atol=1e-5)
 
 
 def test_features_by_position(configured):
     names = ", ".join(f.name for f in configured.store.model("churn").features)
-    found = configured.sql(f"SELECT id, PREDICT(churn, {names}) FROM customers ORDER BY id").fetchall()
+    found = configured.sql(
+        f"SELECT id, PREDICT(churn, {names}) FROM customers ORDER BY id"
+    ).fetchall()
     assert found == configured.sql("SELECT id, churn_label FROM scored ORDER BY id").fetchall()
 
 
 def test_predictions_stored_in_tables(configured, tmp_path):
     """CREATE TABLE AS, INSERT, COPY and views over a query with predictions."""
-    select = "SELECT id, PREDICT(churn, *) AS label FROM customers WHERE PREDICT_PROBA(churn, *) > 0.5"
-    expected = configured.sql("SELECT id, churn_label FROM scored WHERE churn_p > 0.5 ORDER BY id").fetchall()
+    select = (
+        "SELECT id, PREDICT(churn, *) AS label FROM customers WHERE PREDICT_PROBA(churn, *) > 0.5"
+    )
+    expected = configured.sql(
+        "SELECT id, churn_label FROM scored WHERE churn_p > 0.5 ORDER BY id"
+    ).fetchall()
     configured.sql(f"CREATE OR REPLACE TABLE likely AS {select}")
     assert configured.sql("FROM likely ORDER BY id").fetchall() == expected
     configured.sql("DELETE FROM likely")
@@ -306,7 +324,9 @@ def test_handles_equal_sql(configured):
     for name, task in MODELS.items():
         handle = configured.model(name)
         if task == "regression":
-            np.testing.assert_allclose(handle.predict(rows), rows["spend_value"].to_numpy(), rtol=1e-4)
+            np.testing.assert_allclose(
+                handle.predict(rows), rows["spend_value"].to_numpy(), rtol=1e-4
+            )
             continue
         assert list(handle.predict(rows)) == rows[f"{name}_label"].to_pylist()
         p = handle.predict_proba(rows)

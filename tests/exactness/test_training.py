@@ -37,7 +37,6 @@ def shuffled(table, seed=3):
     return table.take(np.random.default_rng(seed).permutation(table.num_rows))
 
 
-
 def doubled(table):
     """Some rows twice, some three times, and no key to tell them apart."""
     plain = table.drop(["id"])
@@ -108,7 +107,9 @@ def test_python_and_sql_train_the_same(together, given):
     }  # fmt: skip
     net = gb.mlp(hidden=[8], dropout=0.1)
     if given == "grid":
-        search = gb.search(net, lr=gb.choice(0.003, 0.01, 0.03), l2_reg=gb.choice(0.0, 0.1), **options)
+        search = gb.search(
+            net, lr=gb.choice(0.003, 0.01, 0.03), l2_reg=gb.choice(0.0, 0.1), **options
+        )
         expected = weights
     else:
         search = gb.search(net, lr=0.01, l2_reg=0.1, **options)

@@ -26,7 +26,9 @@ LATER_MODEL_TYPES = (
 )  # fmt: skip
 ACTIVATIONS = ("relu", "relu6", "elu", "selu", "gelu", "silu", "sigmoid", "tanh")
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "adagrad")
-PROCEDURES = ("grid", "random")
+PROCEDURES = (
+    "grid", "random", "tpe", "gp", "successive_halving", "hyperband", "asha", "pbt",
+)  # fmt: skip
 NORMAL_EQUATION = "normal_equation"
 """How a linear regression is fitted, and the optimiser that does so in one step."""
 AUTO_STRATEGY, GRADIENT_DESCENT = "auto_strategy", "batch_gradient_descent"
@@ -75,11 +77,6 @@ class Option:
 
 _NO_CRELU = (("crelu", "it doubles the width of every layer; use relu, elu or selu"),)
 _NO_FTRL = (("ftrl", "use adagrad, or adamw with l2_reg"),)
-_LATER_PROCEDURES = tuple(
-    (name, "grid and random are there; this one comes with a later release")
-    for name in ("asha", "hyperband", "tpe", "pbt", "successive_halving")
-)
-
 OPTIONS = (
     Option("model_type", "model_type", "text", None, "What is trained; or 'python:module:name'."),
     Option("input_label_cols", "label", "names", ("label",), "The column to predict.", ("labels",)),
@@ -211,9 +208,12 @@ OPTIONS = (
     Option("seed", "seed", "int", 0, "All random choices follow it.", low=0, search="linear"),
     Option(
         "hparam_tuning_algorithm", "procedure", "choice", None,
-        "grid, or random; grid if left out and nothing but lists is searched.", values=PROCEDURES,
-        synonyms=(("grid_search", "grid"), ("random_search", "random")),
-        refused=(("vizier_default", "use 'random' or 'grid'"), *_LATER_PROCEDURES),
+        "How trials are chosen, and which go on; if left out grid where only lists are searched, "
+        "else random.",
+        values=PROCEDURES,
+        synonyms=(
+            ("grid_search", "grid"), ("random_search", "random"), ("vizier_default", "gp"),
+        ),
     ),
     Option(
         "hparam_tuning_objectives", "metric", "objectives", None,
@@ -225,8 +225,21 @@ OPTIONS = (
         low=1, high=100_000,
     ),
     Option(
-        "max_parallel_trials", "", "int", None,
-        "Accepted for BigQuery's sake; the plan decides how many train at once.", low=1,
+        "max_parallel_trials", "parallel", "int", 8,
+        "tpe, gp and asha: trials chosen without knowing of each other's results; how many train "
+        "at once is the plan's business.",
+        low=1, high=10_000,
+    ),
+    Option(
+        "reduction_factor", "reduction_factor", "int", 3,
+        "successive_halving, hyperband and asha: one of so many trials goes on at each rung.",
+        low=2, high=1000,
+    ),
+    Option(
+        "min_epochs", "min_epochs", "int", 1,
+        "successive_halving, hyperband and asha: epochs to the first rung. pbt: epochs between two "
+        "changes.",
+        low=1, high=100_000,
     ),
 )  # fmt: skip
 

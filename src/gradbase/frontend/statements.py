@@ -31,8 +31,10 @@ __all__ = [
     "ExportModel",
     "Native",
     "Query",
+    "ResumeSearch",
     "SetOption",
     "ShowModels",
+    "ShowSearches",
     "Statement",
     "Wrapped",
     "parse_statement",
@@ -70,6 +72,18 @@ class ShowModels:
 
 
 @dataclass(frozen=True)
+class ShowSearches:
+    """``SHOW SEARCHES``."""
+
+
+@dataclass(frozen=True)
+class ResumeSearch:
+    """``RESUME SEARCH name``."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class SetOption:
     """``SET gradbase.name = value``; `value` None: back to the default (RESET)."""
 
@@ -103,7 +117,7 @@ class Explain:
 
 Statement = (
     Native | CreateModel | AlterModel | DescribeModel | DropModel | ExportModel | ShowModels
-    | SetOption | Query | Explain
+    | ShowSearches | ResumeSearch | SetOption | Query | Explain
 )  # fmt: skip
 
 
@@ -145,6 +159,15 @@ def _plain(cursor: Cursor) -> Statement:
             cursor.at += 2
             cursor.end()
             return ShowModels()
+        case ["SHOW", "SEARCHES", *_]:
+            cursor.at += 2
+            cursor.end()
+            return ShowSearches()
+        case ["RESUME", "SEARCH", *_]:
+            cursor.at += 2
+            name = read_name(cursor)
+            cursor.end()
+            return ResumeSearch(name.name)
     return _query(cursor.sql, cursor.tokens[cursor.at :])
 
 

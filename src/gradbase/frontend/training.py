@@ -37,7 +37,8 @@ class TrainingSpec:
     `hidden_units` None means BigQuery's rule over rows (see `default_hidden_units`). `task` is
     ``classification``, ``regression`` or '' (a ``python:`` model: by the label's type). `space`
     maps hyper-parameter names to dimensions; without one there is a single trial. `num_trials` None
-    with procedure ``grid`` means the whole product. `network` replaces the multilayer perceptron;
+    with procedure ``grid`` means the whole product; what `reduction_factor`, `min_epochs` and
+    `parallel` mean is the procedure's business. `network` replaces the multilayer perceptron;
     `extra` is a ``python:`` model's own configuration. `metric` '' means the task's default.
     `class_weights` are pairs of a class as text and its weight; `weight_column` is '' without
     instance weights. `transform` is the text of a TRANSFORM. `said` names the fields that somebody
@@ -74,6 +75,9 @@ class TrainingSpec:
     metric: str = ""
     procedure: str = "grid"
     num_trials: int | None = None
+    reduction_factor: int = 3
+    min_epochs: int = 1
+    parallel: int = 8
     space: Mapping[str, Dimension] = field(default_factory=dict)
     network: Network | None = None
     extra: Mapping[str, object] = field(default_factory=dict)

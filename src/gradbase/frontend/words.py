@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from gradbase.frontend.tokens import Token, matching, significant
 
-_MAYBE = ("predict", "model", "gradbase")
+_MAYBE = ("predict", "model", "gradbase", "search")
 _ML = re.compile(r"\bml\b")
 """Without one of these in the text there is nothing to look for."""
 SCALARS = ("PREDICT", "PREDICT_PROBA")
@@ -79,12 +79,14 @@ def skip_explain(tokens: list[Token]) -> list[Token]:
 
 
 def is_model_statement(tokens: Sequence[Token]) -> bool:
-    """CREATE/DROP/ALTER/EXPORT/DESCRIBE MODEL, SHOW MODELS."""
+    """CREATE/DROP/ALTER/EXPORT/DESCRIBE MODEL, SHOW MODELS, and the statements on searches."""
     words = [t.upper for t in tokens[:4]]
     match words:
         case ["CREATE", "MODEL", *_] | ["CREATE", "OR", "REPLACE", "MODEL"]:
             return True
-        case [("DROP" | "ALTER" | "EXPORT"), "MODEL", *_] | ["SHOW", "MODELS"]:
+        case [("DROP" | "ALTER" | "EXPORT"), "MODEL", *_] | ["SHOW", "MODELS" | "SEARCHES"]:
+            return True
+        case ["RESUME", "SEARCH", _, *_]:
             return True
         case [("DESCRIBE" | "DESC"), "MODEL", _, *_]:
             return tokens[2].is_name

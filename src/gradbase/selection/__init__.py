@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from gradbase.errors import BindError, near
 
 if TYPE_CHECKING:
-    from gradbase.frontend.space import Dimension
-    from gradbase.selection.procedure import Procedure
+    from gradbase.selection.procedure import Procedure, Terms
 
 PROCEDURES = {
     "grid": "gradbase.selection.grid:Grid",
     "random": "gradbase.selection.random:Random",
+    "tpe": "gradbase.selection.sampling:Tpe",
+    "gp": "gradbase.selection.sampling:GaussianProcess",
+    "successive_halving": "gradbase.selection.halving:SuccessiveHalving",
+    "hyperband": "gradbase.selection.halving:Hyperband",
+    "asha": "gradbase.selection.halving:Asha",
+    "pbt": "gradbase.selection.population:Population",
 }
 """Search procedures by name; loaded when used."""
+AT_ONCE = ("grid", "random")
+"""Those that name all trials at once and let each train to its end."""
 
 
-def make_procedure(
-    name: str, space: Mapping[str, Dimension], trials: int | None, seed: int
-) -> Procedure:
-    """The search procedure `name` over `space`.
+def make_procedure(name: str, terms: Terms) -> Procedure:
+    """The search procedure `name`.
 
     Raises
     ------
     BindError
-        There is no such procedure, or it cannot search that space with so many trials.
+        There is no such procedure, or it cannot search so.
     """
     if name not in PROCEDURES:
         raise BindError(
@@ -35,4 +39,4 @@ def make_procedure(
             hint=near(name, PROCEDURES),
         )
     home, _, kind = PROCEDURES[name].partition(":")
-    return getattr(importlib.import_module(home), kind)(space, trials, seed)
+    return getattr(importlib.import_module(home), kind)(terms)

@@ -38,6 +38,7 @@ _SQL_NAMES = {
     "hidden": "hidden_units",
     "lr": "learn_rate",
     "metric": "hparam_tuning_objectives",
+    "parallel": "max_parallel_trials",
     "procedure": "hparam_tuning_algorithm",
     "split": "data_split_method",
     "split_column": "data_split_col",

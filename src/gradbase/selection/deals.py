@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from gradbase.frontend.option_table import NORMAL_EQUATION
-from gradbase.ir.learning import Dataset, Fit, FusedFit, Mlp, PythonNetwork, Search
+from gradbase.ir.learning import Dataset, Fit, Mlp, PythonNetwork, Search
 from gradbase.runtime.train.data import TrainingData
 from gradbase.runtime.train.prepare import Preparation
 from gradbase.selection.folds import on_all_rows
@@ -18,22 +18,16 @@ if TYPE_CHECKING:
     from gradbase.runtime.train.reading import Progress
 
 
-def dataset_of(item: Fit | FusedFit) -> Dataset:
-    """What a group trains on."""
-    return item.fits[0].data if isinstance(item, FusedFit) else item.data
-
-
 def read(search: Search, context: RunContext, progress: Progress) -> Deals:
     """Read the rows of a search.
 
-    Every group takes its dataset once; the run takes the first one and, with folds, that of all
-    rows, which one more group takes.
+    Who takes a dataset says so before, see `Deals.expect`.
     """
     fits = search.fits
     first = fits[0].data
-    uses = [dataset_of(item) for item in search.trials] + [first]
+    datasets = {fit.data for fit in fits}
     if first.split.folds:
-        uses += [on_all_rows(first)] * 2
+        datasets.add(on_all_rows(first))
     preparation = Preparation(
         first,
         context,
@@ -43,7 +37,7 @@ def read(search: Search, context: RunContext, progress: Progress) -> Deals:
         at_once=min(first.split.folds, search.workers) + 1,
         start=fits[0].start,
     )
-    return Deals(preparation, uses)
+    return Deals(preparation, datasets)
 
 
 def _one_hot_only(fit: Fit) -> bool:
@@ -63,16 +57,21 @@ class Deals:
     ----------
     preparation : Preparation
         Closed once every dataset has been dealt.
-    uses : iterable of Dataset
-        A dataset as often as it will be taken.
+    datasets : iterable of Dataset
+        All that will be taken.
     """
 
-    def __init__(self, preparation: Preparation, uses: Iterable[Dataset]) -> None:
+    def __init__(self, preparation: Preparation, datasets: Iterable[Dataset]) -> None:
         self._preparation = preparation
-        self._left = Counter(uses)
-        self._waiting = set(self._left)
+        self._left: Counter[Dataset] = Counter()
+        self._waiting = set(datasets)
         self._dealt: dict[Dataset, TrainingData] = {}
         self._lock = threading.Lock()
+
+    def expect(self, uses: Iterable[Dataset]) -> None:
+        """A dataset stays until it has been given back as often as it is named here."""
+        with self._lock:
+            self._left.update(uses)
 
     def take(self, data: Dataset) -> TrainingData:
         """The rows as `data` deals them out; give them back afterwards."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 import time
 import traceback
 from collections.abc import Generator, Mapping, Sequence
@@ -22,11 +20,11 @@ from gradbase.errors import (
 )
 from gradbase.frontend.option_table import NORMAL_EQUATION
 from gradbase.frontend.torch_export import Exporter
-from gradbase.ir.learning import MINIMISED, Fit, FusedFit, PythonNetwork
+from gradbase.ir.learning import Fit, FusedFit, PythonNetwork
 from gradbase.runtime.train.trainer import make_trainer, shard_order
 from gradbase.selection.networks import Networks
 from gradbase.selection.outcome import Outcome
-from gradbase.selection.procedure import EpochResult, Procedure
+from gradbase.selection.states import Pace, Position, States
 from gradbase.selection.tracing import tracing, training
 from gradbase.selection.watch import Unit, Watch
 from gradbase.store.records import FAILED, STOPPED, SUCCEEDED, EpochRecord
@@ -46,40 +44,43 @@ class Shared:
 
     networks: Networks
     exporter: Exporter
-    procedure: Procedure
-    metric: str
+    states: States
     threads: int
 
 
 class Group:
-    """The trials of one `Fit` or `FusedFit`.
+    """The trials of one `Fit` or `FusedFit`, which have come equally far.
 
     A trial that raises, or whose loss is no longer finite, fails alone: the others go on with the
-    numbers they would have had without it. A fold's models are not kept.
+    numbers they would have had without it. A fold's models and states are not kept.
     """
 
-    def __init__(self, item: Fit | FusedFit, shared: Shared) -> None:
+    def __init__(
+        self, item: Fit | FusedFit, shared: Shared, outcomes: Sequence[Outcome] | None = None
+    ) -> None:
         self.item, self.shared = item, shared
         fits = item.fits if isinstance(item, FusedFit) else (item,)
-        self.outcomes = [Outcome(fit) for fit in fits]
+        self.outcomes = [Outcome(f, until=f.epochs) for f in fits] if outcomes is None else outcomes
         self.data = fits[0].data
         self.eval_rows = 0
         self.is_module = isinstance(fits[0].network, PythonNetwork)
         self._untraced: Trainer | None = None
+        self._pace = Pace()
+        self._position = self._start()
+        self._losses = [0.0] * len(fits)
+        self._state_bytes = -1
 
     def split(self) -> list[Group]:
         """Two groups of half the trials each, with the same outcomes."""
         assert isinstance(self.item, FusedFit)
         half = (len(self.outcomes) + 1) // 2
-        made: list[Group] = []
-        for fits, outcomes in (
-            (self.item.fits[:half], self.outcomes[:half]),
-            (self.item.fits[half:], self.outcomes[half:]),
-        ):
-            group = Group(FusedFit(fits), self.shared)
-            group.outcomes = outcomes
-            made.append(group)
-        return made
+        return [
+            Group(FusedFit(fits), self.shared, outcomes)
+            for fits, outcomes in (
+                (self.item.fits[:half], self.outcomes[:half]),
+                (self.item.fits[half:], self.outcomes[half:]),
+            )
+        ]
 
     @contextmanager
     def failing(self, watch: Watch) -> Generator[None]:
@@ -90,8 +91,9 @@ class Group:
         except FATAL:
             raise
         except Exception as error:  # noqa: BLE001 (a trial's error is recorded, the others go on)
-            for outcome in self._running.values():
-                _fail(outcome, error, watch)
+            for outcome in self.outcomes:
+                if not outcome.status:
+                    _fail(outcome, error, watch)
 
     def build(self, data: TrainingData) -> Trainer:
         """The group's trainer."""
@@ -103,11 +105,21 @@ class Group:
             )  # fmt: skip
 
     def train(self, trainer: Trainer, watch: Watch, worker: int) -> None:
-        """Run every epoch; afterwards each outcome has a status."""
-        for epoch in itertools.count():
-            self._epoch(trainer, epoch, watch, worker)
-            if not self._running:
-                break
+        """Run every epoch of the leg; afterwards each outcome is at its end, or has a status."""
+        self._restore(trainer)
+        try:
+            while self._going:
+                self._epoch(trainer, watch, worker)
+        except CancelledError:
+            self._save(trainer, list(self._going))
+            raise
+
+    def conclude(self, trainer: Trainer, watch: Watch) -> None:
+        """Give trials that will not go on their status and model, from their saved states."""
+        self._restore(trainer)
+        with self._steps():
+            trainer.evaluate("eval" if trainer.data.has("eval") else "train")
+        self._close(trainer, {p: _reason(o) or "stopped" for p, o in self._open.items()}, watch)
 
     def finish(self) -> None:
         """Trace a module that has ended; for when no other trial of the search trains."""
@@ -121,57 +133,111 @@ class Group:
         return training() if self.is_module else nullcontext()
 
     @property
-    def _running(self) -> dict[int, Outcome]:
-        """By place in the group."""
+    def _open(self) -> dict[int, Outcome]:
+        """Those without a status, by place in the group."""
         return {place: o for place, o in enumerate(self.outcomes) if not o.status}
 
-    def _epoch(self, trainer: Trainer, epoch: int, watch: Watch, worker: int) -> None:
+    @property
+    def _going(self) -> dict[int, Outcome]:
+        return {place: o for place, o in enumerate(self.outcomes) if o.is_going}
+
+    # -- states ------------------------------------------------------------------------------------
+
+    def _start(self) -> Position:
+        starts = {o.start[1] if o.start else Position(0) for o in self.outcomes}
+        positions = {(s.epoch, s.done) for s in starts}
+        assert len(positions) == 1, f"trials that have come differently far: {starts}"
+        return next(iter(starts))
+
+    def _restore(self, trainer: Trainer) -> None:
+        for place, outcome in self._open.items():
+            if outcome.start:
+                trial, at = outcome.start
+                trainer.load_state(place, self.shared.states.load(trial, at.epoch, at.done))
+                self._losses[place] = at.loss
+
+    def _save(self, trainer: Trainer, places: Sequence[int], *, must: bool = True) -> None:
+        """Save these trials' states; unless they `must` be there, only where it is worth it."""
+        active = [p for p in places if p in trainer.active]
+        if self.data.split.fold or not active:
+            return
+        started = time.perf_counter()
+        if not must and not self._pace.is_due(self._size(trainer) * len(active)):
+            return
+        at = self._position
+        self.shared.states.save(
+            {
+                self.outcomes[p].trial: (at._replace(loss=self._losses[p]), trainer.state(p))
+                for p in active
+            }
+        )
+        self._pace.saved(time.perf_counter() - started)
+
+    def _size(self, trainer: Trainer) -> int:
+        """Bytes of one trial's state."""
+        if self._state_bytes < 0:
+            state = trainer.state(trainer.active[0])
+            self._state_bytes = sum(t.nbytes for t in state.values())
+        return self._state_bytes
+
+    # -- epochs ------------------------------------------------------------------------------------
+
+    def _epoch(self, trainer: Trainer, watch: Watch, worker: int) -> None:
         held_out, started = trainer.data.has("eval"), time.perf_counter()
-        losses, units = self._units(trainer, epoch, watch)
+        units = self._units(trainer, watch)
         with self._steps():
             measured = trainer.evaluate("eval" if held_out else "train")
-        going = {p: o for p, o in self._running.items() if p not in trainer.failed}
+        epoch = self._position.epoch
+        going = {p: o for p, o in self._going.items() if p not in trainer.failed}
         seconds = (time.perf_counter() - started) / max(len(going), 1)
         for place, outcome in going.items():
             loss, metrics = measured[place]
             rate = learn_rate_of(outcome.fit)
             eval_loss = loss if held_out else None
             outcome.epochs.append(
-                EpochRecord(epoch, losses[place], eval_loss, metrics, rate, seconds)
+                EpochRecord(epoch, self._losses[place], eval_loss, metrics, rate, seconds)
             )
         if going:
             watch.epoch(list(going.values()), units, worker)
         for place, error in trainer.failed.items():
             if not self.outcomes[place].status:
                 _fail(self.outcomes[place], error, watch)
+        self._position, self._losses = Position(epoch + 1), [0.0] * len(self.outcomes)
         self._end_some(trainer, going, watch)
+        self._save(trainer, list(self._going), must=False)
 
-    def _units(self, trainer: Trainer, epoch: int, watch: Watch) -> tuple[list[float], list[Unit]]:
-        """Train over every shard: each trial's mean loss, and how long each unit took."""
+    def _units(self, trainer: Trainer, watch: Watch) -> list[Unit]:
+        """Train over the rest of an epoch's shards, and tell how long each unit took."""
         rows = [len(shard) for shard in trainer.data.shards]
-        losses = [0.0] * len(self.outcomes)
         units: list[Unit] = []
-        for shard in shard_order(epoch, len(rows)):
+        epoch, done, _ = self._position
+        for shard in shard_order(epoch, len(rows))[done:]:
             watch.check()
             started = time.perf_counter()
             with self._steps():
                 found = trainer.run_unit(epoch, shard)
             units.append((shard, time.perf_counter() - started))
             for place, loss in enumerate(found):
-                losses[place] += loss * rows[shard] / sum(rows)
-        return losses, units
+                self._losses[place] += loss * rows[shard] / sum(rows)
+            done += 1
+            self._position = Position(epoch, done)
+            if done < len(rows):
+                self._save(trainer, list(self._going), must=False)
+        return units
 
     def _end_some(self, trainer: Trainer, going: Mapping[int, Outcome], watch: Watch) -> None:
-        """Give a status to trials that are done, have converged or are stopped."""
-        go_on = self._decide(list(going.values()))
-        reasons: dict[int, str] = {}
-        for place, outcome in going.items():
-            if len(outcome.epochs) >= outcome.fit.epochs:
-                reasons[place] = "done"
-            elif outcome.converged():
-                reasons[place] = "converged"
-            elif outcome.trial not in go_on:
-                reasons[place] = "stopped"
+        """Close trials that are done or have converged; save those whose leg is over."""
+        reasons = {place: reason for place, o in going.items() if (reason := _reason(o))}
+        paused = [p for p, o in going.items() if p not in reasons and not o.is_going]
+        self._save(trainer, paused)
+        self._save(trainer, list(reasons), must=False)
+        self._close(trainer, reasons, watch)
+        if self._going:
+            for place in (*reasons, *paused):
+                trainer.drop(place)
+
+    def _close(self, trainer: Trainer, reasons: Mapping[int, str], watch: Watch) -> None:
+        """Give trials, measured just now, their status and model."""
         tested: list[Evaluation] = []
         if reasons and trainer.data.has("test"):
             with self._steps():
@@ -188,20 +254,13 @@ class Group:
                 _keep_model(trainer, place, outcome)
             outcome.status = STOPPED if reason == "stopped" else SUCCEEDED
             watch.ended(outcome, reason)
-        if self._running:
-            for place in reasons:
-                trainer.drop(place)
 
-    def _decide(self, outcomes: Sequence[Outcome]) -> frozenset[int]:
-        metric = self.shared.metric
-        results = [
-            EpochResult(
-                o.trial, len(o.epochs), o.train_loss if o.train_loss is not None else math.nan,
-                o.eval_loss, o.value(metric), metric in MINIMISED,
-            )
-            for o in outcomes
-        ]  # fmt: skip
-        return self.shared.procedure.decide(results)
+
+def _reason(outcome: Outcome) -> str:
+    """Why a trial has ended by itself; '' where it has not."""
+    if len(outcome.epochs) >= outcome.fit.epochs:
+        return "done"
+    return "converged" if outcome.converged() else ""
 
 
 def learn_rate_of(fit: Fit) -> float | None:

@@ -32,7 +32,7 @@ def to_optuna(record: ModelRecord, curves: Sequence[Mapping[str, Any]] = ()) -> 
     """
     import optuna
 
-    with _quiet():
+    with quiet():
         study = optuna.create_study(
             study_name=record.name,
             direction="minimize" if record.metric in MINIMISED else "maximize",
@@ -88,7 +88,7 @@ def _trial(
         state=state,
         value=value if state == optuna.trial.TrialState.COMPLETE else None,
         params={n: _parameter(v, space[n]) for n, v in known.items()},
-        distributions={n: _distribution(space[n]) for n in known},
+        distributions={n: distribution(space[n]) for n in known},
         user_attrs={"trial": trial.trial, "error": trial.error, **trial.metrics},
     )
     seconds = sum(e.seconds or 0.0 for e in trial.epochs)
@@ -105,7 +105,8 @@ def _by_epoch(rows: Sequence[Mapping[str, Any]], metric: str) -> Generator[tuple
             yield row["epoch"], value
 
 
-def _distribution(dimension: Dimension) -> Any:
+def distribution(dimension: Dimension) -> Any:
+    """The distribution of Optuna's that means the same."""
     from optuna import distributions
 
     match dimension:
@@ -128,8 +129,15 @@ def _parameter(value: Any, dimension: Dimension) -> Any:
     return json.dumps(value, default=str)
 
 
+def value_for(parameter: Any, dimension: Dimension) -> Any:
+    """The value of `dimension` that Optuna stores as `parameter`."""
+    if not isinstance(dimension, Choice):
+        return parameter
+    return next(v for v in dimension.values if _parameter(v, dimension) == parameter)
+
+
 @contextmanager
-def _quiet() -> Generator[None]:
+def quiet() -> Generator[None]:
     """Optuna reports every new study on standard error."""
     import optuna
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from gradbase.runtime.train.data import TrainingData
+    from gradbase.selection.states import Position
 
 _SHOWN = 5
 """Reasons listed where every trial failed for another one."""
@@ -32,8 +33,11 @@ LOSS = "loss"
 
 @dataclass
 class Outcome:
-    """A trial's progress. `status` is '' while it runs.
+    """A trial's progress. `status` is '' while it runs, also between two rounds of the search.
 
+    `until` is how many epochs it is to have had at the end of its leg; `fused` whether it trains in
+    a stack. `start` is where that leg begins: a trial and the position of its saved state; None for
+    the first weights.
     `outputs` are None where the trial failed, and where its network cannot be stored; `error` says
     why. `counts` are a classifier's, see `Trainer.counts`.
     """
@@ -48,6 +52,9 @@ class Outcome:
     params: dict[str, np.ndarray] = field(default_factory=dict)
     folds: tuple[FoldRecord, ...] = ()
     counts: Scores | np.ndarray | None = None
+    until: int = 0
+    fused: bool = False
+    start: tuple[int, Position] | None = None
 
     @property
     def trial(self) -> int:
@@ -76,9 +83,19 @@ class Outcome:
     def _mean(self, values: Sequence[float | None]) -> float:
         return over_folds(values, [f.rows for f in self.folds])[0]
 
-    def value(self, metric: str) -> float:
-        """The metric after the last epoch; NaN where there is none."""
-        return value_of(metric, self.metrics, self.train_loss, self.eval_loss)
+    def value(self, metric: str, epochs: int | None = None) -> float:
+        """The metric after the last epoch, or after so many; NaN where there is none."""
+        if epochs is None:
+            return value_of(metric, self.metrics, self.train_loss, self.eval_loss)
+        if not epochs:
+            return math.nan
+        at = self.epochs[epochs - 1]
+        return value_of(metric, at.metrics, at.train_loss, at.eval_loss)
+
+    @property
+    def is_going(self) -> bool:
+        """Whether its leg is not over."""
+        return not self.status and len(self.epochs) < self.until and not self.converged()
 
     def converged(self) -> bool:
         """Whether the loss has not improved enough for `patience` epochs in a row.

@@ -1,48 +1,90 @@
-"""What a search procedure is: it names the trials, and says at epoch ends which go on."""
+"""What a search procedure is: it says, round by round, which trials train, and how far."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
+
+from gradbase.frontend.space import Dimension
 
 Configuration = Mapping[str, object]
 """Hyper-parameter names and values of one trial."""
 
 
 @dataclass(frozen=True)
-class EpochResult:
-    """What is known of a trial at the end of an epoch.
+class Terms:
+    """What a procedure is made from; it depends on nothing else.
 
     Parameters
     ----------
-    trial, epoch : int
-        Both from 1.
-    train_loss : float
-        Mean over the epoch's rows.
-    eval_loss : float or None
-        Of the state at the epoch's end; None where nothing is held out.
-    value : float
-        The search's metric, on the evaluation rows (training rows where nothing is held out).
-    minimised : bool
-        Whether less of `value` is better.
+    space : mapping
+        Hyper-parameters that are searched over.
+    trials : int, optional
+    seed : int
+    epochs : int
+        The most that any trial trains.
+    reduction_factor : int
+        One of so many trials goes on at each rung.
+    min_epochs : int
+        Epochs to the first rung, and between two decisions of population based training.
+    parallel : int
+        Trials that are chosen without knowing of each other's results.
+    """
+
+    space: Mapping[str, Dimension]
+    trials: int | None = None
+    seed: int = 0
+    epochs: int = 1
+    reduction_factor: int = 3
+    min_epochs: int = 1
+    parallel: int = 8
+
+
+@dataclass(frozen=True)
+class Leg:
+    """A stretch of a trial: train it until it has had `epochs` epochs (all of them counted).
+
+    `parent` is the trial whose state it goes on from, 0 its own.
     """
 
     trial: int
-    epoch: int
-    train_loss: float
-    eval_loss: float | None
+    configuration: Configuration
+    epochs: int
+    parent: int = 0
+
+
+@dataclass(frozen=True)
+class Result:
+    """A trial at the end of a leg.
+
+    `value` is the search's metric, more being better (so the negative of a loss); -inf for a trial
+    that failed or has none.
+    """
+
+    trial: int
+    epochs: int
     value: float
-    minimised: bool
+
+
+Results = Mapping[int, Result]
+Rounds = Generator[list[Leg], Results, None]
+"""Yields the legs of a round, and is sent what became of their trials.
+
+A leg of a trial that ended by itself (it failed or converged) is not trained; its result stays.
+"""
 
 
 class Procedure(Protocol):
-    """A way to search. Made with (space, trials or None, seed); depends on nothing else."""
+    """A way to search. Decides in the order of trials from values alone, so it can be replayed."""
 
-    def configurations(self) -> list[Configuration]:
-        """One configuration per trial, in order of trial numbers."""
+    def __init__(self, terms: Terms) -> None: ...
+
+    def rounds(self) -> Rounds:
+        """The rounds of the search."""
         ...
 
-    def decide(self, results: Sequence[EpochResult]) -> frozenset[int]:
-        """The trials of `results` (in trial order, one group's epoch) that go on."""
-        ...
+
+def best_first(results: Results) -> list[int]:
+    """Trials by value, best first; ties go to the lowest number."""
+    return sorted(results, key=lambda trial: (-results[trial].value, trial))

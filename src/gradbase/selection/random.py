@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-from gradbase.errors import BindError
-from gradbase.frontend.space import Dimension
-from gradbase.selection.procedure import Configuration, EpochResult
-from gradbase.selection.space import draw
+from gradbase.selection.procedure import Leg, Rounds, Terms
+from gradbase.selection.space import draws
 
 
 class Random:
@@ -16,19 +12,9 @@ class Random:
     Source: Bergstra and Bengio 2012, section 2; the streams are our own.
     """
 
-    def __init__(self, space: Mapping[str, Dimension], trials: int | None, seed: int) -> None:
-        if trials is None and space:
-            raise BindError(
-                f"random search over {', '.join(space)} needs the number of trials",
-                hint="set num_trials (SQL) or trials (Python)",
-            )
-        self.space, self.trials, self.seed = space, trials or 1, seed
+    def __init__(self, terms: Terms) -> None:
+        self.terms = terms
+        self.configurations = draws(terms.space, terms.trials, terms.seed, "random search")
 
-    def configurations(self) -> list[Configuration]:
-        return [
-            {name: draw(d, name, self.seed, trial) for name, d in self.space.items()}
-            for trial in range(1, self.trials + 1)
-        ]
-
-    def decide(self, results: Sequence[EpochResult]) -> frozenset[int]:
-        return frozenset(r.trial for r in results)
+    def rounds(self) -> Rounds:
+        yield [Leg(k, c, self.terms.epochs) for k, c in enumerate(self.configurations, start=1)]

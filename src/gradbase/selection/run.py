@@ -10,22 +10,27 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from gradbase import __version__
+from gradbase.engines import quote_identifier
 from gradbase.errors import (
     CancelledError,
+    DataError,
     StoreError,
     UnsupportedError,
 )
 from gradbase.frontend.torch_export import Exporter
 from gradbase.ir.learning import PythonNetwork, Search
-from gradbase.ir.printer import print_plan
 from gradbase.selection import make_procedure
+from gradbase.selection.configuring import configuration_of
 from gradbase.selection.deals import read
 from gradbase.selection.folds import joined, refit_of, take_over
 from gradbase.selection.group import Group, Shared
 from gradbase.selection.networks import Networks
 from gradbase.selection.outcome import Outcome, all_failed, best_of, trial_record, value_of
+from gradbase.selection.procedure import Terms
 from gradbase.selection.progress import Listener, listener_for
-from gradbase.selection.search import configuration_of
+from gradbase.selection.resuming import Interrupted, header_of
+from gradbase.selection.rounds import Planned, Replan, Rounds
+from gradbase.selection.states import States
 from gradbase.selection.watch import Watch
 from gradbase.selection.workers import Workers
 from gradbase.store.records import FAILED, EpochRecord, ModelRecord, TrialRecord
@@ -54,6 +59,8 @@ class RunInfo:
         Names of the hyper-parameters searched over.
     earlier : tuple of EpochRecord
         History of the model that is continued.
+    terms : Terms
+        What the search procedure is made from.
     python_modules : sequence of str
         Modules whose functions may be called.
     """
@@ -68,6 +75,8 @@ class RunInfo:
     or_replace: bool = False
     if_not_exists: bool = False
     python_modules: Sequence[str] = ()
+    terms: Terms = field(default_factory=lambda: Terms({}))
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -113,6 +122,9 @@ def run(
     store: Store,
     info: RunInfo,
     listener: Listener | None = None,
+    *,
+    replan: Replan = lambda search: search,
+    interrupted: Interrupted | None = None,
 ) -> RunResult:
     """Train every trial of `search` and commit them as a new version of its model.
 
@@ -123,6 +135,10 @@ def run(
     ----------
     search : Search
         Optimised: groups, workers and threads are chosen.
+    replan : callable
+        Optimises later rounds.
+    interrupted : Interrupted, optional
+        A run of this search that stopped, to go on with.
 
     Raises
     ------
@@ -130,13 +146,17 @@ def run(
         The model exists already (`info` says neither replace nor if-not-exists).
     TrainingError
         Every trial failed; lists the reasons.
+    DataError
+        The rows have changed since the run that is to go on.
     UnsupportedError
         The best trial's network cannot be stored; names the operator.
     CancelledError
         Cancelled or interrupted: nothing is visible, the journal says so.
     """
     store.check_creatable(search.name, or_replace=info.or_replace, if_not_exists=info.if_not_exists)
-    return _Run(search, context, store, info, listener).run()
+    return _Run(
+        search, context, store, info, listener=listener, replan=replan, interrupted=interrupted
+    ).run()
 
 
 class _Run:
@@ -146,14 +166,25 @@ class _Run:
         context: RunContext,
         store: Store,
         info: RunInfo,
+        *,
         listener: Listener | None,
+        replan: Replan,
+        interrupted: Interrupted | None,
     ) -> None:
         self.search, self.context, self.store, self.info = search, context, store, info
         self.started = time.perf_counter()
         self.tried: list[Outcome] = []
         self.warnings: tuple[str, ...] = ()
-        header = {"plan": print_plan(search), "options": dict(info.options), "sql": info.sql}
-        self.journal = store.start_run(search.name, header)
+        self.interrupted = interrupted
+        if interrupted:
+            self.journal = interrupted.journal
+        else:
+            self.journal = store.start_run(search.name, header_of(search, info))
+        self.states = States(self.journal.path.parent)
+        procedure = make_procedure(search.procedure, info.terms)
+        self.rounds = Rounds(search, procedure, self.states, replan, self.journal.append)
+        if interrupted:
+            self.rounds.remember(interrupted.rounds, interrupted.outcomes(self.states))
         listener = listener or listener_for(search, context.settings)
         self.watch = Watch(self.journal, listener, search.metric, context.cancelled)
 
@@ -168,13 +199,15 @@ class _Run:
         except (KeyboardInterrupt, CancelledError) as error:
             message = self._lost("was interrupted")
             self._end("INTERRUPTED", message)
-            raise CancelledError(message, hint="run the statement again") from error
+            hint = f"RESUME SEARCH {quote_identifier(self.search.name)} goes on from there"
+            raise CancelledError(message, hint=hint) from error
         except BaseException as error:
             self._end("FAILED", self._lost("failed"), error=str(error))
             raise
         seconds = time.perf_counter() - self.started
         result = RunResult(version, record, seconds, self.warnings)
         self._end("DONE", str(result), version=version)
+        self.store.runs.drop_states(self.search.name)
         return result
 
     def _end(
@@ -195,7 +228,7 @@ class _Run:
         return (
             f"training of `{self.search.name}` {what} after "
             f"{time.perf_counter() - self.started:.1f} s: {ended} of {len(self.search.fits)} "
-            f"{what_ended} had ended, {self.watch.epochs} epochs are lost; no model was made"
+            f"{what_ended} had ended; no model was made"
         )
 
     def _train(self) -> ModelRecord:
@@ -203,13 +236,12 @@ class _Run:
         self.workers = Workers(self.search, self.context, self.watch, deals)
         try:
             first = self.search.fits[0].data
+            deals.expect([first])
             data = deals.take(first)
+            self._check_rows(data)
             if not first.split.folds:  # else a fold's would be told
                 self._warn(data)
-            groups = self._groups()
-            self.tried = sorted((o for g in groups for o in g.outcomes), key=lambda o: o.trial)
-            self.watch.started(self.tried)
-            self.workers.train(groups)
+            groups = self._train_rounds()
             if not first.split.folds:
                 return self._record(self._best(self.tried), self.tried, data)
             deals.give_back(first)
@@ -217,21 +249,47 @@ class _Run:
         finally:
             deals.close()
 
+    def _check_rows(self, data: TrainingData) -> None:
+        """A run goes on only with the rows that it began with."""
+        if self.interrupted is None:
+            self.journal.append({"event": "data", "relation_hash": data.relation_hash})
+        elif self.interrupted.relation_hash not in ("", data.relation_hash):
+            raise DataError(
+                f"the rows of the training query of `{self.search.name}` have changed since "
+                f"run {self.journal.run_id} began",
+                hint="start the search again",
+            )
+
+    def _train_rounds(self) -> list[Group]:
+        """Train round after round, then give a status to those that were stopped."""
+        self.shared = Shared(
+            networks=Networks(self.info.python_modules),
+            exporter=Exporter(),
+            states=self.states,
+            threads=self.workers.threads,
+        )
+        groups: list[Group] = []
+        told = False
+        for planned in self.rounds:
+            self.tried = sorted(self.rounds.outcomes.values(), key=lambda o: o.trial)
+            if not told:
+                self.watch.started(self.tried)
+                told = True
+            groups = self._groups(planned)
+            self.deals.expect(g.data for g in groups)
+            self.workers.train(groups, self.rounds.workers)
+        left = self._groups(self.rounds.left())
+        self.deals.expect(g.data for g in left)
+        self.workers.conclude(left)
+        return groups
+
     def _warn(self, data: TrainingData) -> None:
         for warning in data.warnings:
             log.warning("model %s: %s", self.search.name, warning)
         self.warnings = data.warnings
 
-    def _groups(self) -> list[Group]:
-        self.shared = Shared(
-            networks=Networks(self.info.python_modules),
-            exporter=Exporter(),
-            # The trials are there already: what remains of a procedure is its decisions.
-            procedure=make_procedure(self.search.procedure, {}, None, self.info.seed),
-            metric=self.search.metric,
-            threads=self.workers.threads,
-        )
-        groups = [Group(item, self.shared) for item in self.search.trials]
+    def _groups(self, planned: Sequence[Planned]) -> list[Group]:
+        groups = [Group(p.item, self.shared, p.outcomes) for p in planned]
         # Fold by fold, so that few of them are in memory at a time.
         return sorted(groups, key=lambda g: g.data.split.fold)
 
@@ -240,6 +298,7 @@ class _Run:
         outcomes = joined(self.tried, {g.data.split.fold: g.eval_rows for g in groups})
         best = self._best(outcomes)
         group = Group(refit_of(best), self.shared)
+        self.deals.expect([group.data] * 2)  # by the group, and for the record
         self.workers.train([group])
         take_over(best, group.outcomes[0], self.search.name)
         data = self.deals.take(group.data)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gradbase.errors import BindError, near
+from gradbase.errors import BindError, UnsupportedError, near
 from gradbase.frontend.fits import build_dataset, build_fits
 from gradbase.frontend.training import (
     CLASSIFICATION,
@@ -18,12 +17,13 @@ from gradbase.frontend.training import (
     default_hidden_units,
 )
 from gradbase.ir.derived import Derived
-from gradbase.ir.learning import METRICS, Dataset, Fit, Mlp, Model, PythonNetwork, Search
+from gradbase.ir.learning import METRICS, Dataset, Model, PythonNetwork, Search
 from gradbase.ir.relational import Relation
 from gradbase.ir.types import SqlType
-from gradbase.selection import make_procedure
+from gradbase.selection import AT_ONCE, make_procedure
 from gradbase.selection.api import DNN
 from gradbase.selection.networks import Networks
+from gradbase.selection.procedure import Terms
 from gradbase.selection.solving import Counts, with_strategy
 from gradbase.selection.warm_start import rows_for, starting
 from gradbase.store.records import EpochRecord
@@ -88,11 +88,20 @@ def build(
         data = rows_for(start, data)
     spec = with_strategy(_filled(spec, data, counts, Networks(python_modules)), data, counts)
     _check_space(spec)
-    found = make_procedure(spec.procedure, spec.space, spec.num_trials, spec.seed)
-    fits = build_fits(spec, data, found.configurations())
+    first = next(make_procedure(spec.procedure, terms_of(spec)).rounds())
+    _check_folds(spec)
+    fits = build_fits(spec, data, [leg.configuration for leg in first])
     if start is not None:
         fits = tuple(starting(start, fit) for fit in fits)
     return Planned(Search(name, fits, spec.metric, spec.procedure), spec)
+
+
+def terms_of(spec: TrainingSpec) -> Terms:
+    """What the search procedure is made from."""
+    return Terms(
+        spec.space, spec.num_trials, spec.seed, spec.epochs,
+        spec.reduction_factor, spec.min_epochs, spec.parallel,
+    )  # fmt: skip
 
 
 def _task(task: str, classes: int) -> str:
@@ -127,6 +136,15 @@ def _filled(spec: TrainingSpec, data: Dataset, counts: Counts, networks: Network
     return dataclasses.replace(spec, **changes)
 
 
+def _check_folds(spec: TrainingSpec) -> None:
+    if spec.split.folds and spec.procedure not in AT_ONCE:
+        raise UnsupportedError(
+            f"cross-validation (k_fold) does not go with the procedure `{spec.procedure}`: it "
+            "decides while trials train",
+            hint=f"use one of {', '.join(AT_ONCE)}, or hold rows out with data_split_eval_fraction",
+        )
+
+
 def _inputs(of: SqlType) -> int:
     return of.size[0] if of.is_vector else 1
 
@@ -138,23 +156,3 @@ def _check_space(spec: TrainingSpec) -> None:
             "all be equal",
             hint="give a hyper-parameter several values (HPARAM_CANDIDATES, gb.choice, …)",
         )
-
-
-def configuration_of(fit: Fit, tuned: Sequence[str]) -> dict[str, object]:
-    """The values of the hyper-parameters `tuned` in a trial, read from the trial itself."""
-    return {name: _value(fit, name) for name in tuned}
-
-
-def _value(fit: Fit, name: str) -> object:
-    match name:
-        case "optimizer":
-            return fit.optimizer.name
-        case "learn_rate" | "l2_reg" | "l1_reg" | "momentum":
-            return getattr(fit.optimizer, name)
-        case "batch_size" | "epochs" | "seed":
-            return getattr(fit, name)
-    if isinstance(fit.network, Mlp):
-        value = getattr(fit.network, name)
-        return list(value) if isinstance(value, tuple) else value
-    assert isinstance(fit.network, PythonNetwork)
-    return json.loads(fit.network.configuration)[name]

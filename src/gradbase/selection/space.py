@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Mapping
 
 from blake3 import blake3
 
+from gradbase.errors import BindError
 from gradbase.frontend.space import Choice, Dimension, IntUniform, LogUniform, Uniform
+from gradbase.selection.procedure import Configuration
 
 
 def draw(dimension: Dimension, name: str, seed: int, trial: int) -> object:
@@ -20,7 +24,7 @@ def draw(dimension: Dimension, name: str, seed: int, trial: int) -> object:
     >>> draw(IntUniform(1, 6), "dots", seed=7, trial=1) in range(1, 7)
     True
     """
-    u = _uniform(seed, name, trial)
+    u = uniform(seed, "search", trial, name)
     match dimension:
         case Choice(values):
             return values[int(u * len(values))]
@@ -43,7 +47,36 @@ def _even(u: float, low: float, high: float, step: float | None) -> float:
     return min(low + step * int(u * (steps + 1)), high)
 
 
-def _uniform(seed: int, name: str, trial: int) -> float:
+def uniform(seed: int, purpose: str, *which: object) -> float:
     """A number in [0, 1) with 53 random bits."""
-    digest = blake3(f"{seed}|search|{trial}|{name}".encode()).digest(length=8)
+    text = "|".join(map(str, (seed, purpose, *which)))
+    digest = blake3(text.encode()).digest(length=8)
     return (int.from_bytes(digest, "little") >> 11) / (1 << 53)
+
+
+def draws(
+    space: Mapping[str, Dimension], trials: int | None, seed: int, what: str
+) -> list[Configuration]:
+    """One random configuration per trial; BindError where `what` is not told how many."""
+    if trials is None and space:
+        raise BindError(
+            f"{what} over {', '.join(space)} needs the number of trials",
+            hint="set num_trials (SQL) or trials (Python)",
+        )
+    numbers = range(1, (trials or 1) + 1)
+    return [{name: draw(d, name, seed, trial) for name, d in space.items()} for trial in numbers]
+
+
+def product(space: Mapping[str, Dimension], trials: int | None) -> list[Configuration]:
+    """All combinations of listed values, or the first `trials` of them; BindError for a range."""
+    choices: dict[str, Choice] = {}
+    for name, dimension in space.items():
+        if not isinstance(dimension, Choice):
+            raise BindError(
+                f"a grid needs listed values, `{name}` is a range",
+                hint="use HPARAM_CANDIDATES (gb.choice), or the procedure 'random'",
+            )
+        choices[name] = dimension
+    combinations = itertools.product(*(c.values for c in choices.values()))
+    kept = itertools.islice(combinations, trials)
+    return [dict(zip(choices, values, strict=True)) for values in kept]

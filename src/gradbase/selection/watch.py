@@ -119,5 +119,6 @@ def _plain(epoch: EpochRecord) -> dict[str, Any]:
         "train_loss": epoch.train_loss,
         "eval_loss": epoch.eval_loss,
         "metrics": dict(epoch.metrics),
+        "learn_rate": epoch.learn_rate,
         "seconds": epoch.seconds,
     }

@@ -37,12 +37,14 @@ class Workers:
         """Of torch, for each group."""
         return max(1, min(self.search.threads or 1, self.context.broker.threads))
 
-    def train(self, groups: Sequence[Group]) -> None:
+    def train(self, groups: Sequence[Group], workers: int = 1) -> None:
         """Let `workers` threads take groups from a queue until it is empty."""
+        if not groups:
+            return
         waiting: queue.SimpleQueue[Group] = queue.SimpleQueue()
         for group in groups:
             waiting.put(group)
-        workers = max(1, min(self.search.workers or 1, len(groups), self.context.broker.threads))
+        workers = max(1, min(workers or 1, len(groups), self.context.broker.threads))
         with ThreadPoolExecutor(workers, thread_name_prefix="gradbase-train") as pool:
             try:  # from the first worker on: leaving the pool waits for all of them
                 futures = [pool.submit(self._work, number, waiting) for number in range(workers)]
@@ -53,6 +55,18 @@ class Workers:
         for group in groups:
             self.watch.check()
             group.finish()
+
+    def conclude(self, groups: Sequence[Group]) -> None:
+        """Give trials that will not go on their status and model."""
+        for group in groups:
+            self.watch.check()
+            data = self.deals.take(group.data)
+            try:
+                with group.failing(self.watch):
+                    group.conclude(group.build(data), self.watch)
+                group.finish()
+            finally:
+                self.deals.give_back(group.data)
 
     def _wait(self, futures: Sequence[Future[None]]) -> None:
         """Until all are done; short waits let an interrupt through."""

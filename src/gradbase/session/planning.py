@@ -69,6 +69,12 @@ def plan(session: Session, logical: Node, module_bytes: ModuleBytes | None = Non
 
     `module_bytes` says what a step of a user's module holds (see `Context`).
     """
+    session.last_plan = made = planned(session, logical, module_bytes)
+    return made
+
+
+def planned(session: Session, logical: Node, module_bytes: ModuleBytes | None = None) -> Plan:
+    """As `plan`, for a part of a statement: the session's `last_plan` stays."""
     rows = AskedRows(session.engine)
     context = Context(
         statistics=rows,
@@ -80,9 +86,7 @@ def plan(session: Session, logical: Node, module_bytes: ModuleBytes | None = Non
     started = time.perf_counter()
     trace = Trace()
     root = optimize(logical, context, trace)
-    made = Plan(logical, root, trace, context, rows, time.perf_counter() - started)
-    session.last_plan = made
-    return made
+    return Plan(logical, root, trace, context, rows, time.perf_counter() - started)
 
 
 def bind_again(session: Session, text: str, params: Parameters) -> Relation:

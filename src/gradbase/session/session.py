@@ -200,6 +200,30 @@ class Session:
         address = parse_address(name)
         return Study(self.store, address.name, self.model, address.version)
 
+    def resume(
+        self, name: str, *, network: Callable[[dict[str, Any]], Any] | None = None
+    ) -> Study[ModelHandle]:
+        """Go on with the latest search for a model, which was interrupted, to the same result.
+
+        Parameters
+        ----------
+        name : str
+        network : callable, optional
+            The function that was given to `Table.fit`; needed in a new process.
+
+        Raises
+        ------
+        BindError
+            There is nothing to resume, or the function is not there.
+        DataError
+            The rows have changed since the search began.
+        """
+        from gradbase.session.resuming import resume
+
+        self._check_open()
+        resume(self, name, network)
+        return self.study(name)
+
     def register(self, name: str, rows: Any) -> None:
         """Make an Arrow table, pandas or Polars DataFrame a view of this session."""
         self._check_open()

@@ -22,8 +22,10 @@ from gradbase.frontend.statements import (
     ExportModel,
     Native,
     Query,
+    ResumeSearch,
     SetOption,
     ShowModels,
+    ShowSearches,
     Statement,
     parse_statement,
     substitute_tables,
@@ -80,6 +82,13 @@ def _ours(session: Session, statement: Statement, text: str, params: Params) -> 
             return Result.of(export(session, model, path, trial))
         case ShowModels():
             return Result.of(session.engine.fetch(session.store.show_sql()))
+        case ShowSearches():
+            return Result.of(session.store.searches())
+        case ResumeSearch(name):
+            from gradbase.session.resuming import resume
+            from gradbase.session.training import summary_of
+
+            return summary_of(resume(session, name))
         case SetOption(name, value, at):
             session.change_settings(**change_of(name, value, at))
             return Result.of(DONE)

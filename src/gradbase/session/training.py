@@ -22,7 +22,7 @@ from gradbase.frontend.training import TrainingSpec
 from gradbase.frontend.transform import TransformClause, bind_transform
 from gradbase.frontend.words import is_ours
 from gradbase.ir.derived import Derived
-from gradbase.ir.learning import SUMMARY, Fit, Learn, Model, PythonNetwork
+from gradbase.ir.learning import SUMMARY, Fit, Learn, Model, PythonNetwork, Search
 from gradbase.ir.relational import Relation, SqlFragment
 from gradbase.ir.scalar import Column
 from gradbase.runtime.train.module import make_optimizer
@@ -31,16 +31,17 @@ from gradbase.selection import transform_only
 from gradbase.selection.api import MlpSpace, search
 from gradbase.selection.networks import Networks
 from gradbase.selection.run import RunInfo, RunResult, run
-from gradbase.selection.search import Planned, build
+from gradbase.selection.search import Planned, build, terms_of
 from gradbase.selection.solving import Counts, texts_to_count
 from gradbase.selection.study import Study
 from gradbase.selection.warm_start import check_transform, continued, earlier_epochs
-from gradbase.session.planning import Plan, plan
+from gradbase.session.planning import Plan, plan, planned
 from gradbase.session.results import Result
 from gradbase.store import ModelRecord
 
 if TYPE_CHECKING:
     from gradbase.frontend.statements import CreateModel
+    from gradbase.selection.resuming import Interrupted
     from gradbase.session.handles import ModelHandle
     from gradbase.session.session import Session
 
@@ -53,25 +54,36 @@ def create_model(session: Session, statement: CreateModel, params: Mapping[str, 
         return Result.of(pa.table({n: [] for n in SUMMARY.names}))
     spec = _resolved(session, statement)
     if spec.model_type == TRANSFORM_ONLY:
-        row = _create_transform(session, statement, params).summary
-        return Result.of(pa.table({name: [value] for name, value in row.items()}))
-    planned, planning = _plan(
+        return summary_of(_create_transform(session, statement, params))
+    asked, planning = _plan(
         session, spec, statement.name, statement.query, params, clause=statement.transform
     )
     info = RunInfo(
         query=statement.query,
         sql=statement.sql,
-        options=options_of(planned.spec),
-        model_type=planned.spec.model_type,
-        seed=planned.spec.seed,
-        tuned=planned.tuned,
-        earlier=planned.earlier,
+        options=options_of(asked.spec),
+        model_type=asked.spec.model_type,
+        seed=asked.spec.seed,
+        tuned=asked.tuned,
+        earlier=asked.earlier,
         or_replace=statement.or_replace,
         if_not_exists=statement.if_not_exists,
         python_modules=session.python_modules,
+        terms=terms_of(asked.spec),
+        parameters=params,
     )
-    row = _run(session, planning, info, params).summary
-    return Result.of(pa.table({name: [value] for name, value in row.items()}))
+    return summary_of(train(session, search_of(planning), info))
+
+
+def summary_of(result: RunResult) -> Result:
+    """The one row that a training statement returns."""
+    return Result.of(pa.table({name: [value] for name, value in result.summary.items()}))
+
+
+def search_of(planning: Plan) -> Search:
+    """The root of a training's plan."""
+    assert isinstance(planning.root, Search), planning.root
+    return planning.root
 
 
 def plan_model(session: Session, statement: CreateModel, params: Mapping[str, Any]) -> Plan:
@@ -162,20 +174,21 @@ def fit(
         spec = search(what, **options)
     spec = dataclasses.replace(spec, label=target, said=spec.said | {"label"})
     clause = TransformClause.of(transform) if transform else None
-    planned, planning = _plan(
+    asked, planning = _plan(
         session, spec, check_name(name), query, {}, clause=clause, adds_label=True
     )
     info = RunInfo(
         query=query,
-        options=options_of(planned.spec),
-        model_type=planned.spec.model_type,
-        seed=planned.spec.seed,
-        tuned=planned.tuned,
-        earlier=planned.earlier,
+        options=options_of(asked.spec),
+        model_type=asked.spec.model_type,
+        seed=asked.spec.seed,
+        tuned=asked.tuned,
+        earlier=asked.earlier,
         or_replace=replace,
         python_modules=session.python_modules,
+        terms=terms_of(asked.spec),
     )
-    _run(session, planning, info, {})
+    train(session, search_of(planning), info)
     return session.study(name)
 
 
@@ -208,13 +221,13 @@ def _plan(
             transform += _passed(spec, relation, {d.name for d in transform})
     texts = texts_to_count(spec, relation.schema)
     counts = count(session, relation, label, texts, params)
-    planned = build(
+    asked = build(
         spec, name, relation, counts, session.python_modules, start=start, transform=transform
     )
     if before is not None:
-        planned = dataclasses.replace(planned, earlier=earlier_epochs(before))
+        asked = dataclasses.replace(asked, earlier=earlier_epochs(before))
     bytes_of = functools.partial(module_bytes, session) if looking else None
-    return planned, plan(session, planned.search, bytes_of)
+    return asked, plan(session, asked.search, bytes_of)
 
 
 def module_bytes(session: Session, fit: Fit, inputs: int, outputs: int) -> int | None:
@@ -266,11 +279,20 @@ def count(
     return Counts(rows, classes, dict(zip(texts, others, strict=True)))
 
 
-def _run(session: Session, planning: Plan, info: RunInfo, params: Mapping[str, Any]) -> RunResult:
-    context = session.context(params)
+def train(
+    session: Session, search: Search, info: RunInfo, interrupted: Interrupted | None = None
+) -> RunResult:
+    """Run an optimised search; it can be cancelled through the session."""
+    context = session.context(info.parameters)
     done = session.running(context.cancelled)
+
+    def replan(later: Search) -> Search:
+        found = planned(session, later).root
+        assert isinstance(found, Search), found
+        return found
+
     try:
-        return run(planning.root, context, session.store, info)  # type: ignore[arg-type]
+        return run(search, context, session.store, info, replan=replan, interrupted=interrupted)
     finally:
         done()
 

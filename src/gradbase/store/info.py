@@ -41,6 +41,19 @@ JOIN (SELECT version_id, count(*) AS trials FROM {g}.trials GROUP BY version_id)
 LEFT JOIN {g}.trials b ON b.version_id = v.version_id AND b.trial = v.best_trial
 WHERE m.name = ? ORDER BY v.version"""
 
+SEARCHES = """\
+SELECT model, run_id AS run,
+ CASE WHEN status = 'RUNNING' AND process <> ? THEN 'INTERRUPTED' ELSE status END AS status,
+ started, finished, version, error
+FROM {g}.runs ORDER BY started, run_id"""
+
+SEARCHES_NONE = """\
+SELECT CAST(NULL AS VARCHAR) AS model, CAST(NULL AS VARCHAR) AS run,
+ CAST(NULL AS VARCHAR) AS status, CAST(NULL AS TIMESTAMP) AS started,
+ CAST(NULL AS TIMESTAMP) AS finished, CAST(NULL AS BIGINT) AS version,
+ CAST(NULL AS VARCHAR) AS error
+WHERE false"""
+
 SHOW_NONE = """\
 SELECT CAST(NULL AS VARCHAR) AS model, CAST(NULL AS BIGINT) AS version,
  CAST(NULL AS VARCHAR) AS model_type, CAST(NULL AS VARCHAR) AS label,

@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradbase.engines.base import Transaction
-from gradbase.errors import GradbaseError
+from gradbase.errors import BindError, GradbaseError
 from gradbase.store.catalog import Catalog, now
 from gradbase.store.journal import Journal
 
 log = logging.getLogger("gradbase.store")
 
+STATES = "states"
+"""Folder of a run's training states."""
 RUNNING, DONE, FAILED, INTERRUPTED = "RUNNING", "DONE", "FAILED", "INTERRUPTED"
 
 _PROCESS = uuid.uuid4().hex
@@ -70,6 +72,36 @@ class Runs:
         finally:
             journal.close()
 
+    def resume(self, model: str) -> Journal:
+        """Open the latest run of `model` that did not come to its end, to go on with it.
+
+        Raises
+        ------
+        BindError
+            There is none, or it is running.
+        StoreError
+            Its journal is gone.
+        """
+        self._catalog.check_writable()
+        with self._catalog.write() as handle:
+            self._mark_interrupted(handle)
+            handle.execute(
+                f"SELECT run_id, status FROM {self._catalog.schema}.runs "
+                "WHERE lower(model) = lower(?) ORDER BY started DESC, run_id LIMIT 1",
+                [model],
+            )
+            found = handle.fetchall()
+            if not found or found[0][1] not in (INTERRUPTED, FAILED):
+                raise _nothing_to_resume(model, found[0][1] if found else None)
+            run_id = found[0][0]
+            journal = Journal.resume(self.path, run_id)
+            handle.execute(
+                f"UPDATE {self._catalog.schema}.runs SET status = ?, process = ?, "
+                "finished = NULL, error = NULL WHERE run_id = ?",
+                [RUNNING, process(), run_id],
+            )
+        return journal
+
     def record_units(self, run_id: str, units: Sequence[Sequence[Any]]) -> None:
         """Copy units from the journal: (trial, epoch, shard, attempt, worker, seconds) each."""
         with self._catalog.write() as handle:
@@ -96,6 +128,12 @@ class Runs:
         handle.execute(f"DELETE {mine}", [model, RUNNING])
         return ids
 
+    def drop_states(self, model: str) -> None:
+        """Delete the training states of a model's runs: there is a version now."""
+        rest = "FROM {g}.runs WHERE lower(model) = lower(?) AND status <> ?"
+        for row in self._catalog.rows(["run_id"], rest, [model, RUNNING]):
+            shutil.rmtree(self.path / row["run_id"] / STATES, ignore_errors=True)
+
     def remove(self, run_ids: Sequence[str]) -> None:
         """Delete the journals of runs."""
         for run_id in run_ids:
@@ -106,3 +144,13 @@ class Runs:
             f"UPDATE {self._catalog.schema}.runs SET status = ? WHERE status = ? AND process <> ?",
             [INTERRUPTED, RUNNING, process()],
         )
+
+
+def _nothing_to_resume(model: str, status: str | None) -> BindError:
+    if status == RUNNING:
+        return BindError(f"the search for model `{model}` is running", hint="wait until it ends")
+    ended = "has come to its end" if status else "was never begun"
+    return BindError(
+        f"there is nothing to resume: the search for model `{model}` {ended}",
+        hint="SHOW SEARCHES lists them; CREATE MODEL … WARM_START continues a model",
+    )

@@ -26,7 +26,7 @@ from gradbase.store.fsck import Report, examine
 from gradbase.store.journal import Journal
 from gradbase.store.lineage import Lineage
 from gradbase.store.records import ModelRecord, Scores
-from gradbase.store.runs import Runs
+from gradbase.store.runs import Runs, process
 from gradbase.store.versions import Versions
 from gradbase.store.writing import put_params, write_version
 
@@ -195,6 +195,12 @@ class Store:
             return info.SHOW_NONE
         return info.SHOW.format(g=self.catalog.schema)
 
+    def searches(self) -> pa.Table:
+        """The rows of ``SHOW SEARCHES``; one whose process died counts as interrupted."""
+        if not self.catalog.ready():
+            return self.engine.fetch(info.SEARCHES_NONE)
+        return self.engine.fetch(info.SEARCHES.format(g=self.catalog.schema), [process()])
+
     # -- writing -----------------------------------------------------------------------------------
 
     def check_creatable(self, name: str, *, or_replace: bool, if_not_exists: bool) -> bool:
@@ -272,6 +278,10 @@ class Store:
     def start_run(self, model: str, header: Mapping[str, Any]) -> Journal:
         """Begin a search: a journal in ``<store>/runs/<id>/`` and a row of `gradbase.runs`."""
         return self.runs.start(model, header)
+
+    def resume_run(self, model: str) -> Journal:
+        """The journal of a model's latest search, which was interrupted; see `Runs.resume`."""
+        return self.runs.resume(model)
 
     def finish_run(
         self, journal: Journal, status: str, version: int | None = None, error: str | None = None

@@ -19,7 +19,7 @@ from gradbase.frontend.training import (
 from gradbase.ir.learning import PythonNetwork
 
 NOWHERE = (
-    "max_parallel_trials", "learn_rate_strategy", "category_encoding_method", "calculate_p_values",
+    "learn_rate_strategy", "category_encoding_method", "calculate_p_values",
     "enable_global_explain",
 )  # fmt: skip
 """Options that are checked and change nothing."""
@@ -131,7 +131,8 @@ def test_bigquerys_defaults():
             "split",
             SplitSpec("seq", 0.3, None, "d"),
         ),
-        ("max_parallel_trials = 3", "num_trials", None),
+        ("max_parallel_trials = 3", "parallel", 3),
+        ("hparam_tuning_algorithm = 'vizier_default'", "procedure", "gp"),
         ("data_split_eval_fraction = 0.3", "split", SplitSpec("random", 0.3)),
         ("patience = 3", "patience", 3),
         (
@@ -281,12 +282,7 @@ def test_a_python_model_takes_options_of_its_own():
         ),
         ("{d}, data_split_method = 'custom'", BindError, r"needs data_split_col"),
         ("{d}, data_split_col = 'a'", BindError, r"goes with data_split_method"),
-        (
-            "{d}, hparam_tuning_algorithm = 'vizier_default'",
-            UnsupportedError,
-            r"use 'random' or 'grid'",
-        ),
-        ("{d}, hparam_tuning_algorithm = 'asha'", UnsupportedError, r"later release"),
+        ("{d}, hparam_tuning_algorithm = 'annealing'", BindError, r"grid"),
         (
             "{d}, hparam_tuning_algorithm = 'grid', dropout = HPARAM_RANGE(0, 0.5)",
             BindError,

@@ -223,9 +223,7 @@ def test_columns_of_every_kind_side_by_side():
 
 def every_operator(arrays):
     """Roots over leaf x Tensor[rows, 4], each with its torch meaning."""
-    leaf = t.Concat(
-        tuple(ToTensor(f"f{i}", Numeric(0.0, 1.0, indicator=False)) for i in range(4))
-    )
+    leaf = t.Concat(tuple(ToTensor(f"f{i}", Numeric(0.0, 1.0, indicator=False)) for i in range(4)))
     w = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
     square, param = torch.from_numpy(w), arrays.param(w)
     positive = t.Unary("exp", leaf)
@@ -292,7 +290,9 @@ def test_a_value_with_two_readers_is_not_overwritten():
     ("node", "message"),
     [
         (
-            t.UserModule("nets:deep", "{}", "", ToTensor("f0", Numeric(0.0, 1.0, indicator=False)), 1, (), ()),
+            t.UserModule(
+                "nets:deep", "{}", "", ToTensor("f0", Numeric(0.0, 1.0, indicator=False)), 1, (), ()
+            ),
             "needs the Python function `nets:deep`",
         ),
         (

@@ -16,7 +16,7 @@ from gradbase.resources.broker import Broker
 from gradbase.runtime.context import RunContext
 from gradbase.selection.progress import Silent
 from gradbase.selection.run import RunInfo, run
-from gradbase.selection.search import build
+from gradbase.selection.search import build, terms_of
 from gradbase.selection.solving import Counts
 from gradbase.store import Store
 
@@ -81,7 +81,8 @@ class Laboratory:
             self.engine, self.store.blobs, Broker(4, 1 << 30), cancelled=threading.Event()
         )
         details = {"query": "SELECT * FROM t", "tuned": planned.tuned, "seed": spec.seed}
-        details |= {"model_type": planned.spec.model_type, "or_replace": True} | (info or {})
+        details |= {"model_type": planned.spec.model_type, "or_replace": True}
+        details |= {"terms": terms_of(planned.spec)} | (info or {})
         return run(search, self.context, self.store, RunInfo(**details), listener or Silent())
 
     def runs(self):

@@ -52,7 +52,8 @@ def test_the_best_trial_alone_has_a_model_and_a_run_on_all_rows(lab):
     with pytest.raises(BindError, match="only the best of a search over folds is trained on all"):
         lab.store.model("m", trial=other)
     assert lab.store.record("m").trials == tuple(
-        t.__class__(**{**vars(t), "model": None, "params": {}, "scores": None}) for t in result.record.trials
+        t.__class__(**{**vars(t), "model": None, "params": {}, "scores": None})
+        for t in result.record.trials
     )
 
 

@@ -183,7 +183,7 @@ class Cancelling(Silent):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_cancelling_leaves_nothing_but_a_journal(lab, workers):
     listener = Cancelling(lambda: lab.context.cancelled.set())  # noqa: PLW0108
-    with pytest.raises(CancelledError, match=r"`m` was interrupted after .* epochs are lost"):
+    with pytest.raises(CancelledError, match=r"`m` was interrupted after .* trials had ended"):
         lab.train(SPEC, listener=listener, workers=workers)
     assert "no model was made" in listener.message
     assert lab.store.names() == ()
@@ -234,10 +234,10 @@ def test_the_journal_tells_the_whole_story(lab):
     assert (row["status"], row["version"]) == ("DONE", result.version)
     events = journal.read(lab.store.runs.path / row["run_id"] / journal.FILE)
     kinds = [e["event"] for e in events]
-    assert kinds == ["start", *["epoch"] * 3, *["done"] * 6, "end"]
-    assert "Search" in events[0]["plan"]
-    assert len(events[1]["units"]) == 2
-    assert events[1]["trials"].keys() == {"1", "2", "3", "4", "5", "6"}
+    assert kinds == ["start", "data", "round", *["epoch"] * 3, *["done"] * 6, "end"]
+    assert "Search" in events[2]["plan"]
+    assert len(events[3]["units"]) == 2
+    assert events[3]["trials"].keys() == {"1", "2", "3", "4", "5", "6"}
 
 
 def test_an_existing_model_is_refused_before_training(lab):

@@ -11,7 +11,8 @@ from gradbase.errors import BindError
 from gradbase.ir.learning import Mlp, PythonNetwork
 from gradbase.ir.relational import Scan
 from gradbase.ir.types import FLOAT64, INT64, TEXT, Schema, array_of
-from gradbase.selection.search import build, configuration_of
+from gradbase.selection.configuring import configuration_of
+from gradbase.selection.search import build
 from gradbase.selection.solving import Counts
 
 TABLE = Scan("t", "", Schema.of(id=INT64, a=FLOAT64, v=array_of(FLOAT64, 3), label=TEXT, y=FLOAT64))

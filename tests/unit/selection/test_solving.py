@@ -18,7 +18,9 @@ SPEC = TrainingSpec("linear_reg", hidden_units=())
 
 
 def strategy(spec, rows=10_000, kinds=3):
-    return with_strategy(spec, build_dataset(spec, ROWS, rows), Counts(rows, 2, {"kind": kinds})).strategy
+    return with_strategy(
+        spec, build_dataset(spec, ROWS, rows), Counts(rows, 2, {"kind": kinds})
+    ).strategy
 
 
 @pytest.mark.parametrize(

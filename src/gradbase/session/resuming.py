@@ -1,0 +1,37 @@
+"""RESUME SEARCH: going on with a training that was interrupted, to bitwise the same result."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from gradbase.selection.networks import register
+from gradbase.selection.resuming import Interrupted
+from gradbase.selection.run import RunResult
+from gradbase.session.training import train
+from gradbase.store.journal import read
+
+if TYPE_CHECKING:
+    from gradbase.session.session import Session
+
+log = logging.getLogger("gradbase.session")
+
+
+def resume(
+    session: Session, name: str, network: Callable[[dict[str, Any]], Any] | None = None
+) -> RunResult:
+    """Go on with the latest search for model `name`; see `Session.resume`."""
+    if network is not None:
+        register(network)
+    journal = session.store.resume_run(name)
+    try:
+        interrupted = Interrupted(journal, read(journal.path))
+        search = interrupted.search()
+        info = interrupted.info(session.python_modules)
+    except BaseException as error:
+        session.store.finish_run(journal, "FAILED", error=str(error))
+        raise
+    for difference in interrupted.differences():
+        log.warning("search %s: %s; results may differ in their last bits", search.name, difference)
+    return train(session, search, info, interrupted)
