@@ -40,14 +40,14 @@ RANKS = {
 
 # Lines of code and comments a package may have; raise one only with a reason in the commit.
 BUDGETS = {
-    "ir": 4200,  # the printer and parser of plans are a third of it
+    "ir": 4400,  # the printer and parser of plans are a third of it; models without a label
     "resources": 5200,  # lifetimes, the period of a step; swaps; two fifths place storages
-    "frontend": 7900,  # every place where SQL allows an expression; what options exclude each other; ALTER
+    "frontend": 8150,  # every place where SQL allows an expression; what options exclude each other; ALTER
     "optimizer": 4000,
     "engines": 3100,  # native statements cost little: what is known of a text, kept connections
-    "store": 3600,  # versions, aliases and what is kept of a training
+    "store": 3700,  # versions, aliases and what is kept of a training
     "runtime": 12400,  # a quarter of it traces, limits and lays out memory; files for others, TRANSFORM in them
-    "selection": 4200,  # cross-validation; studies for Optuna; procedures, rounds, resuming
+    "selection": 4550,  # cross-validation; studies for Optuna; procedures, rounds, resuming; no label
     "session": 2700,  # plans kept for repeated queries; versions of models; results for people and programs
     "plots": 1650,  # ten kinds of pictures, and plans as graphs
     "sklearn": 750,

@@ -21,7 +21,7 @@ from gradbase.frontend.words import (
 from gradbase.ir.analytic import ANALYTIC
 
 STRUCT_ARGUMENTS: Mapping[str, tuple[str, ...]] = {
-    "PREDICT": ("threshold", "trial_id", "with_version"),
+    "PREDICT": ("threshold", "trial_id", "with_version", "keep_original_columns"),
     "EVALUATE": ("threshold", "trial_id"),
     "CONFUSION_MATRIX": ("threshold", "trial_id"),
     "COMPARE": ("threshold",),
@@ -32,7 +32,10 @@ STRUCT_ARGUMENTS: Mapping[str, tuple[str, ...]] = {
 """What the STRUCT of a function may hold; of all others: trial_id."""
 
 
-JUDGING = ("EVALUATE", "CONFUSION_MATRIX", "ROC_CURVE", "COMPARE", "WEIGHTS")
+JUDGING = (
+    "EVALUATE", "CONFUSION_MATRIX", "ROC_CURVE", "COMPARE", "WEIGHTS", "CENTROIDS",
+    "PRINCIPAL_COMPONENTS",
+)  # fmt: skip
 """Functions that speak of predictions or of what makes them."""
 
 INSTEAD: Mapping[str, str] = {
@@ -249,7 +252,7 @@ def _struct(text: Text, function: str, span: Span) -> dict[str, Any]:
 
 
 def _checked(name: str, value: object, at: str) -> Any:
-    if name in ("with_version", "standardize"):
+    if name in ("with_version", "standardize", "keep_original_columns"):
         if not isinstance(value, bool):
             raise BindError(f"`{name}` is TRUE or FALSE", at=at)
         return value

@@ -14,8 +14,12 @@ from gradbase.ir.learning import Feature, Model
 from gradbase.ir.relational import Project, Relation
 from gradbase.ir.scalar import Column, PredictCall, Scalar, SqlScalar, scalars, substituted
 from gradbase.ir.types import Schema, SqlType
+from gradbase.ir.unlabelled import CLUSTERS, COMPONENTS
 
-METHOD = {"binary": "label", "multiclass": "label", "regression": "value", "raw": "raw"}
+METHOD = {
+    "binary": "label", "multiclass": "label", "regression": "value", "raw": "raw",
+    CLUSTERS: "centroid", COMPONENTS: "raw",
+}  # fmt: skip
 """What PREDICT gives, by task."""
 
 

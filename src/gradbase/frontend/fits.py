@@ -91,6 +91,33 @@ def transform_dataset(relation: Relation, transform: tuple[Derived, ...]) -> Dat
     return Dataset(relation, features, "", "transform", split, (), 1, 0, transform=transform)
 
 
+def unlabelled_dataset(
+    spec: TrainingSpec, relation: Relation, transform: tuple[Derived, ...], task: str
+) -> Dataset:
+    """The rows of a model that learns without a label: all columns but the row key and the one that
+    marks the first centroids are features.
+
+    Raises
+    ------
+    BindError
+        Such a column is not there or not passed on by TRANSFORM, or no feature is left.
+    """
+    schema, marked = relation.schema, spec.solve.init_column
+    key = tuple(find_column(schema, n, "row key", "set row_key") for n in spec.row_key)
+    if marked:
+        marked = find_column(schema, marked, "kmeans_init_col")
+        if schema.type_of(marked).kind != "bool":
+            raise BindError(
+                f"kmeans_init_col `{marked}` is {schema.type_of(marked)}, expected bool",
+                hint="TRUE for the rows that are the first centroids",
+            )
+    split = Split("none", 0.0, 0.0, marked)
+    left_out = {*key, marked} - {""}
+    features = () if transform else _others(schema, left_out)
+    data = Dataset(relation, features, "", task, split, key, 1, spec.seed, transform=transform)
+    return _transformed(data) if transform else data
+
+
 def _others(schema: Schema, left_out: set[str]) -> tuple[str, ...]:
     """The columns besides those left out, of which there must be one."""
     features = tuple(n for n in schema.names if n not in left_out)
@@ -106,7 +133,8 @@ def _transformed(data: Dataset) -> Dataset:
     """`data` with the features that its TRANSFORM reads, once that is as it may be."""
     given = {d.name: d.expr for d in data.transform}
     for what, name in (
-        ("label", data.label), ("data_split_col", data.split.column),
+        ("label", data.label),
+        ("data_split_col" if data.label else "kmeans_init_col", data.split.column),
         ("instance_weight_col", data.weight),
     ):  # fmt: skip
         same = Column(name, data.relation.schema.type_of(name)) if name else None

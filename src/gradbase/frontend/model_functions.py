@@ -34,6 +34,7 @@ from gradbase.ir.learning import Evaluate, Model
 from gradbase.ir.relational import Project, Relation, SqlFragment
 from gradbase.ir.scalar import Column, Literal
 from gradbase.ir.types import Schema, SqlType
+from gradbase.ir.unlabelled import CLUSTERS, COMPONENTS, ClusterQuality, Loadings
 
 if TYPE_CHECKING:
     from gradbase.frontend.binder import Binder
@@ -45,6 +46,9 @@ def judged(
     kind: type[Evaluate], data: Relation, model: Model, threshold: float, at: str | None
 ) -> Evaluate:
     """`model` on the rows of `data`, in the way of `kind`; BindError where they do not fit."""
+    if model.task == CLUSTERS and kind is Evaluate:
+        names = feature_columns(model, data.schema, at=at)
+        return ClusterQuality(as_trained(model, data, names), model, names, "")
     if not model.label:
         raise BindError(f"model `{model.name}` has no label to be evaluated on", at=at)
     *features, label = feature_columns(model, data.schema, at=at, with_label=True)
@@ -102,6 +106,22 @@ def weights(binder: Binder, call: Call) -> Bound:
         models = [binder.models.model(name, version, trial) for trial in trials]
     standardize = bool(call.options.get("standardize"))
     return told(Weights(tuple(models), standardize, several))
+
+
+def loadings(binder: Binder, call: Call) -> Bound:
+    """A row per centroid or component and column; of several trials with their numbers."""
+    model, at = binder.model(call), binder.text.at(call.whole)
+    wanted = CLUSTERS if call.function == "CENTROIDS" else COMPONENTS
+    if model.task != wanted:
+        what = {CLUSTERS: "centroids", COMPONENTS: "principal components"}
+        hint = {CLUSTERS: "ML.CENTROIDS", COMPONENTS: "ML.PRINCIPAL_COMPONENTS"}.get(model.task)
+        raise BindError(f"model `{model.name}` has no {what[wanted]}", at=at, hint=hint)
+    name, version = call.model.name, call.model.version
+    several = binder.models.trial_count(name, version) > 1
+    trials = [model.trial]
+    if several and call.trial is None:
+        trials = list(binder.models.usable_trials(name, version))
+    return told(Loadings(tuple(binder.models.model(name, version, t) for t in trials), several))
 
 
 def compare(binder: Binder, call: Call, data: Bound) -> Bound:

@@ -7,7 +7,12 @@ from typing import Any
 
 from gradbase.errors import BindError
 from gradbase.frontend.cursor import OptionValue
-from gradbase.frontend.option_table import LINEAR, NORMAL_EQUATION
+from gradbase.frontend.option_table import (
+    CLUSTER_OBJECTIVE,
+    KMEANS,
+    LINEAR,
+    NORMAL_EQUATION,
+)
 from gradbase.frontend.space import Choice, Dimension
 from gradbase.frontend.training import DEFAULT_METRIC, REGRESSION
 from gradbase.ir.learning import METRICS
@@ -43,6 +48,7 @@ def check_together(
     _check_l1(fields, space, given, linear=family in LINEAR)
     _check_warm_start(fields, space, given)
     _check_metric(fields, given)
+    _check_solved(fields, given, family)
 
 
 def _complete_split(fields: Fields) -> None:
@@ -172,5 +178,27 @@ def _check_metric(fields: Fields, given: Given) -> None:
         raise BindError(
             f"`{metric}` is no metric of {fields['model_type']} models; there are "
             f"{', '.join(allowed)}",
+            at=given["hparam_tuning_objectives"].value_at,
+        )
+
+
+def _check_solved(fields: Fields, given: Given, family: str) -> None:
+    """Of models that learn without a label."""
+    custom = fields.get("solve.init") == "custom"
+    if custom != bool(fields.get("solve.init_column")):
+        named = given.get("kmeans_init_col", given.get("kmeans_init_method"))
+        raise BindError(
+            "kmeans_init_method 'custom' and kmeans_init_col go together",
+            at=named.name_at if named else None,
+        )
+    if "solve.components" in fields and "solve.share" in fields:
+        raise BindError(
+            "num_principal_components and pca_explained_variance_ratio exclude each other",
+            at=given["pca_explained_variance_ratio"].name_at,
+        )
+    metric = fields.get("metric", CLUSTER_OBJECTIVE)
+    if family == KMEANS and metric != CLUSTER_OBJECTIVE:
+        raise BindError(
+            f"`{metric}` is no metric of kmeans models; there is {CLUSTER_OBJECTIVE}",
             at=given["hparam_tuning_objectives"].value_at,
         )

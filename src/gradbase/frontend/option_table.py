@@ -20,10 +20,13 @@ TRANSFORM_ONLY = "transform_only"
 LATER_MODEL_TYPES = (
     "arima_plus", "arima_plus_xreg", "autoencoder", "automl_classifier", "automl_regressor",
     "boosted_tree_classifier", "boosted_tree_regressor", "contribution_analysis",
-    "dnn_linear_combined_classifier", "dnn_linear_combined_regressor", "kmeans",
-    "matrix_factorization", "onnx", "pca", "random_forest_classifier", "random_forest_regressor",
-    "tensorflow", "tensorflow_lite", "torch", "xgboost",
+    "dnn_linear_combined_classifier", "dnn_linear_combined_regressor", "matrix_factorization",
+    "onnx", "random_forest_classifier", "random_forest_regressor", "tensorflow",
+    "tensorflow_lite", "torch", "xgboost",
 )  # fmt: skip
+KMEANS, PCA = "kmeans", "pca"
+UNLABELLED = (KMEANS, PCA)
+"""What learns without a label."""
 ACTIVATIONS = ("relu", "relu6", "elu", "selu", "gelu", "silu", "sigmoid", "tanh")
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "adagrad")
 PROCEDURES = (
@@ -34,7 +37,8 @@ NORMAL_EQUATION = "normal_equation"
 AUTO_STRATEGY, GRADIENT_DESCENT = "auto_strategy", "batch_gradient_descent"
 SPLITS = ("auto_split", "random", "seq", "custom", "no_split", "k_fold")
 TASKS = ("classification", "regression")
-OBJECTIVES = (*METRICS["binary"], *METRICS["regression"])
+CLUSTER_OBJECTIVE = METRICS["clusters"][0]
+OBJECTIVES = (*METRICS["binary"], *METRICS["regression"], CLUSTER_OBJECTIVE)
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,54 @@ class Option:
 
 _NO_CRELU = (("crelu", "it doubles the width of every layer; use relu, elu or selu"),)
 _NO_FTRL = (("ftrl", "use adagrad, or adamw with l2_reg"),)
+
+_TRAINED = (*MODEL_TYPES, PYTHON)
+
 OPTIONS = (
-    Option("model_type", "model_type", "text", None, "What is trained; or 'python:module:name'."),
+    Option(
+        "model_type", "model_type", "text", None, "What is trained; or 'python:module:name'.",
+        models=(*_TRAINED, *UNLABELLED),
+    ),
+    Option(
+        "num_clusters", "solve.clusters", "int", None,
+        "Clusters; log10 of the rows, from 2 to 100, if left out.",
+        low=2, high=10_000, search="linear", models=(KMEANS,),
+    ),
+    Option(
+        "kmeans_init_method", "solve.init", "choice", "kmeans++",
+        "Where centroids start: far from each other, at random rows, at the rows of "
+        "kmeans_init_col.", values=("kmeans++", "random", "custom"), models=(KMEANS,),
+    ),
+    Option(
+        "kmeans_init_col", "solve.init_column", "text", "",
+        "BOOL column that is TRUE for the rows that are the first centroids.", models=(KMEANS,),
+    ),
+    Option(
+        "distance_type", "solve.distance", "choice", "euclidean",
+        "euclidean, or cosine: 1 - the cosine of the angle.", values=("euclidean", "cosine"),
+        models=(KMEANS,),
+    ),
+    Option(
+        "standardize_features", "solve.standardize", "bool", True,
+        "Whether numbers get mean 0 and deviation 1.", models=(KMEANS,),
+    ),
+    Option(
+        "num_principal_components", "solve.components", "int", None,
+        "Components that are kept; all if left out.", low=1, models=(PCA,),
+    ),
+    Option(
+        "pca_explained_variance_ratio", "solve.share", "float", None,
+        "As many components as explain this share of the variance.", low=0.0, high=1.0,
+        open_low=True, open_high=True, models=(PCA,),
+    ),
+    Option(
+        "scale_features", "solve.standardize", "bool", True,
+        "Whether numbers get deviation 1.", models=(PCA,),
+    ),
+    Option(
+        "pca_solver", "", "choice", "full", "Components are exact.", values=("full", "auto"),
+        refused=(("randomized", "use 'full'"),), models=(PCA,),
+    ),
     Option("input_label_cols", "label", "names", ("label",), "The column to predict.", ("labels",)),
     Option(
         "task", "task", "choice", "", "What a python: model does; by the label's type if left out.",
@@ -151,11 +201,18 @@ OPTIONS = (
     Option(
         "batch_size", "batch_size", "int", 32, "Rows a step.", low=1, high=65_536, search="log",
     ),
-    Option("max_epochs", "epochs", "int", 20, "Passes over the rows.", ("max_iterations",), low=1),
-    Option("early_stop", "early_stop", "bool", True, "Stop when the loss no longer improves."),
+    Option(
+        "max_epochs", "epochs", "int", 20, "Passes over the rows.", ("max_iterations",), low=1,
+        models=(*_TRAINED, KMEANS),
+    ),
+    Option(
+        "early_stop", "early_stop", "bool", True, "Stop when the loss no longer improves.",
+        models=(*_TRAINED, KMEANS),
+    ),
     Option(
         "min_rel_progress", "min_rel_progress", "float", 0.01,
         "Relative improvement of the loss below which early_stop ends a trial.", low=0.0,
+        models=(*_TRAINED, KMEANS),
     ),
     Option(
         "early_stop_patience", "patience", "int", 1,
@@ -200,12 +257,18 @@ OPTIONS = (
         "k_fold: parts that evaluate one after the other (5 if left out); alone it means k_fold.",
         ("folds",), low=2, high=1000,
     ),
-    Option("row_key", "row_key", "names", (), "Columns that identify a row."),
+    Option(
+        "row_key", "row_key", "names", (), "Columns that identify a row.",
+        models=(*_TRAINED, *UNLABELLED),
+    ),
     Option(
         "shards", "shards", "int", 0, "Parts of the training rows; 0: rows // 8192, from 1 to 8.",
         low=0, high=4096,
     ),
-    Option("seed", "seed", "int", 0, "All random choices follow it.", low=0, search="linear"),
+    Option(
+        "seed", "seed", "int", 0, "All random choices follow it.", low=0, search="linear",
+        models=(*_TRAINED, *UNLABELLED),
+    ),
     Option(
         "hparam_tuning_algorithm", "procedure", "choice", None,
         "How trials are chosen, and which go on; if left out grid where only lists are searched, "
@@ -214,21 +277,23 @@ OPTIONS = (
         synonyms=(
             ("grid_search", "grid"), ("random_search", "random"), ("vizier_default", "gp"),
         ),
+        models=(*_TRAINED, KMEANS),
     ),
     Option(
         "hparam_tuning_objectives", "metric", "objectives", None,
         "Chooses the best trial; roc_auc or r2_score if left out.", values=OBJECTIVES,
+        models=(*_TRAINED, KMEANS),
     ),
     Option(
         "num_trials", "num_trials", "int", None,
         "Trials; alone it searches the default space; a grid without it is the whole product.",
-        low=1, high=100_000,
+        low=1, high=100_000, models=(*_TRAINED, KMEANS),
     ),
     Option(
         "max_parallel_trials", "parallel", "int", 8,
         "tpe, gp and asha: trials chosen without knowing of each other's results; how many train "
         "at once is the plan's business.",
-        low=1, high=10_000,
+        low=1, high=10_000, models=(*_TRAINED, KMEANS),
     ),
     Option(
         "reduction_factor", "reduction_factor", "int", 3,
@@ -254,13 +319,16 @@ _OF_LINEAR: Mapping[str, Range | Candidates] = {
     "l1_reg": Range(0.0, 10.0),
     "l2_reg": Range(0.0, 10.0),
 }
-DEFAULT_SPACES = {**dict.fromkeys(NETWORKS, _OF_NETWORKS), **dict.fromkeys(LINEAR, _OF_LINEAR)}
+DEFAULT_SPACES = {
+    **dict.fromkeys(NETWORKS, _OF_NETWORKS),
+    **dict.fromkeys(LINEAR, _OF_LINEAR),
+    KMEANS: {"num_clusters": Range(2, 10)},
+}
 """What num_trials alone searches; as in BigQuery, but for a learning rate that can be used."""
 
 LATER_OPTIONS = (
-    "booster_type", "group_by", "integrated_gradients_num_steps", "kmeans_init_method",
-    "l1_reg_activation", "loss", "ls_init_learn_rate", "metric", "model_path", "num_clusters",
-    "shard_order", "threads_per_unit",
+    "booster_type", "group_by", "integrated_gradients_num_steps", "l1_reg_activation", "loss",
+    "ls_init_learn_rate", "metric", "model_path", "shard_order", "threads_per_unit",
 )  # fmt: skip
 CLOUD_OPTIONS = (
     "kms_key_name", "model_registry", "tf_version", "vertex_ai_model_id",

@@ -12,7 +12,13 @@ from gradbase.frontend.cursor import Candidates, OptionValue, Range
 from gradbase.frontend.option_checks import PROXIMAL, check_together
 from gradbase.frontend.option_table import Option
 from gradbase.frontend.space import Choice, Dimension, IntUniform, LogUniform, Uniform
-from gradbase.frontend.training import CLASSIFICATION, REGRESSION, SplitSpec, TrainingSpec
+from gradbase.frontend.training import (
+    CLASSIFICATION,
+    REGRESSION,
+    SolveSpec,
+    SplitSpec,
+    TrainingSpec,
+)
 from gradbase.ir.learning import PythonNetwork
 
 _LOG_ZERO = 1e-14
@@ -85,8 +91,14 @@ def _build(
     extra: dict[str, object],
     said: frozenset[str],
 ) -> TrainingSpec:
-    split = SplitSpec(**{k[6:]: fields.pop(k) for k in list(fields) if k.startswith("split.")})
-    return TrainingSpec(**fields, split=split, space=space, extra=extra, said=said)
+    split, solve = (
+        {k.partition(".")[2]: fields.pop(k) for k in list(fields) if k.startswith(part)}
+        for part in ("split.", "solve.")
+    )
+    return TrainingSpec(
+        **fields, split=SplitSpec(**split), solve=SolveSpec(**solve), space=space, extra=extra,
+        said=said,
+    )  # fmt: skip
 
 
 def check_model_type(options: Mapping[str, OptionValue]) -> None:
@@ -119,12 +131,12 @@ def _model_type(given: Mapping[str, OptionValue], otherwise: str | None) -> str:
             at=found.value_at,
             hint=f"there are {', '.join(table.MODEL_TYPES)} and 'python:module:function'",
         )
-    if kind not in (*table.MODEL_TYPES, table.TRANSFORM_ONLY):
+    if kind not in (*table.MODEL_TYPES, *table.UNLABELLED, table.TRANSFORM_ONLY):
         raise BindError(
             f"there is no model_type '{found.value}'; there are {', '.join(table.MODEL_TYPES)} and "
             "'python:module:function'",
             at=found.value_at,
-            hint=near(kind, (*table.MODEL_TYPES, *table.LATER_MODEL_TYPES)),
+            hint=near(kind, (*table.MODEL_TYPES, *table.UNLABELLED, *table.LATER_MODEL_TYPES)),
         )
     return kind
 

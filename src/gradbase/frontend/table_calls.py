@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from gradbase.errors import BindError
@@ -15,7 +16,8 @@ from gradbase.frontend.tokens import quote_identifier
 from gradbase.ir.learning import Evaluate, Model
 from gradbase.ir.relational import Project, Relation, Scan
 from gradbase.ir.scalar import Column, Literal, Scalar, SqlScalar
-from gradbase.ir.types import INT64, Schema
+from gradbase.ir.types import FLOAT64, INT64, Schema
+from gradbase.ir.unlabelled import CLUSTERS, COMPONENTS
 
 if TYPE_CHECKING:
     from gradbase.frontend.binder import Binder
@@ -56,6 +58,8 @@ def _told(binder: Binder, call: Call) -> Bound:
     match call.function:
         case "WEIGHTS":
             return functions.weights(binder, call)
+        case "CENTROIDS" | "PRINCIPAL_COMPONENTS":
+            return functions.loadings(binder, call)
         case "DESCRIBE":
             return functions.told(binder.models.describe(name, version))
     sql = binder.models.info(call.function, name, version)
@@ -126,15 +130,36 @@ def _predict(binder: Binder, call: Call, data: Bound) -> Bound:
         columns.append(("trial_id", Literal(model.trial, INT64)))
     if call.options.get("with_version"):
         columns.append(("model_version", Literal(model.version, INT64)))
-    predicted = f"predicted_{model.label}" if model.label else "predicted"
-    columns.append((predicted, value))
-    if "probs" in {o.method for o in model.outputs}:
-        probs = predict_call(model, "probs", given, by_name=True, at=at)
-        columns.append((f"{predicted}_probs", probs))
-    columns += [(f.name, Column(f.name, f.type)) for f in data.schema]
+    keeps = call.options.get("keep_original_columns")
+    if keeps is not None and model.task != COMPONENTS:
+        raise BindError("keep_original_columns is for pca models", at=at)
+    columns += _predicted(model, value, given, at)
+    if keeps or model.task != COMPONENTS:
+        columns += [(f.name, Column(f.name, f.type)) for f in data.schema]
     names = distinct_names([n for n, _ in columns])
     project = Project(data.relation, tuple(names), tuple(v for _, v in columns))
     return Bound(project, _stub(project, data.stub))
+
+
+def _predicted(
+    model: Model, value: Scalar, given: list[Given], at: str
+) -> Iterator[tuple[str, Scalar]]:
+    """The columns that ML.PREDICT adds."""
+    if model.task == COMPONENTS:
+        for i in range(1, value.type.size[0] + 1):
+            part = SqlScalar(("(", f")[{i}]"), (value,), FLOAT64)
+            yield f"principal_component_{i}", part
+        return
+    if model.task == CLUSTERS:
+        yield "centroid_id", value
+        nearest = predict_call(model, "nearest", given, by_name=True, at=at)
+        yield "nearest_centroids_distance", nearest
+        return
+    predicted = f"predicted_{model.label}" if model.label else "predicted"
+    yield predicted, value
+    if "probs" in {o.method for o in model.outputs}:
+        probs = predict_call(model, "probs", given, by_name=True, at=at)
+        yield f"{predicted}_probs", probs
 
 
 def _stub(project: Project, child: str) -> str:

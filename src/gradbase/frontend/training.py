@@ -31,6 +31,19 @@ class SplitSpec:
 
 
 @dataclass(frozen=True)
+class SolveSpec:
+    """What is asked of models without a label; None and '' where not given."""
+
+    clusters: int | None = None
+    init: str = "kmeans++"
+    init_column: str = ""
+    distance: str = "euclidean"
+    standardize: bool = True
+    components: int | None = None
+    share: float | None = None
+
+
+@dataclass(frozen=True)
 class TrainingSpec:
     """Everything that decides a search, before rows are seen.
 
@@ -69,6 +82,7 @@ class TrainingSpec:
     weight_column: str = ""
     transform: str = ""
     split: SplitSpec = SplitSpec()
+    solve: SolveSpec = SolveSpec()
     row_key: tuple[str, ...] = ()
     shards: int = 0
     seed: int = 0

@@ -138,7 +138,9 @@ class ToTensor(Tensor):
 
 # -- where a tensor becomes a table ------------------------------------------------------------
 
-METHODS = ("value", "label", "proba", "probs", "raw")
+METHODS = ("value", "label", "proba", "probs", "raw", "centroid", "nearest")
+NEAREST = 5
+"""Centroids that ``nearest`` lists."""
 
 
 @node
@@ -153,7 +155,9 @@ class ToTable(Tensor):
               ties take the lower class
     proba     binary: probability of ``classes[1]``, float64; multi-class: list<float64>
     probs     list<struct<label, prob>> in the order of `classes`
-    raw       a number (width 1) or ``float32[n]``
+    raw       a number (width 1), ``float32[n]`` or ``float64[n]``
+    centroid  the number (from 1) of the smallest of the distances `x`; the first of equal ones
+    nearest   list<struct<centroid_id, distance>>: the `NEAREST` smallest, nearest first
     ========  ================================================================================
 
     Binary models have one logit, multi-class models one per class.

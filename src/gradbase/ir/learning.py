@@ -28,9 +28,10 @@ class Feature(Node):
 class Model(Node):
     """A version (and trial) of a model: its features and its outputs as programs.
 
-    `task` is ``binary``, ``multiclass``, ``regression``, ``raw`` or ``transform`` (no outputs);
-    `label` is '' for the last two. The network reads `columns`, computed from the features; ()
-    means the features as they are. `transform` is what TRANSFORM gives, in its order.
+    `task` is ``binary``, ``multiclass``, ``regression``, ``raw``, ``clusters``, ``components`` or
+    ``transform`` (no outputs); `label` is '' for the last four. The network reads `columns`,
+    computed from the features; () means the features as they are. `transform` is what TRANSFORM
+    gives, in its order.
     """
 
     name: str
@@ -164,19 +165,17 @@ METRICS = {
     "binary": ("precision", "recall", "accuracy", "f1_score", "log_loss", "roc_auc"),
     "multiclass": ("precision", "recall", "accuracy", "f1_score", "log_loss", "roc_auc"),
     "regression": (
-        "mean_absolute_error",
-        "mean_squared_error",
-        "mean_squared_log_error",
-        "median_absolute_error",
-        "r2_score",
-        "explained_variance",
+        "mean_absolute_error", "mean_squared_error", "mean_squared_log_error",
+        "median_absolute_error", "r2_score", "explained_variance",
     ),
-}
+    "clusters": ("davies_bouldin_index", "mean_squared_distance"),
+    "components": ("total_explained_variance_ratio",),
+}  # fmt: skip
 """Metrics by task, in BigQuery ML's order."""
 
 MINIMISED = frozenset(
     ("log_loss", "loss", "mean_absolute_error", "mean_squared_error", "mean_squared_log_error",
-     "median_absolute_error")
+     "median_absolute_error", "davies_bouldin_index", "mean_squared_distance")
 )  # fmt: skip
 """Metrics of which less is better."""
 

@@ -17,6 +17,7 @@ from gradbase.ir import (
     relational,
     scalar,
     tensor,
+    unlabelled,
     vocabulary,
 )
 from gradbase.ir.lexer import Token, tokenize
@@ -37,6 +38,7 @@ _FAMILIES = (
     conversion,
     learning,
     inspection,
+    unlabelled,
 )
 CLASSES: Mapping[str, type[Node]] = {
     name: value
@@ -338,7 +340,7 @@ _RELATIONS: Mapping[str, Callable[[Reader, list[Relation]], Node]] = {
     "Evaluate": _evaluate,
     **{
         kind.__name__: functools.partial(_evaluate, kind=kind)
-        for kind in (inspection.ScoreCounts, inspection.ClassCounts)
+        for kind in (inspection.ScoreCounts, inspection.ClassCounts, unlabelled.ClusterQuality)
     },
     **{
         kind.__name__: functools.partial(_inspection, kind=kind)
@@ -354,6 +356,7 @@ _INPUTS: Mapping[str, int | None] = {
     "Union": None,
     "SqlFragment": None,
     "Weights": 0,
+    "Loadings": 0,
     "CompareModels": None,
 }
 

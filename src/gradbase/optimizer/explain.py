@@ -24,6 +24,7 @@ from gradbase.ir.preprocessing import Preprocessing
 from gradbase.ir.printer import Writer, block_children, label_nodes, print_plan
 from gradbase.ir.relational import Project
 from gradbase.ir.scalar import Scalar, scalars
+from gradbase.ir.unlabelled import Solve
 from gradbase.optimizer.context import Choice, Context
 from gradbase.optimizer.cost import estimate, total_seconds
 from gradbase.optimizer.cost_preprocess import engine_seconds, program_seconds
@@ -181,6 +182,8 @@ class _Tree:
                 return f"FusedFit of {len(fits)} ({where}): {_fit_text(fits[0])}"
             case Fit():
                 return f"Fit (trial {node.trial}{_fold(node)}): {_fit_text(node)}"
+            case Solve(name=name, networks=networks):
+                return f"Solve {name}: {len(networks)} trials, {networks[0]}"
             case Learn(name=name):
                 return f"Learn TRANSFORM {name}"
             case Dataset():

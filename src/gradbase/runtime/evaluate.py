@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterable
 from typing import Any
 
@@ -14,11 +15,13 @@ from gradbase.errors import DataError
 from gradbase.ir.conversion import Category, ToTable
 from gradbase.ir.inspection import ClassCounts, ScoreCounts
 from gradbase.ir.learning import Evaluate
+from gradbase.ir.unlabelled import ClusterQuality, Distances
 from gradbase.runtime.arrow_types import arrow_type, constants
+from gradbase.runtime.cluster_quality import Quality
 from gradbase.runtime.columns import category_text, numbers
 from gradbase.runtime.confusion import class_counts, score_counts
 from gradbase.runtime.context import RunContext
-from gradbase.runtime.encode import category_codes
+from gradbase.runtime.encode import category_codes, constant
 from gradbase.runtime.metrics import metrics
 from gradbase.runtime.predict import Runners, Sizes, leased
 from gradbase.runtime.preprocess.operator import Reads
@@ -46,6 +49,11 @@ def evaluate_stream(node: Evaluate, source: Stream, sizes: Sizes, context: RunCo
     schema = pa.schema([(f.name, arrow_type(f.type)) for f in node.schema])
 
     def batches() -> Generator[pa.RecordBatch]:
+        if isinstance(node, ClusterQuality):
+            found = _quality(node, source, sizes, context)
+            columns = [pa.array([found[n]], pa.float64()) for n in schema.names]
+            yield pa.RecordBatch.from_arrays(columns, schema=schema)
+            return
         output, target = _collect(node, source, sizes, context)
         told = zip(_told(node, output, target), schema, strict=True)
         columns = [pa.array(c, f.type) for c, f in told]
@@ -65,6 +73,27 @@ def _told(node: Evaluate, output: torch.Tensor, target: torch.Tensor) -> Iterabl
             return [[None]] * len(node.schema)
     found = metrics(node.model.task, output, target, threshold=node.threshold)
     return [[found[name]] for name in node.schema.names]
+
+
+def _quality(
+    node: ClusterQuality, source: Stream, sizes: Sizes, context: RunContext
+) -> dict[str, float | None]:
+    """Metrics of clusters over all rows; NULL where there is nothing to measure."""
+    program = compile_program(node.model, ("centroid",), context)
+    layer = program.outputs[0].node.x
+    assert isinstance(layer, Distances)
+    centroids = torch.from_numpy(np.array(constant(layer.centroids, context.blobs), np.float64))  # type: ignore[arg-type]
+    quality = Quality(centroids, cosine=layer.cosine)
+    features = [source.schema.get_field_index(f) for f in node.features]
+    runners, reads = Runners(program, sizes.tile_rows, context), Reads(node.model, context)
+    first_row = 0
+    for batch in grouped(watched(source.batches, context), sizes.batch_rows):
+        inputs = reads(batch.select(features))
+        lease = leased(context, f"evaluate {node.model.name}", threads=1)
+        with lease, runners.one(inputs) as runner:
+            quality.add(runner.run(inputs, first_row)[0].to(torch.float64))
+        first_row += batch.num_rows
+    return {n: None if math.isnan(v) else v for n, v in quality.metrics().items()}
 
 
 def _collect(

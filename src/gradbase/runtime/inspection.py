@@ -22,10 +22,12 @@ from gradbase.ir.inspection import (
     Weights,
 )
 from gradbase.ir.relational import Relation
+from gradbase.ir.unlabelled import Loadings
 from gradbase.runtime.arrow_types import arrow_type, constants
 from gradbase.runtime.columns import category_text, kernels
 from gradbase.runtime.context import RunContext
 from gradbase.runtime.drift import drift_batch
+from gradbase.runtime.loadings import loadings_batch
 from gradbase.runtime.metrics import HALF
 from gradbase.runtime.streams import Stream, read_table, watched
 from gradbase.runtime.weights import weights_batch
@@ -63,6 +65,8 @@ def _columns(node: Inspection, open_: Open, context: RunContext) -> list[pa.Arra
             return _comparison(node, open_, context)
         case Weights():
             return weights_batch(node, context)
+        case Loadings():
+            return loadings_batch(node, context)
         case SchemaDrift(child=child):
             return drift_batch(node, open_(child), context)
     raise InternalError(f"{type(node).__name__} cannot be run")

@@ -30,6 +30,7 @@ from gradbase.ir.tensor import (
     TorchOp,
     Unary,
 )
+from gradbase.ir.unlabelled import Distances
 
 Values = Sequence[torch.Tensor]
 Operator = Callable[[Values, int], torch.Tensor]
@@ -90,6 +91,8 @@ def operator(node: Tensor, *, in_place: bool = False) -> Operator:
             return lambda v, _rows: torch.softmax(v[0], dim=-1)
         case Concat():
             return lambda v, _rows: torch.cat(tuple(v), dim=-1)
+        case Distances(cosine=cosine):
+            return _cosines if cosine else _distances
         case OneHot(count=count):
             return lambda v, _rows: one_hot(v[0][:, 0], count).T
         case Embedding():
@@ -190,3 +193,13 @@ def _argument(element: Any, values: Values, rows: int) -> Any:
         case list():
             return [_argument(e, values, rows) for e in element]
     return element
+
+
+def _distances(values: Values, _rows: int) -> torch.Tensor:
+    """Without the matrix product, which cancels where rows are close to centroids."""
+    return torch.cdist(values[0], values[1], compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _cosines(values: Values, _rows: int) -> torch.Tensor:
+    x, centroids = (F.normalize(v, dim=1) for v in values)
+    return (1 - x @ centroids.T).clamp_(min=0)

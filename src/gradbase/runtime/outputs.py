@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 
 from gradbase.errors import InternalError
-from gradbase.ir.conversion import ToTable
+from gradbase.ir.conversion import NEAREST, ToTable
 from gradbase.runtime.arrow_types import arrow_type, constants
 
 Bools = npt.NDArray[np.bool_]
@@ -43,6 +43,10 @@ class Output:
                 return self._lists(probabilities(x, len(self.node.classes)), nulls)
             case "raw":
                 return self._raw(x, nulls)
+            case "centroid":
+                made = (x.argmin(dim=1) + 1).numpy()
+            case "nearest":
+                return self._nearest(x, nulls)
             case _:
                 raise InternalError(f"unknown output `{self.node.method}`")
         return pa.array(made, type=self.type, mask=nulls)
@@ -63,6 +67,17 @@ class Output:
         offsets = np.arange(0, rows * width + 1, width, dtype=np.int32)
         mask = None if nulls is None else pa.array(nulls)
         return pa.ListArray.from_arrays(pa.array(offsets), flat, type=self.type, mask=mask)
+
+    def _nearest(self, x: torch.Tensor, nulls: Bools | None) -> pa.Array:
+        found, order = x.to(torch.float64).sort(dim=1, stable=True)
+        count = min(NEAREST, x.shape[1])
+        flat = [(order[:, :count] + 1).reshape(-1), found[:, :count].reshape(-1)]
+        pairs = pa.StructArray.from_arrays(
+            [pa.array(_own(v)) for v in flat], fields=list(self.type.value_type)
+        )
+        offsets = np.arange(0, len(x) * count + 1, count, dtype=np.int32)
+        mask = None if nulls is None else pa.array(nulls)
+        return pa.ListArray.from_arrays(pa.array(offsets), pairs, type=self.type, mask=mask)
 
     def _raw(self, x: torch.Tensor, nulls: Bools | None) -> pa.Array:
         values = x.reshape(len(x), -1)

@@ -73,16 +73,19 @@ def weights_batch(node: Weights, context: RunContext) -> list[pa.Array]:
 
 def linear_layer(model: Model) -> Linear:
     """The one layer of a linear model; UnsupportedError for any other."""
-    layer = model.outputs[0].x if model.outputs else None
-    if isinstance(layer, Linear) and all(_is_input(p) for p in _parts(layer.x)):
+    layer = model.outputs[0].x if model.label and model.outputs else None
+    if isinstance(layer, Linear) and all(_is_input(p) for p in parts_of(layer.x)):
         return layer
     raise UnsupportedError(
         f"ML.WEIGHTS is for linear models; `{model.name}` has other layers",
-        hint="EXPORT MODEL gives all weights of a network",
+        hint="EXPORT MODEL gives all weights of a network"
+        if model.label
+        else "ML.CENTROIDS, ML.PRINCIPAL_COMPONENTS",
     )
 
 
-def _parts(x: Tensor) -> tuple[Tensor, ...]:
+def parts_of(x: Tensor) -> tuple[Tensor, ...]:
+    """The inputs that are put side by side."""
     return x.parts if isinstance(x, Concat) else (x,)
 
 
@@ -100,8 +103,8 @@ def _rows(model: Model, context: RunContext, *, standardize: bool) -> Iterator[R
         bias = constant(layer.bias, context.blobs).astype(np.float64)
     head = model.outputs[0]
     unit, shift = (head.scale, head.shift) if head.method == "value" else (1.0, 0.0)
-    solved = _Solved(context, weight * unit, bias * unit + shift, standardize=standardize)
-    entries = [entry for part in _parts(layer.x) for entry in solved.of(part)]
+    solved = InputWeights(context, weight * unit, bias * unit + shift, standardize=standardize)
+    entries = [entry for part in parts_of(layer.x) for entry in solved.of(part)]
     entries.append((INTERCEPT, solved.intercept, None))
     for name, values, categories in entries:
         for output in range(len(weight)):
@@ -118,7 +121,7 @@ Entry = tuple[str, Floats, tuple[str | None, ...] | None]
 
 
 @dataclass
-class _Solved:
+class InputWeights:
     """Takes the columns of a weight matrix one input after the other."""
 
     context: RunContext

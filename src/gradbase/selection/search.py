@@ -87,7 +87,7 @@ def build(
     if start is not None:
         data = rows_for(start, data)
     spec = with_strategy(_filled(spec, data, counts, Networks(python_modules)), data, counts)
-    _check_space(spec)
+    check_space(spec)
     first = next(make_procedure(spec.procedure, terms_of(spec)).rounds())
     _check_folds(spec)
     fits = build_fits(spec, data, [leg.configuration for leg in first])
@@ -149,7 +149,8 @@ def _inputs(of: SqlType) -> int:
     return of.size[0] if of.is_vector else 1
 
 
-def _check_space(spec: TrainingSpec) -> None:
+def check_space(spec: TrainingSpec) -> None:
+    """BindError where several trials would all be equal."""
     if not spec.space and (spec.num_trials or 1) > 1:
         raise BindError(
             f"{spec.num_trials} trials were asked for, but nothing is searched over: they would "

@@ -202,10 +202,11 @@ class ModelHandle(Versioned):
         return self.evaluate(rows)["r2_score" if self.model.task == "regression" else "accuracy"]
 
     def evaluate(self, rows: Any) -> dict[str, float]:
-        """All metrics of the model's task on rows that hold the label."""
+        """All metrics of the model's task on rows that hold the label, if it has one."""
         check_predicts(self.model)
         with _relation(self.session, rows) as relation:
-            self._check_label(relation)
+            if self.model.label:
+                self._check_label(relation)
             plan = judged(Evaluate, relation, self.model, HALF, None)
             return self._run(plan).to_pylist()[0]
 
@@ -274,7 +275,8 @@ class ModelHandle(Versioned):
         return predict_call(self.model, method, given, by_name=True, at=None)
 
     def __repr__(self) -> str:
-        return f"ModelHandle({self.model.address}, {self.model.task} of `{self.model.label}`)"
+        label = f" of `{self.model.label}`" if self.model.label else ""
+        return f"ModelHandle({self.model.address}, {self.model.task}{label})"
 
     def _repr_html_(self) -> str:
         columns = [[f.name, str(f.of)] for f in self.model.features]

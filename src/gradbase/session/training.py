@@ -15,7 +15,7 @@ from gradbase.errors import BindError
 from gradbase.frontend.addresses import check_name
 from gradbase.frontend.binder import bind_query
 from gradbase.frontend.fits import find_column, transform_dataset
-from gradbase.frontend.option_table import TRANSFORM_ONLY
+from gradbase.frontend.option_table import TRANSFORM_ONLY, UNLABELLED
 from gradbase.frontend.options import resolve
 from gradbase.frontend.space import to_plain
 from gradbase.frontend.training import TrainingSpec
@@ -25,9 +25,10 @@ from gradbase.ir.derived import Derived
 from gradbase.ir.learning import SUMMARY, Fit, Learn, Model, PythonNetwork, Search
 from gradbase.ir.relational import Relation, SqlFragment
 from gradbase.ir.scalar import Column
+from gradbase.ir.unlabelled import Solve
 from gradbase.runtime.train.module import make_optimizer
 from gradbase.runtime.train.step_memory import module_memory
-from gradbase.selection import transform_only
+from gradbase.selection import transform_only, unlabelled
 from gradbase.selection.api import MlpSpace, search
 from gradbase.selection.networks import Networks
 from gradbase.selection.run import RunInfo, RunResult, run
@@ -53,8 +54,8 @@ def create_model(session: Session, statement: CreateModel, params: Mapping[str, 
     ):
         return Result.of(pa.table({n: [] for n in SUMMARY.names}))
     spec = _resolved(session, statement)
-    if spec.model_type == TRANSFORM_ONLY:
-        return summary_of(_create_transform(session, statement, params))
+    if spec.model_type in (TRANSFORM_ONLY, *UNLABELLED):
+        return summary_of(_create_unlabelled(session, spec, statement, params))
     asked, planning = _plan(
         session, spec, statement.name, statement.query, params, clause=statement.transform
     )
@@ -89,8 +90,8 @@ def search_of(planning: Plan) -> Search:
 def plan_model(session: Session, statement: CreateModel, params: Mapping[str, Any]) -> Plan:
     """The plan of a CREATE MODEL, to be shown: users' modules tell what a step of them holds."""
     spec = _resolved(session, statement)
-    if spec.model_type == TRANSFORM_ONLY:
-        return _plan_transform(session, statement, params)
+    if spec.model_type in (TRANSFORM_ONLY, *UNLABELLED):
+        return _plan_unlabelled(session, spec, statement, params)
     clause = statement.transform
     return _plan(
         session, spec, statement.name, statement.query, params, clause=clause, looking=True
@@ -106,34 +107,50 @@ def _resolved(session: Session, statement: CreateModel) -> TrainingSpec:
     return resolve(statement.options, present)
 
 
-def _plan_transform(session: Session, statement: CreateModel, params: Mapping[str, Any]) -> Plan:
-    if statement.transform is None:
+def _plan_unlabelled(
+    session: Session, spec: TrainingSpec, statement: CreateModel, params: Mapping[str, Any]
+) -> Plan:
+    """The plan of a model that learns without a label."""
+    clause = statement.transform
+    if clause is None and spec.model_type == TRANSFORM_ONLY:
         raise BindError(
             f"model_type '{TRANSFORM_ONLY}' learns a TRANSFORM, there is none",
             hint=f"CREATE MODEL {statement.name} TRANSFORM (…) OPTIONS (…) AS …",
         )
     relation = training_relation(session, statement.query, params)
-    transform = bind_transform(statement.transform, relation.schema, session.engine)
-    return plan(session, Learn(statement.name, transform_dataset(relation, transform)))
+    transform: tuple[Derived, ...] = ()
+    if clause is not None:
+        transform = bind_transform(clause, relation.schema, session.engine)
+    if spec.model_type == TRANSFORM_ONLY:
+        return plan(session, Learn(statement.name, transform_dataset(relation, transform)))
+    return plan(session, unlabelled.build(spec, statement.name, relation, transform))
 
 
-def _create_transform(
-    session: Session, statement: CreateModel, params: Mapping[str, Any]
+def _create_unlabelled(
+    session: Session, spec: TrainingSpec, statement: CreateModel, params: Mapping[str, Any]
 ) -> RunResult:
-    planning = _plan_transform(session, statement, params)
-    assert statement.transform is not None
+    root = _plan_unlabelled(session, spec, statement, params).root
+    clause = statement.transform
+    options = (
+        {"model_type": spec.model_type} if spec.model_type == TRANSFORM_ONLY else options_of(spec)
+    )
     info = RunInfo(
         query=statement.query,
         sql=statement.sql,
-        options={"model_type": TRANSFORM_ONLY, "transform": statement.transform.text.strip()},
-        model_type=TRANSFORM_ONLY,
+        options=options | ({} if clause is None else {"transform": clause.text.strip()}),
+        model_type=spec.model_type,
+        seed=spec.seed,
+        tuned=tuple(spec.space),
         or_replace=statement.or_replace,
         if_not_exists=statement.if_not_exists,
     )
     context = session.context(params)
     done = session.running(context.cancelled)
     try:
-        return transform_only.run(planning.root, context, session.store, info)  # type: ignore[arg-type]
+        if isinstance(root, Solve):
+            return unlabelled.run(root, context, session.store, info)
+        assert isinstance(root, Learn)
+        return transform_only.run(root, context, session.store, info)
     finally:
         done()
 
@@ -301,6 +318,9 @@ def options_of(spec: TrainingSpec) -> dict[str, Any]:
     """The options of a search as JSON values."""
     fields = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec) if f.compare}
     fields["split"] = dataclasses.asdict(spec.split)
+    solve = fields.pop("solve")
+    if spec.model_type in UNLABELLED:
+        fields["solve"] = dataclasses.asdict(solve)
     fields["space"] = {name: to_plain(d) for name, d in spec.space.items()}
     fields["network"] = None if spec.network is None else repr(spec.network)
     return json.loads(json.dumps(fields, default=list))

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from gradbase.frontend.option_table import MODEL_TYPES, OPTIONS, PYTHON
+from gradbase.frontend.option_table import MODEL_TYPES, OPTIONS, PYTHON, UNLABELLED
 from gradbase.ir.conversion import (
     Category,
     Encoding,
@@ -208,6 +208,8 @@ _FUNCTIONS = {
     "raw": "PREDICT",
     "proba": "PREDICT_PROBA",
     "probs": "ML.PREDICT",
+    "centroid": "PREDICT",
+    "nearest": "ML.PREDICT",
 }
 
 
@@ -232,19 +234,22 @@ def _metrics(record: ModelRecord) -> Iterator[Fact]:
             yield name, None, f"{value:.6g}", rows + (chosen if rows != "test rows" else "")
 
 
-_OF_FIELD = {option.field: option for option in OPTIONS if option.field}
+_FIELDS = frozenset(option.field for option in OPTIONS)
 
 
 def _options(record: ModelRecord) -> Iterator[Fact]:
     """Under the names of SQL; those of other model types and empty ones are left out."""
-    family = record.model_type if record.model_type in MODEL_TYPES else PYTHON
+    own = record.model_type in (*MODEL_TYPES, *UNLABELLED)
+    family = record.model_type if own else PYTHON
+    of_field = {o.field: o for o in OPTIONS if family in o.models}
     values = dict(record.options)
-    split = values.pop("split", None)
-    if isinstance(split, dict):
-        values |= {f"split.{name}": value for name, value in split.items()}
+    for part in ("split", "solve"):
+        inner = values.pop(part, None)
+        if isinstance(inner, dict):
+            values |= {f"{part}.{name}": value for name, value in inner.items()}
     for field, value in values.items():
-        option = _OF_FIELD.get(field)
-        if value in (None, "", [], {}) or (option is not None and family not in option.models):
+        option = of_field.get(field)
+        if value in (None, "", [], {}) or (option is None and field in _FIELDS):
             continue
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         yield field if option is None else option.name, None, text, None

@@ -12,7 +12,10 @@ from gradbase.ir.learning import METRICS
 from gradbase.store.catalog import quote_text
 from gradbase.store.tables import columns
 
-FUNCTIONS = ("TRIAL_INFO", "TRAINING_INFO", "EVALUATE", "FOLD_INFO", "FEATURE_INFO")
+FUNCTIONS = (
+    "TRIAL_INFO", "TRAINING_INFO", "EVALUATE", "FOLD_INFO", "FEATURE_INFO",
+    "PRINCIPAL_COMPONENT_INFO",
+)  # fmt: skip
 
 SHOW = """\
 SELECT m.name AS model, v.version, v.model_type, v.label, t.trials, v.metric, b.objective AS value,
@@ -101,6 +104,8 @@ def query(
             return _training_info(schema, version, several=several)
         case "EVALUATE":
             return _evaluate(schema, version, several=several)
+        case "PRINCIPAL_COMPONENT_INFO":
+            return _component_info(schema, version)
         case "FEATURE_INFO":
             return _feature_info(schema, version)
     raise BindError(
@@ -139,6 +144,22 @@ SELECT x.trial AS trial_id, x.training_run + 1 AS fold,
 FROM {schema}.trial_metrics x
 WHERE x.version_id = {int(version["version_id"])} AND x.part = 'fold'
 GROUP BY x.trial, x.training_run ORDER BY x.trial, x.training_run"""
+
+
+def _component_info(schema: str, version: Mapping[str, Any]) -> str:
+    if version["task"] != "components":
+        raise BindError(
+            "only pca models have principal components",
+            hint="CREATE MODEL … OPTIONS (model_type = 'pca') AS …",
+        )
+    eigenvalue, share = (_of_fold(n) for n in ("eigenvalue", "explained_variance_ratio"))
+    return f"""\
+SELECT x.training_run + 1 AS principal_component_id, {eigenvalue} AS eigenvalue,
+ {share} AS explained_variance_ratio,
+ sum({share}) OVER (ORDER BY x.training_run) AS cumulative_explained_variance_ratio
+FROM {schema}.trial_metrics x
+WHERE x.version_id = {int(version["version_id"])} AND x.part = 'component'
+GROUP BY x.training_run ORDER BY x.training_run"""
 
 
 def _of_fold(name: str) -> str:

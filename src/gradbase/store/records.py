@@ -133,6 +133,8 @@ class TrialRecord:
         (expected class number, predicted, rows) there, for more classes.
     folds : tuple of FoldRecord
         Of cross-validation; `metrics` and losses are then means over them by rows.
+    components : tuple of (float, float)
+        Eigenvalue of each principal component, and its share of the variance.
     """
 
     trial: int
@@ -149,6 +151,7 @@ class TrialRecord:
     scores: Scores | None = None
     confusion: NDArray[np.int64] | None = None
     folds: tuple[FoldRecord, ...] = ()
+    components: tuple[tuple[float, float], ...] = ()
 
     @property
     def deviations(self) -> dict[str, float]:

@@ -23,7 +23,8 @@ from gradbase.store.folder import Lease
 from gradbase.store.lineage import Environment
 from gradbase.store.records import ModelRecord, TrialRecord
 
-EVAL, TEST, FOLD, STDDEV = "eval", "test", "fold", "stddev"
+EVAL, TEST, FOLD, STDDEV, COMPONENT = "eval", "test", "fold", "stddev", "component"
+EIGENVALUE, SHARE = "eigenvalue", "explained_variance_ratio"
 OF_FOLD = ("rows", "epochs", "train_loss", "eval_loss")
 """What is kept of a fold beside its metrics."""
 
@@ -144,6 +145,9 @@ def _metrics(version_id: int, trial: TrialRecord) -> Iterator[tuple[Any, ...]]:
             if value is not None:
                 row = (version_id, trial.trial, None, FOLD, name, float(value))
                 yield (*row, fold.fold - 1)
+    for number, (eigenvalue, share) in enumerate(trial.components):
+        for name, value in ((EIGENVALUE, eigenvalue), (SHARE, share)):
+            yield (version_id, trial.trial, None, COMPONENT, name, value, number)
 
 
 def _lineage(version_id: int, record: ModelRecord) -> tuple[Any, ...]:

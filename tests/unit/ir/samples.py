@@ -110,6 +110,14 @@ from gradbase.ir.types import (
     list_of,
     struct_of,
 )
+from gradbase.ir.unlabelled import (
+    ClusterQuality,
+    Clusters,
+    Components,
+    Distances,
+    Loadings,
+    Solve,
+)
 from gradbase.ir.vocabulary import (
     LabelCode,
     MultiHotCode,
@@ -299,6 +307,12 @@ RELATIONS = (
 TRANSFORM = (Derived("a", Analytic("standard_scaler", A)), Derived("y", column("y", TEXT)))
 PREPARED = DATA.replace(transform=TRANSFORM)
 
+CLUSTERS = Clusters(3, "kmeans++", False, True, 20, True, 0.01, 7)
+GROUPS = Model(
+    "groups", 1, 1, "clusters", "", (Feature("v", array_of(FLOAT64, 4)),),
+    (ToTable(Distances(ToTensor("v", Vector(4)), Param("bb" * 32, (2, 4)), True), "centroid", INT64),),
+)  # fmt: skip
+
 TENSORS = (
     *CHURN.outputs,
     Numeric(math.pi, 1e-8, True, "epoch_s"),
@@ -343,6 +357,10 @@ LEARNING = (
     DATA.replace(weight="w", class_weights=(ClassWeight("no", 1.0), ClassWeight("yes", 2.0))),
     PREPARED,
     Learn("prepare", PREPARED),
+    Solve("groups", DATA, (CLUSTERS, Components(0, 0.9, True)), "davies_bouldin_index"),
+    GROUPS,
+    ClusterQuality(Scan("t", "", Schema.of(v=array_of(FLOAT64, 4))), GROUPS, ("v",), ""),
+    Loadings((GROUPS, GROUPS), with_trial=True),
     CHURN.replace(columns=(Derived("a", Rescale(A, 1.0, 2.0)), Derived("b", B))),
     CHURN.replace(transform=(Derived("a", LabelCode(T, MANY)), Derived("b", LabelCode(T, MANY)))),
     fit(0),

@@ -23,6 +23,7 @@ from gradbase.ir.tensor import (
     Tensor,
     UserModule,
 )
+from gradbase.ir.unlabelled import Distances
 from gradbase.runtime.encode import Blobs, constant
 from gradbase.runtime.export.calendar import date_part
 from gradbase.runtime.operators import operator
@@ -53,15 +54,15 @@ class Exportable(torch.nn.Module):
         How text is encoded, by column.
     methods : tuple of str
         What `forward` gives: ``value`` Tensor[B] float64; ``label`` the index of the class,
-        Tensor[B] int64; ``proba`` Tensor[B] float64 (binary) or Tensor[B, classes]; ``raw``
-        Tensor[B] or Tensor[B, n] as the network gives it.
+        Tensor[B] int64; ``centroid`` its number, Tensor[B] int64; ``proba`` Tensor[B] float64
+        (binary) or Tensor[B, classes]; ``raw`` Tensor[B] or Tensor[B, n] as the network gives it.
     """
 
     def __init__(self, model: Model, blobs: Blobs | None) -> None:
         super().__init__()
         self.model, self.blobs = model, blobs
         self.features = model.reads
-        self.outputs = [o for o in model.outputs if o.method != "probs"]
+        self.outputs = [o for o in model.outputs if o.method not in ("probs", "nearest")]
         self.methods = tuple(o.method for o in self.outputs)
         order = list(dict.fromkeys(n for o in self.outputs for n in walk(o.x)))
         self.leaves = [n for n in order if isinstance(n, ToTensor)]
@@ -150,6 +151,8 @@ class Exportable(torch.nn.Module):
             case "value":
                 wide = x[:, 0].to(torch.float64) * getattr(self, f"output_scale_{place}")
                 return wide + getattr(self, f"output_shift_{place}")
+            case "centroid":
+                return x.argmin(dim=1) + 1
             case "label" if binary:
                 return (x[:, 0] > 0).to(torch.int64)
             case "label":
@@ -170,6 +173,9 @@ def _apply(step: Tensor, values: list[torch.Tensor], rows: int) -> torch.Tensor:
     match step:
         case Linear():
             return F.linear(*values)
+        case Distances(cosine=False):
+            gaps = values[0][:, None] - values[1][None]
+            return (gaps * gaps).sum(dim=2).sqrt()
         case OneHot(count=count):
             known = torch.arange(1, count, dtype=torch.int64)
             return (values[0] == known).to(torch.float32)

@@ -24,7 +24,10 @@ NULL_TEXT = ""
 """What stands for NULL in a text input, unless it is a category: then the next of these."""
 _OTHER_NULLS = "\N{SYMBOL FOR NULL}"
 OPSET, _ML_OPSET = 20, 4
-METHOD_NAMES = {"label": "predict", "value": "predict", "raw": "predict", "proba": "predict_proba"}
+METHOD_NAMES = {
+    "label": "predict", "value": "predict", "raw": "predict", "centroid": "predict",
+    "proba": "predict_proba",
+}  # fmt: skip
 
 
 def onnx_model(model: Model, blobs: Blobs | None) -> Any:

@@ -125,11 +125,25 @@ def embedding_width(codes: int) -> int:
     return min(32, math.ceil(1.6 * codes**0.56))
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """How numbers are encoded: moved to mean 0, divided by their deviation; whether one more column
+    says that a value was missing.
+    """
+
+    centred: bool = True
+    scaled: bool = True
+    indicators: bool = True
+
+
 class Chooser:
     """Collects the encodings of one column after the other."""
 
-    def __init__(self, blocks: Blocks, *, embeddings: bool, fits_memory: bool) -> None:
+    def __init__(
+        self, blocks: Blocks, *, embeddings: bool, fits_memory: bool, how: Numbers | None = None
+    ) -> None:
         self._blocks, self._embeddings, self._fits_memory = blocks, embeddings, fits_memory
+        self._how = how or Numbers()
         self._features: list[Feature] = []
         self._dense: list[ToTensor] = []
         self._embedded: list[ToTensor] = []
@@ -194,12 +208,18 @@ class Chooser:
         first, mean, deviation = found[0], found[0].mean, found[0].deviation
         if part not in ("value", "epoch_s") and deviation == 0:
             return []
-        indicator = first.missing > 0 and part in ("value", "epoch_s")
+        indicator = first.missing > 0 and part in ("value", "epoch_s") and self._how.indicators
         if part in ("value", "epoch_s"):
             self.moments[name] = first
-        chosen = ToTensor(name, Numeric(mean, _scale(deviation), indicator, part))
+        mean, scale = self._moved(mean, deviation)
+        chosen = ToTensor(name, Numeric(mean, scale, indicator, part))
         self._dense.append(chosen)
         return [chosen]
+
+    def _moved(self, mean: float, deviation: float) -> tuple[float, float]:
+        """What is subtracted and what is multiplied by."""
+        scale = _scale(deviation) if self._how.scaled else 1.0
+        return (mean if self._how.centred else 0.0), scale
 
     def _category(self, name: str) -> list[ToTensor]:
         counted = count_texts(
@@ -226,10 +246,8 @@ class Chooser:
         found = moments(self._vectors(name, size))
         if not any(m.count for m in found):
             return []
-        mean, scale = (
-            self._constant(values)
-            for values in ([m.mean for m in found], [_scale(m.deviation) for m in found])
-        )
+        moved = (self._moved(m.mean, m.deviation) for m in found)
+        mean, scale = (self._constant(list(values)) for values in zip(*moved, strict=True))
         chosen = ToTensor(name, Vector(size, mean, scale))
         self._dense.append(chosen)
         return [chosen]

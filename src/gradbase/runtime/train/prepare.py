@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import torch
+from torch import Tensor
 
 from gradbase.errors import DataError, ResourceError
 from gradbase.ir.conversion import Category, ToTensor
@@ -18,7 +20,7 @@ from gradbase.runtime.encode import encode_into
 from gradbase.runtime.train import labels
 from gradbase.runtime.train.continuing import start_of
 from gradbase.runtime.train.data import TrainingData
-from gradbase.runtime.train.features import Chooser, Inputs, columns_of
+from gradbase.runtime.train.features import Chooser, Inputs, Numbers, columns_of
 from gradbase.runtime.train.instance_weights import relative
 from gradbase.runtime.train.labels import Target
 from gradbase.runtime.train.reading import Progress, ReadRows, read_rows
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from gradbase.runtime.context import RunContext
 
 OWNER = "training data"
+CHUNK_ROWS = 4_096
+"""Rows without a label that are computed with at a time."""
 Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.int64] | None
 Bools = npt.NDArray[np.bool_]
@@ -86,6 +90,8 @@ class Preparation:
         How many `TrainingData` are in memory at a time.
     start : Model, optional
         The model that is continued: its encodings stay as they are.
+    numbers : Numbers, optional
+        How numbers are encoded.
     """
 
     def __init__(
@@ -98,8 +104,10 @@ class Preparation:
         centred: bool = True,
         at_once: int = 1,
         start: Model | None = None,
+        numbers: Numbers | None = None,
     ) -> None:
         self.context, self.at_once = context, at_once
+        self.numbers = numbers or Numbers()
         self.embeddings, self.centred = embeddings, centred
         self.start = None if start is None else start_of(start, context.blobs)
         self.progress: Progress = progress or (lambda _what, _rows: None)
@@ -119,6 +127,15 @@ class Preparation:
             guard.pop_all()
         return made
 
+    def encoded(self, data: Dataset) -> Encoded:
+        """All rows, for what learns without a label."""
+        resources = contextlib.ExitStack()
+        with contextlib.ExitStack() as guard:
+            guard.push(resources)
+            made = _Deal(data, self, resources).encoded()
+            guard.pop_all()
+        return made
+
     def close(self) -> None:
         """Forget the rows; what was dealt stays."""
         self.rows.store.close()
@@ -131,6 +148,40 @@ class Preparation:
         broker = self.context.broker
         half = (broker.memory_bytes - broker.held(self.context.engine.name)) // 2
         return max(0, min(broker.free()[1], half - broker.held(OWNER))) // self.at_once
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Rows without a label, as numbers.
+
+    Parameters
+    ----------
+    x : float32[rows, columns + 1]
+        The last column is 1. In memory under a lease, or a mapped file.
+    order : int64[rows]
+        Rows in the order of their identities.
+    """
+
+    inputs: Inputs
+    x: Floats
+    order: npt.NDArray[np.int64]
+    rows: ReadRows
+    summaries: tuple[FeatureRecord, ...]
+    resources: contextlib.ExitStack
+
+    def chunks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Places in `order`, and these rows as Tensor[n, columns] float64.
+
+        Neither depends on memory, so sums over chunks are always the same.
+        """
+        for start in range(0, len(self.order), CHUNK_ROWS):
+            places = slice(start, min(start + CHUNK_ROWS, len(self.order)))
+            rows = self.x[self.order[places], :-1]
+            yield places, torch.from_numpy(rows).to(torch.float64)
+
+    def close(self) -> None:
+        """Give memory or file back."""
+        self.resources.close()
 
 
 class _Deal:
@@ -159,6 +210,13 @@ class _Deal:
             () if data.split.fold else self._summaries(trains, known),
             self.of.start.layers if self.of.start else (),
         )  # fmt: skip
+
+    def encoded(self) -> Encoded:
+        rows = self.rows
+        everything = np.ones(rows.store.rows, np.bool_)
+        inputs, known, x, _ = self._inputs(everything)
+        summaries = self._summaries(everything, known)
+        return Encoded(inputs, x, rows.order, rows, summaries, self.resources)
 
     def _of_fold(self, parts: Parts) -> Target:
         """As `_target`; errors say on which fold."""
@@ -210,7 +268,10 @@ class _Deal:
         if self.of.start is not None:
             return self.of.start.inputs, {}
         embeddings, fits_memory = self.of.embeddings, not store.spilled
-        chooser = Chooser(blocks_of(store, trains), embeddings=embeddings, fits_memory=fits_memory)
+        chooser = Chooser(
+            blocks_of(store, trains), embeddings=embeddings, fits_memory=fits_memory,
+            how=self.of.numbers,
+        )  # fmt: skip
         for column in self.data.inputs:
             self.of.progress(f"column {column.name}", store.rows)
             chooser.add(column.name, column.type)
