@@ -50,11 +50,11 @@ def call_in_text(binder: Binder, call: Call, scope: Scope, block: Block | None) 
 
 
 def output_names(binder: Binder, block: Block) -> dict[int, str]:
-    """Names of outputs with predictions and no alias, to put behind them: their own text."""
+    """Names of outputs with calls of ours and no alias, to put behind them: their own text."""
     text, span = binder.text, block.clauses.get("SELECT")
     found: dict[int, str] = {}
     for piece in text.split(span) if span else []:
-        if binder.direct(piece) and alias_of(text, piece)[0] == "":
+        if binder.predicts(piece) and alias_of(text, piece)[0] == "":
             name = " ".join(text.slice(piece).split())
             found[piece[1]] = f" AS {quote_identifier(name)}"
     return found

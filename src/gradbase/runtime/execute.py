@@ -34,7 +34,7 @@ from gradbase.ir.learning import (
     Search,
 )
 from gradbase.ir.node import Node, walk
-from gradbase.ir.relational import Filter, Limit, Project, Relation
+from gradbase.ir.relational import Filter, Limit, Project, Relation, SqlFragment
 from gradbase.ir.scalar import Column, PredictCall, Scalar
 from gradbase.runtime.arrow_types import arrow_type
 from gradbase.runtime.context import RunContext
@@ -258,7 +258,7 @@ class _Run:
         times: Counter[Node] = Counter({root: 1})
         below: Counter[Relation] = Counter()
         for node in reversed(order):
-            for child in node.children:
+            for child in _gaps(node) if isinstance(node, SqlFragment) else node.children:
                 if isinstance(child, Relation) and self.on_batches(child):
                     below[child] += times[node]
                 elif isinstance(child, Relation):
@@ -312,6 +312,12 @@ class _Run:
             purpose = f"predict {model.name} in the engine"
             self.stack.enter_context(leased(self.context, purpose, size_bytes=model.param_bytes))
         return found
+
+
+def _gaps(node: SqlFragment) -> list[Node]:
+    """What each gap of the text reads: one relation may stand in several."""
+    filled = (*node.inputs, *node.calls)
+    return [filled[gap] for gap in node.gaps]
 
 
 def _name(kind: str) -> str:
