@@ -46,6 +46,12 @@ def judged(
     kind: type[Evaluate], data: Relation, model: Model, threshold: float, at: str | None
 ) -> Evaluate:
     """`model` on the rows of `data`, in the way of `kind`; BindError where they do not fit."""
+    if model.task == COMPONENTS:
+        raise BindError(
+            f"model `{model.name}` is of principal components, which are not evaluated on rows",
+            at=at,
+            hint=f"ML.EVALUATE(MODEL {model.name}), ML.PRINCIPAL_COMPONENT_INFO",
+        )
     if model.task == CLUSTERS and kind is Evaluate:
         names = feature_columns(model, data.schema, at=at)
         return ClusterQuality(as_trained(model, data, names), model, names, "")
@@ -142,6 +148,8 @@ def compared(
         what = (f"{m.task} of `{m.label}` ({m.name}@{m.version})" for m in models)
         raise BindError(f"models of different tasks cannot be compared: {' and '.join(what)}",
                         at=at)  # fmt: skip
+    if first.task == COMPONENTS:
+        raise BindError("principal components cannot be compared row by row", at=at)
     label = label_column(first, data.schema)
     columns = [c for m in models for c in feature_columns(m, data.schema, at=at)]
     names = tuple(dict.fromkeys([*columns, label] if label else columns))

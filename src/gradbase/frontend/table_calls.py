@@ -73,6 +73,8 @@ def _evaluate(binder: Binder, call: Call, data: Bound) -> Bound:
     threshold = functions.HALF if call.threshold is None else call.threshold
     at = binder.text.at(call.whole)
     model = binder.model(call)
+    if call.threshold is not None and model.task == CLUSTERS:
+        raise BindError(f"threshold is for two classes, `{model.name}` is clusters", at=at)
     judged: Relation = functions.judged(Evaluate, data.relation, model, threshold, at)
     if trials_of(binder, call) > 1:
         columns = [Column(f.name, f.type) for f in judged.schema]

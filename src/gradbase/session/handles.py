@@ -170,7 +170,8 @@ class ModelHandle(Versioned):
     def predict(self, rows: Any, *, with_version: Literal[True]) -> tuple[np.ndarray, int]: ...
 
     def predict(self, rows: Any, *, with_version: bool = False) -> Any:
-        """The class (in the label's type) or value of each row: shape (n,).
+        """The class (in the label's type), value or centroid of each row: shape (n,); what a
+        network gives or principal components: shape (n, …).
 
         With `with_version` also the number of the version that predicted.
         """
@@ -199,6 +200,11 @@ class ModelHandle(Versioned):
 
     def score(self, rows: Any) -> float:
         """Accuracy of a classifier, R² of a regression, on rows that hold the label."""
+        if not self.model.label:
+            raise BindError(
+                f"model `{self.model.name}` has no label to be scored on",
+                hint="evaluate(rows) has the metrics of clusters",
+            )
         return self.evaluate(rows)["r2_score" if self.model.task == "regression" else "accuracy"]
 
     def evaluate(self, rows: Any) -> dict[str, float]:
@@ -303,4 +309,7 @@ def _exists(session: Session, query: str) -> bool:
 def _numpy(column: pa.ChunkedArray) -> np.ndarray:
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         return np.asarray(column.to_pylist(), dtype=object)
+    if pa.types.is_fixed_size_list(column.type) and not column.null_count:
+        flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        return flat.reshape(len(column), column.type.list_size)
     return column.to_numpy(zero_copy_only=False)

@@ -12,6 +12,7 @@ from sklearn.metrics import davies_bouldin_score
 from sklearn.preprocessing import StandardScaler
 
 import gradbase as gb
+from gradbase.errors import BindError
 
 ROWS = 9_000
 
@@ -67,7 +68,7 @@ def test_components_are_those_of_scikit_learn(db, values):
     np.testing.assert_allclose(info.column("eigenvalue"), expected.explained_variance_, rtol=1e-4)
     ratios = expected.explained_variance_ratio_
     np.testing.assert_allclose(info.column("explained_variance_ratio"), ratios, rtol=1e-4)
-    found = np.stack(model.predict("points"))
+    found = model.predict("points")
     scores = expected.transform(standardised(values))
     signs = np.sign((found * scores).sum(0))
     np.testing.assert_allclose(found, scores * signs, atol=1e-3)
@@ -106,6 +107,13 @@ def test_rows_that_do_not_fit_into_memory_give_the_same_bits(db, options, monkey
     assert learnt("outside") == expected
 
 
+def test_models_without_a_label_have_no_score(db):
+    model = train(db, "n", "model_type = 'kmeans', num_clusters = 2")
+    with pytest.raises(BindError, match="model `n` has no label to be scored on"):
+        model.score("points")
+    assert repr(model).startswith("ModelHandle(n@")
+
+
 def test_another_seed_starts_elsewhere(db):
     made = [
         train(db, "s", f"model_type = 'kmeans', num_clusters = 9, max_iterations = 1, seed = {s}")
@@ -124,4 +132,4 @@ def test_exports_predict_the_same(db, tmp_path, options):
     session = onnxruntime.InferenceSession(str(model.export(tmp_path / "e.onnx")))
     rows = db.sql("SELECT * FROM points LIMIT 500").arrow()
     (found,) = session.run(None, gb.onnx_inputs(session, rows))
-    np.testing.assert_allclose(found, np.stack(model.predict(rows)), atol=1e-5)
+    np.testing.assert_allclose(found, model.predict(rows), atol=1e-5)
