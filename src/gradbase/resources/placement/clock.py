@@ -19,6 +19,10 @@ class Clock:
         """The last seconds are for something else."""
         self._limit -= seconds
 
+    def left(self) -> float:
+        """Seconds until then, below 0 afterwards."""
+        return self._limit - self.seconds()
+
     def expired(self) -> bool:
         """Whether the time is up."""
-        return self.seconds() >= self._limit
+        return self.left() <= 0

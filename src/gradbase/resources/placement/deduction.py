@@ -16,7 +16,7 @@ Ints = NDArray[np.int64]
 NEVER = np.int64(1 << 60)
 NO, YES, LESS = np.int64(0), np.int64(1), np.int64(-1)
 # What `control` holds.
-TRAIL, DEPTH, BACK, NODES, QUEUED, BARS, NEED = range(7)
+TRAIL, DEPTH, BACK, NODES, WORK, QUEUED, BARS, NEED = range(8)
 # Rows of `value`.
 LOW, FLOOR, BARRED, PLACED, ON_TOP, BASE, FAN = np.arange(7)
 # Columns of `stack`.
@@ -38,7 +38,7 @@ class State(NamedTuple):
         Unplaced granules; how many unplaced storages go on into the next section; failures so far.
     dirty, queue : int64[m]
         Sections to be looked at again.
-    control : int64[7]
+    control : int64[8]
     trail : int64[k, 3]
         Rows (LOW, ..., index, old value).
     stack : int64[k, 7]
@@ -66,7 +66,7 @@ def fresh(storages: int, sections: int) -> State:
         return np.zeros(shape, np.int64)
 
     return State(
-        room(7, max(n, m)), room(n), room(n), room(m), room(m), room(m), room(m), room(m), room(7),
+        room(7, max(n, m)), room(n), room(n), room(m), room(m), room(m), room(m), room(m), room(8),
         room(16 * (n + m) + 1024, 3), room(2 * n + 16, 7),
     )  # fmt: skip
 
@@ -191,6 +191,7 @@ def _raise(net: Net, state: State, i: int, low: int, capacity: int) -> bool:
 def _carry(net: Net, state: State, i: int, capacity: int) -> bool:
     """A barred storage lies on one that is not placed yet and that blocks the hole below it."""
     top, lowest = NEVER, NEVER
+    state.control[WORK] += net.near_start[i + 1] - net.near_start[i]
     for k in range(net.near_start[i], net.near_start[i + 1]):
         j = net.near[k]
         if not state.value[PLACED, j]:
@@ -222,6 +223,7 @@ def _settle(net: Net, state: State, capacity: int) -> bool:
     for k in range(control[QUEUED]):
         s = state.queue[k]
         state.dirty[s] = 0
+        control[WORK] += net.live_start[s + 1] - net.live_start[s]
         base, fan = _branches(net, state, s, capacity)
         if base != state.value[BASE, s]:
             _set(state, BASE, s, base)
@@ -243,6 +245,7 @@ def place(net: Net, state: State, i: int, capacity: int) -> bool:
     _add_load(net, state, i, LESS)
     _touch(net, state, i)
     _set(state, ON_TOP, twin, i)
+    state.control[WORK] += net.near_start[i + 1] - net.near_start[i]
     for k in range(net.near_start[i], net.near_start[i + 1]):
         j = net.near[k]
         if state.value[PLACED, j]:

@@ -43,6 +43,7 @@ from gradbase.resources.placement.deduction import (
     START,
     TRAIL,
     TRAIL_FULL,
+    WORK,
     Ints,
     State,
     bar,
@@ -108,19 +109,20 @@ def _narrowest(state: State, start: int, length: int, capacity: int, tie: int) -
 
 
 @compiled
-def search(net: Net, state: State, capacity: int, nodes: int, tie: int) -> int:
-    """Go on until all is placed, nothing is left to try, or `nodes` more nodes are spent.
+def search(net: Net, state: State, capacity: int, nodes: int, work: int, tie: int) -> int:  # noqa: PLR0917
+    """Go on until all is placed, nothing is left to try, or `nodes` or `work` are spent.
 
     Parameters
     ----------
     capacity : int
         No storage may end above.
+    nodes, work : int
+        At most so many since the last `reset`; work is counted in storages and sections looked at.
     tie : int
         Which of the sections with equally few branches: 0 first, 1 last in time, 2 that with the
         least slack, 3 that which failed most often.
     """
     sections, control = len(state.rest), state.control
-    last = control[NODES] + nodes
     margin = 6 * len(net.size) + 4 * sections + 8
     while True:
         if control[TRAIL] + margin > len(state.trail):
@@ -128,6 +130,7 @@ def search(net: Net, state: State, capacity: int, nodes: int, tie: int) -> int:
         if control[DEPTH] + 1 >= len(state.stack):
             return STACK_FULL
         if not control[BACK]:
+            control[WORK] += sections
             start, length = _open_run(state, capacity)
             if start < 0:
                 return SOLVED
@@ -137,7 +140,7 @@ def search(net: Net, state: State, capacity: int, nodes: int, tie: int) -> int:
             row[NEXT], row[START], row[LENGTH] = net.live_start[s], start, length
             control[DEPTH] += 1
             control[BACK] = 1
-        if control[NODES] >= last:
+        if control[NODES] >= nodes or control[WORK] >= work:
             return PAUSED
         if control[DEPTH] == 0:
             return NONE
@@ -147,17 +150,24 @@ def search(net: Net, state: State, capacity: int, nodes: int, tie: int) -> int:
             control[BACK] = 0
             continue
         control[DEPTH] -= 1
-        while control[DEPTH] > 0:
-            before = state.stack[control[DEPTH] - 1]
-            i = before[DONE]
-            if i >= 0:
-                start, length = net.first[i], net.length[i]
-            else:
-                start, length = before[START], before[LENGTH]
-            if meet(start, length, row[START], row[LENGTH], sections):
-                break
-            undo(net, state, before[MARK])
-            control[DEPTH] -= 1
+        _skip(net, state, row)
+
+
+@inner
+def _skip(net: Net, state: State, exhausted: Ints) -> None:
+    """Take back decisions that an exhausted one does not depend on."""
+    control = state.control
+    while control[DEPTH] > 0:
+        before = state.stack[control[DEPTH] - 1]
+        i = before[DONE]
+        if i >= 0:
+            start, length = net.first[i], net.length[i]
+        else:
+            start, length = before[START], before[LENGTH]
+        if meet(start, length, exhausted[START], exhausted[LENGTH], len(state.rest)):
+            break
+        undo(net, state, before[MARK])
+        control[DEPTH] -= 1
 
 
 @inner

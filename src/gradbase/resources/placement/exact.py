@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator
 
 import numpy as np
@@ -16,8 +15,8 @@ Ints = NDArray[np.int64]
 # Kept in memory: storages by section, and pairs that overlap (8 bytes each). Where nothing is
 # compiled, what is larger has no hope anyway.
 MOST_ENTRIES, MOST_UNCOMPILED = 30_000_000, 100_000
-# A search hands back control this often, so that Ctrl-C and the time limit are heard.
-SLICE_SECONDS = 0.05
+# After so much work, a few hundredths of a second, Ctrl-C and the time limit are heard.
+SLICE, SLICE_UNCOMPILED = 5_000_000, 50_000
 # Values are tried in these orders, largest first, the later ones break ties.
 ORDERS = (
     ("load", "area", "duration", "size"),
@@ -57,14 +56,14 @@ class Descent:
     """
 
     def __init__(self, problem: Problem) -> None:
-        from gradbase.resources.placement import deduction, descent, overlaps
+        from gradbase.resources.placement import deduction, descent, machine, overlaps
 
         self._problem = problem
         self._begin, self._search, self._codes = deduction.reset, descent.search, deduction
         self._net = overlaps.network(problem)
         self._state = deduction.fresh(len(problem), problem.sections)
         self._keys = keys(problem)
-        self._pace = 200
+        self._slice = SLICE if machine.COMPILED else SLICE_UNCOMPILED
 
     def order(self, attempt: int, random: np.random.Generator) -> Ints:
         """Static order of an attempt: the first ones plain, the later ones with noise."""
@@ -86,29 +85,20 @@ class Descent:
 
     def resume(self, capacity: int, nodes: int, tie: int) -> Generator[None, None, bool | None]:
         """Go on where the last run stopped; `capacity` may have been raised."""
-        codes, spent = self._codes, self.nodes
-        last = spent + nodes
+        codes, last = self._codes, self.nodes + nodes
         while True:
-            begin = time.perf_counter()
-            outcome = self._search(
-                self._net, self._state, capacity, min(self._pace, last - spent), tie
-            )
+            stop = int(self._state.control[codes.WORK]) + self._slice
+            outcome = self._search(self._net, self._state, capacity, last, stop, tie)
             if outcome == codes.TRAIL_FULL:
                 self._state = self._state._replace(trail=_doubled(self._state.trail))
             elif outcome == codes.STACK_FULL:
                 self._state = self._state._replace(stack=_doubled(self._state.stack))
-            elif outcome == codes.PAUSED:
-                if self.nodes >= last:
-                    return None
-                self._set_pace(self.nodes - spent, time.perf_counter() - begin)
-                yield
-            else:
+            elif outcome != codes.PAUSED:
                 return outcome == codes.SOLVED
-            spent = self.nodes
-
-    def _set_pace(self, nodes: int, seconds: float) -> None:
-        per_second = max(nodes, 1) / max(seconds, 1e-6)
-        self._pace = int(min(max(self._pace // 2, per_second * SLICE_SECONDS, 1), 2 * self._pace))
+            elif self.nodes >= last:
+                return None
+            else:
+                yield
 
     @property
     def nodes(self) -> int:

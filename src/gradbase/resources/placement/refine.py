@@ -31,6 +31,8 @@ PASSES = (
 )
 MANY = 20_000
 SMALLEST_CORE = 8
+# Seconds per entry that making a search takes.
+MAKING = 3e-7
 CLIMBS = 32
 RESTARTS = 48
 
@@ -97,7 +99,7 @@ class _Search:
     def steps(self, *, mixed: bool) -> Steps:
         local = climb(self._piece, self._random, self._clock)
         whole = None
-        if entries(self._piece.problem) <= most_entries():
+        if self._affordable(self._piece.problem):
             whole = Descent(self._piece.problem)
             yield from self._dives(whole, (0, 1), rising=False)
         for turn in itertools.count():
@@ -110,6 +112,11 @@ class _Search:
                 yield from self._restarts(whole, turn)
             if mixed:
                 yield from itertools.islice(local, CLIMBS)
+
+    def _affordable(self, problem: Problem) -> bool:
+        """Whether a search over it can be made, in memory and in the time that is left."""
+        held = entries(problem)
+        return held <= most_entries() and held * MAKING < self._clock.left()
 
     @property
     def _target(self) -> int:
@@ -172,7 +179,7 @@ class _Search:
             while many >= SMALLEST_CORE:
                 chosen = np.sort(order[:many])
                 core = problem.part(chosen)
-                if entries(core) <= most_entries():
+                if self._affordable(core):
                     yield from self._core(core, chosen, order, turn)
                 many //= 2 if self._n < MANY else 4
                 yield
