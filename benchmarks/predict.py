@@ -138,6 +138,9 @@ def register_function(con: Any, net: Network) -> None:
 
 # -- measuring ---------------------------------------------------------------------------------
 
+SETTLE_S = 0.3
+"""Between two cases: idle threads of OpenMP go on spinning for 0.2 s, on a core of the next one."""
+
 
 def with_threads(threads: int, run: Callable[[], Any]) -> Callable[[], Any]:
     def wrapped() -> Any:
@@ -158,6 +161,7 @@ def measure(
     seconds = dict.fromkeys(cases, float("inf"))
     for _ in range(repeat):
         for name, run in cases.items():
+            time.sleep(SETTLE_S)
             start = time.perf_counter()
             result = run()
             seconds[name] = min(seconds[name], time.perf_counter() - start)

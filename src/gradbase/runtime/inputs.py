@@ -81,6 +81,7 @@ class Assembly:
             start += part.shape[-1]
         self._prepare_numbers(numeric)
         self.only_numbers = bool(numeric) and not self._others
+        self._selects = self.columns != list(range(len(types)))
 
     def _prepare_numbers(self, numeric: list[tuple[int, int, ToTensor, Numeric]]) -> None:
         encodings = [e for _, _, _, e in numeric]
@@ -102,7 +103,9 @@ class Assembly:
 
     def gather(self, batch: pa.RecordBatch) -> torch.Tensor:
         """The plain numbers as they are, Tensor[columns, rows]; NULL is NaN."""
-        tensor = batch.select(self.columns).to_tensor(null_to_nan=True, row_major=False)
+        if self._selects:
+            batch = batch.select(self.columns)
+        tensor = batch.to_tensor(null_to_nan=True, row_major=False)
         return torch.from_numpy(tensor.to_numpy().T)
 
     def narrow(self, gathered: torch.Tensor) -> torch.Tensor:

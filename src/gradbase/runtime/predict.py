@@ -140,7 +140,9 @@ def predict_stream(node: Predict, source: Stream, sizes: Sizes, context: RunCont
                 columns = runner(features, first_row)
             context.metrics.add("predict_seconds", time.perf_counter() - start)
         context.metrics.add("predicted_rows", batch.num_rows)
-        return pa.RecordBatch.from_arrays([*batch.columns, *columns], schema=schema)
+        for field, column in zip(added, columns, strict=True):
+            batch = batch.append_column(field, column)  # old columns do not pass through Python
+        return batch
 
     batches = watched(source.batches, context)
     if source.recut:
