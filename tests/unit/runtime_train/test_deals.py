@@ -110,7 +110,8 @@ def test_rows_are_freed_after_their_last_use(table):
     first, second = (dataset_of(table, split=fold(f, 2)) for f in (1, 2))
     whole = on_all_rows(first)
     preparation = Preparation(first, context)
-    deals = Deals(preparation, [first, first, second, whole])
+    deals = Deals(preparation, [first, second, whole])
+    deals.expect([first, first, second, whole])
     purposes = lambda: len(context.broker.leases())  # noqa: E731
     one = deals.take(first)
     assert deals.take(first) is one
