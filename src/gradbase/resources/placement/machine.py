@@ -16,7 +16,10 @@ COMPILED = njit is not None
 
 
 def compiled(function: Function) -> Function:
-    """Machine code of `function`, kept on disk where that is possible; itself without numba."""
+    """Machine code of `function`, kept on disk where that is possible; itself without numba.
+
+    What is kept does not see an edit of another file that is called: remove __pycache__ after one.
+    """
     if njit is None:
         return function
     try:
