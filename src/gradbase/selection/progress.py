@@ -23,7 +23,7 @@ class Listener(Protocol):
         ...
 
     def on_start(self, trials: int, epochs: int) -> None:
-        """`trials` will train for `epochs` epochs, all of them together."""
+        """A round begins: `trials` will train for `epochs` more epochs, all of them together."""
         ...
 
     def on_epoch(self, trial: int, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -68,6 +68,7 @@ class LiveBar:
         self.model, self.metric = model, metric
         self.running = self.failed = 0
         self.best: tuple[float, int] | None = None
+        self._epochs = 0
         self._progress: Progress | None = None
         self._task: TaskID | None = None
 
@@ -76,7 +77,8 @@ class LiveBar:
 
     def on_start(self, trials: int, epochs: int) -> None:
         self.running = trials
-        self._update(total=epochs, state=self.state())
+        self._epochs += epochs
+        self._update(total=self._epochs, state=self.state())
 
     def on_epoch(
         self,
@@ -91,7 +93,7 @@ class LiveBar:
         self._advance(1)
 
     def on_trial_end(self, trial: int, status: str, epochs_left: int) -> None:  # noqa: ARG002
-        self.running -= 1
+        self.running = max(0, self.running - 1)  # what a procedure stops had paused before
         self.failed += status == "FAILED"
         self._advance(epochs_left)
 

@@ -227,7 +227,7 @@ class _Run:
         what_ended = "fits" if self.search.fits[0].data.split.folds else "trials"
         return (
             f"training of `{self.search.name}` {what} after "
-            f"{time.perf_counter() - self.started:.1f} s: {ended} of {len(self.search.fits)} "
+            f"{time.perf_counter() - self.started:.1f} s: {ended} of {len(self.tried)} "
             f"{what_ended} had ended; no model was made"
         )
 
@@ -269,12 +269,10 @@ class _Run:
             threads=self.workers.threads,
         )
         groups: list[Group] = []
-        told = False
         for planned in self.rounds:
             self.tried = sorted(self.rounds.outcomes.values(), key=lambda o: o.trial)
-            if not told:
-                self.watch.started(self.tried)
-                told = True
+            if planned:
+                self.watch.started([o for p in planned for o in p.outcomes])
             groups = self._groups(planned)
             self.deals.expect(g.data for g in groups)
             self.workers.train(groups, self.rounds.workers)

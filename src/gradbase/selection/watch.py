@@ -59,10 +59,10 @@ class Watch:
             self._tell(lambda to: to.on_data(what, rows))
 
     def started(self, outcomes: Sequence[Outcome]) -> None:
-        """Training begins; after folds the best trial trains once more."""
+        """A round of training begins; after folds the best trial trains once more."""
         self._started = True
-        first = outcomes[0].fit
-        epochs = sum(o.fit.epochs for o in outcomes) + (first.epochs * bool(first.data.split.folds))
+        epochs = sum(o.until - len(o.epochs) for o in outcomes)
+        epochs += sum(o.fit.epochs for o in outcomes[:1] if o.fit.data.split.folds)
         self._tell(lambda to: to.on_start(len(outcomes), epochs))
 
     def finished(self, message: str) -> None:
@@ -97,7 +97,7 @@ class Watch:
             event |= {"error": outcome.error, "traceback": outcome.traceback}
         with self._lock:
             self._journal.append(event)
-            left = outcome.fit.epochs - len(outcome.epochs)
+            left = max(0, outcome.until - len(outcome.epochs))
             self._tell(lambda to: to.on_trial_end(outcome.trial, outcome.status, left))
 
     def _tell(self, what: Callable[[Listener], None]) -> None:
