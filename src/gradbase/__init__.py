@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gradbase.runtime.export.feeding import onnx_inputs
     from gradbase.selection.api import mlp, search
     from gradbase.session import Session, connect
+    from gradbase.store.following import runs
 
 __version__ = "0.1.0"
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "mlp",
     "onnx_inputs",
     "randint",
+    "runs",
     "search",
     "uniform",
 ]
@@ -43,6 +45,7 @@ _HOMES = {
     "uniform": "gradbase.frontend.space",
     "mlp": "gradbase.selection.api",
     "onnx_inputs": "gradbase.runtime.export.feeding",
+    "runs": "gradbase.store.following",
     "search": "gradbase.selection.api",
 }
 

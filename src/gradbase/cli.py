@@ -134,6 +134,35 @@ def resume(
 
 
 @app.command()
+def runs(
+    database: Database = ":memory:",
+    run: Annotated[str, typer.Option(help="Show the trials of this search.")] = "",
+    trial: Annotated[list[int] | None, typer.Option(help="A trial to stop.")] = None,
+    *,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="Stop that search, or --trial of it.")
+    ] = False,
+) -> None:
+    """Searches that run, have ended or were interrupted; works while the database is in use."""
+    from gradbase.store.following import runs as find
+
+    chosen = [found for found in find(database) if run in ("", found.id)]
+    for found in chosen:
+        print(found)
+        if run and stop:
+            found.stop(*(trial or ()))
+        for row in found.trials if run else ():
+            print("  " + ", ".join(f"{name} {_short(value)}" for name, value in row.items()))
+    if run and not chosen:
+        print(f"there is no run {run}")
+        raise typer.Exit(1)
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@app.command()
 def plot(
     database: Annotated[Path, typer.Argument(help="A DuckDB file.")],
     model: Annotated[str, typer.Argument(help="A model, such as churn or churn@2.")],

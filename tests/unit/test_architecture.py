@@ -45,9 +45,9 @@ BUDGETS = {
     "frontend": 8150,  # every place where SQL allows an expression; what options exclude each other; ALTER
     "optimizer": 4000,
     "engines": 3100,  # native statements cost little: what is known of a text, kept connections
-    "store": 3700,  # versions, aliases and what is kept of a training
+    "store": 3850,  # versions, aliases and what is kept of a training
     "runtime": 12400,  # a quarter of it traces, limits and lays out memory; files for others, TRANSFORM in them
-    "selection": 4550,  # cross-validation; studies for Optuna; procedures, rounds, resuming; no label
+    "selection": 4650,  # cross-validation; studies for Optuna; procedures, rounds, resuming; no label
     "session": 2700,  # plans kept for repeated queries; versions of models; results for people and programs
     "plots": 1650,  # ten kinds of pictures, and plans as graphs
     "sklearn": 750,

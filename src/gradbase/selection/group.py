@@ -204,7 +204,8 @@ class Group:
                 _fail(self.outcomes[place], error, watch)
         self._position, self._losses = Position(epoch + 1), [0.0] * len(self.outcomes)
         self._end_some(trainer, going, watch)
-        self._save(trainer, list(self._going), must=False)
+        wanted = [p for p, o in self._going.items() if o.keep]
+        self._save(trainer, list(self._going), must=bool(wanted))
 
     def _units(self, trainer: Trainer, watch: Watch) -> list[Unit]:
         """Train over the rest of an epoch's shards, and tell how long each unit took."""
@@ -230,7 +231,8 @@ class Group:
         reasons = {place: reason for place, o in going.items() if (reason := _reason(o))}
         paused = [p for p, o in going.items() if p not in reasons and not o.is_going]
         self._save(trainer, paused)
-        self._save(trainer, list(reasons), must=False)
+        stopped = any(o.stop for o in going.values())
+        self._save(trainer, list(reasons), must=stopped)
         self._close(trainer, reasons, watch)
         if self._going:
             for place in (*reasons, *paused):
@@ -257,9 +259,11 @@ class Group:
 
 
 def _reason(outcome: Outcome) -> str:
-    """Why a trial has ended by itself; '' where it has not."""
+    """Why a trial has ended; '' where it has not."""
     if len(outcome.epochs) >= outcome.fit.epochs:
         return "done"
+    if outcome.stop:
+        return "stopped"
     return "converged" if outcome.converged() else ""
 
 

@@ -37,7 +37,8 @@ class Outcome:
 
     `until` is how many epochs it is to have had at the end of its leg; `fused` whether it trains in
     a stack. `start` is where that leg begins: a trial and the position of its saved state; None for
-    the first weights.
+    the first weights. `stop` and `keep` are wishes for the end of its epoch: that it ends, and that
+    its state is saved.
     `outputs` are None where the trial failed, and where its network cannot be stored; `error` says
     why. `counts` are a classifier's, see `Trainer.counts`.
     """
@@ -55,6 +56,8 @@ class Outcome:
     until: int = 0
     fused: bool = False
     start: tuple[int, Position] | None = None
+    stop: bool = False
+    keep: bool = False
 
     @property
     def trial(self) -> int:

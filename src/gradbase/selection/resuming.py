@@ -18,6 +18,7 @@ from gradbase.ir.parser import parse_plan
 from gradbase.selection.outcome import Outcome
 from gradbase.selection.procedure import Terms
 from gradbase.selection.states import States
+from gradbase.store.following import process_event
 from gradbase.store.journal import Event, Journal
 from gradbase.store.records import FAILED, EpochRecord
 
@@ -35,6 +36,7 @@ def header_of(search: Search, info: RunInfo) -> dict[str, Any]:
     terms["space"] = {name: to_plain(d) for name, d in info.terms.space.items()}
     return {
         "format": VERSION,
+        "process": process_event(),
         **_environment(),
         "query": info.query,
         "sql": info.sql,
@@ -106,8 +108,8 @@ class Interrupted:
 
     @property
     def rounds(self) -> list[Event]:
-        """Its rounds, the last of which may not be over."""
-        return [e for e in self.events if e["event"] == "round"]
+        """Its rounds, the last of which may not be over, and the trials that users added."""
+        return [e for e in self.events if e["event"] in ("round", "added")]
 
     @property
     def relation_hash(self) -> str:
@@ -170,11 +172,17 @@ class Interrupted:
                         return []  # folds keep no states: they start again
                     outcome = found.setdefault(fit.trial, Outcome(fit, fused=fused))
                     outcome.fit = fit
-        epochs, ends = self._epochs(), self._failures()
+        epochs, ends, stops = self._epochs(), self._ended("failed"), self._ended("stopped")
+        for event in self.rounds:  # a clone that went on shares what its parent had done
+            if event.get("from"):
+                (parent, before), trial = event["from"], event["legs"][0]["trial"]
+                epochs |= {(trial, e): epochs[parent, e] for e in range(before)}
         for trial, outcome in found.items():
             failure = ends.get(trial)
             at = states.position(trial)
-            reached = failure["epochs"] if failure else at.epoch if at else 0
+            saved = at.epoch if at else _before(trial, self.rounds)
+            reached = failure["epochs"] if failure else saved
+            outcome.stop = trial in stops and stops[trial]["epochs"] == reached
             outcome.epochs = [epochs[trial, e] for e in range(reached)]
             outcome.until = reached
             if failure:
@@ -191,6 +199,13 @@ class Interrupted:
             for trial, plain in event["trials"].items()
         }
 
-    def _failures(self) -> Mapping[int, Event]:
-        """Of trials that failed by themselves."""
-        return {e["trial"]: e for e in self.events if e["event"] == "failed" and "fold" not in e}
+    def _ended(self, how: str) -> Mapping[int, Event]:
+        """Trials that failed, or were stopped."""
+        return {e["trial"]: e for e in self.events if e["event"] == how and "fold" not in e}
+
+
+def _before(trial: int, rounds: Sequence[Event]) -> int:
+    """Epochs that a clone has before its own first one."""
+    return next(
+        (e["from"][1] for e in rounds if e.get("from") and e["legs"][0]["trial"] == trial), 0
+    )

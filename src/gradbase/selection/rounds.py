@@ -11,7 +11,8 @@ from gradbase.errors import StoreError
 from gradbase.ir.learning import MINIMISED, Fit, FusedFit, Search
 from gradbase.ir.parser import parse_plan
 from gradbase.ir.printer import print_plan
-from gradbase.selection.configuring import configured
+from gradbase.selection import AT_ONCE
+from gradbase.selection.configuring import configuration_of, configured
 from gradbase.selection.outcome import Outcome
 from gradbase.selection.procedure import Leg, Procedure, Result
 from gradbase.selection.states import Position, States
@@ -43,6 +44,8 @@ class Rounds:
         Optimises the later rounds.
     journal : callable
         Writes an event durably: each round is written before it begins.
+    tuned : sequence of str
+        Names of the hyper-parameters searched over.
     """
 
     def __init__(
@@ -51,8 +54,11 @@ class Rounds:
         procedure: Procedure,
         states: States,
         replan: Replan,
+        *,
         journal: Callable[[Mapping[str, Any]], None],
+        tuned: Sequence[str] = (),
     ) -> None:
+        self.tuned = tuned
         self.search, self.states, self.replan, self._journal = search, states, replan, journal
         self._sign = -1.0 if search.metric in MINIMISED else 1.0
         self._rounds = procedure.rounds()
@@ -62,18 +68,51 @@ class Rounds:
         self.workers = search.workers
         """How many groups should train at once."""
         self._ends: dict[int, int] = {}
+        self._added: list[Planned] = []
 
     def remember(self, rounds: Sequence[Mapping[str, Any]], outcomes: Sequence[Outcome]) -> None:
         """Go on where another process stopped: its rounds, and what its trials came to."""
-        self._recorded = list(rounds)
+        self._recorded = [event for event in rounds if event["event"] == "round"]
         self.outcomes = {_key(o.fit): o for o in outcomes}
+        for event in rounds:
+            if event["event"] == "added":
+                outcome = self.outcomes[event["legs"][0]["trial"], 0]
+                outcome.until = 0 if outcome.stop else outcome.fit.epochs
+                own = self.states.position(outcome.trial)
+                outcome.start = (outcome.trial, own) if own else _from(event)
+                if outcome.is_going:
+                    self._added.append(Planned(outcome.fit, [outcome]))
+
+    @property
+    def free(self) -> int | None:
+        """The number that one more trial may have; None where the procedure names trials later."""
+        taken = max(trial for trial, _ in self.outcomes)
+        return taken + 1 if self.search.procedure in AT_ONCE else None
+
+    def add(self, fit: Fit, parent: tuple[int, int] | None) -> Planned:
+        """One more trial, alone; it goes on from the state of `parent`: a trial and its epochs."""
+        outcome = Outcome(fit, until=fit.epochs)
+        leg = {"trial": fit.trial, "epochs": fit.epochs, "parent": 0}
+        event = {
+            "event": "added",
+            "legs": [leg | {"configuration": configuration_of(fit, self.tuned)}],
+            "plan": print_plan(self.search.replace(trials=(fit,))),
+            "from": parent,
+        }
+        self._journal(event)
+        outcome.start = _from(event)
+        if parent:
+            outcome.epochs = list(self.outcomes[parent[0], 0].epochs[: parent[1]])
+        self.outcomes[_key(fit)] = outcome
+        return Planned(fit, [outcome])
 
     def __iter__(self) -> Iterator[list[Planned]]:
         legs = next(self._rounds)
         while True:
             items = self._items(legs)
             self._begin(legs, items)
-            yield self._to_train(items)
+            yield [*self._to_train(items), *self._added]
+            self._added = []
             self._ends |= {leg.trial: leg.epochs for leg in legs}
             try:
                 legs = self._rounds.send(self._results(legs))
@@ -138,7 +177,7 @@ class Rounds:
             for fit in item.fits if isinstance(item, FusedFit) else (item,):
                 outcome = self.outcomes.setdefault(_key(fit), Outcome(fit))
                 leg = by_trial[fit.trial]
-                if outcome.status or len(outcome.epochs) >= leg.epochs:
+                if outcome.status or outcome.stop or len(outcome.epochs) >= leg.epochs:
                     continue  # it ended, or had this round behind it when the process stopped
                 outcome.fit, outcome.fused, outcome.until = fit, fused, leg.epochs
                 outcome.start = self._start(leg)
@@ -178,6 +217,11 @@ class Rounds:
 
 def _key(fit: Fit) -> tuple[int, int]:
     return fit.trial, fit.data.split.fold
+
+
+def _from(event: Mapping[str, Any]) -> tuple[int, Position] | None:
+    """Where an added trial begins."""
+    return (event["from"][0], Position(event["from"][1])) if event["from"] else None
 
 
 def _place(outcome: Outcome) -> tuple[int, int]:

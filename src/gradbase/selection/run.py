@@ -21,6 +21,7 @@ from gradbase.frontend.torch_export import Exporter
 from gradbase.ir.learning import PythonNetwork, Search
 from gradbase.selection import make_procedure
 from gradbase.selection.configuring import configuration_of
+from gradbase.selection.control import Control
 from gradbase.selection.deals import read
 from gradbase.selection.folds import joined, refit_of, take_over
 from gradbase.selection.group import Group, Shared
@@ -33,6 +34,7 @@ from gradbase.selection.rounds import Planned, Replan, Rounds
 from gradbase.selection.states import States
 from gradbase.selection.watch import Watch
 from gradbase.selection.workers import Workers
+from gradbase.store.following import process_event
 from gradbase.store.records import FAILED, EpochRecord, ModelRecord, TrialRecord
 
 if TYPE_CHECKING:
@@ -182,9 +184,18 @@ class _Run:
             self.journal = store.start_run(search.name, header_of(search, info))
         self.states = States(self.journal.path.parent)
         procedure = make_procedure(search.procedure, info.terms)
-        self.rounds = Rounds(search, procedure, self.states, replan, self.journal.append)
+        self.rounds = Rounds(
+            search,
+            procedure,
+            self.states,
+            replan,
+            journal=self.journal.append,
+            tuned=info.tuned,
+        )
         if interrupted:
+            self.journal.append({"event": "resumed", "process": process_event()})
             self.rounds.remember(interrupted.rounds, interrupted.outcomes(self.states))
+        self.control = Control(self.journal, self.rounds, context.cancelled)
         listener = listener or listener_for(search, context.settings)
         self.watch = Watch(self.journal, listener, search.metric, context.cancelled)
 
@@ -275,7 +286,8 @@ class _Run:
                 self.watch.started([o for p in planned for o in p.outcomes])
             groups = self._groups(planned)
             self.deals.expect(g.data for g in groups)
-            self.workers.train(groups, self.rounds.workers)
+            self.workers.train(groups, self.rounds.workers, self._messages)
+            self.tried = sorted(self.rounds.outcomes.values(), key=lambda o: o.trial)
         left = self._groups(self.rounds.left())
         self.deals.expect(g.data for g in left)
         self.workers.conclude(left)
@@ -285,6 +297,12 @@ class _Run:
         for warning in data.warnings:
             log.warning("model %s: %s", self.search.name, warning)
         self.warnings = data.warnings
+
+    def _messages(self) -> list[Group]:
+        """What users asked for meanwhile, as groups to train."""
+        groups = self._groups(self.control.poll())
+        self.deals.expect(g.data for g in groups)
+        return groups
 
     def _groups(self, planned: Sequence[Planned]) -> list[Group]:
         groups = [Group(p.item, self.shared, p.outcomes) for p in planned]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
@@ -37,10 +37,23 @@ class Workers:
         """Of torch, for each group."""
         return max(1, min(self.search.threads or 1, self.context.broker.threads))
 
-    def train(self, groups: Sequence[Group], workers: int = 1) -> None:
-        """Let `workers` threads take groups from a queue until it is empty."""
-        if not groups:
-            return
+    def train(
+        self,
+        groups: Sequence[Group],
+        workers: int = 1,
+        more: Callable[[], Sequence[Group]] = tuple,
+    ) -> None:
+        """Let `workers` threads take groups from a queue until it is empty.
+
+        `more` is asked again and again for what has become due meanwhile.
+        """
+        groups = list(groups)
+        while groups:
+            later: list[Group] = []
+            self._train(groups, workers, lambda: later.extend(more()))  # noqa: B023 (ends before)
+            groups = later
+
+    def _train(self, groups: Sequence[Group], workers: int, look: Callable[[], None]) -> None:
         waiting: queue.SimpleQueue[Group] = queue.SimpleQueue()
         for group in groups:
             waiting.put(group)
@@ -48,7 +61,7 @@ class Workers:
         with ThreadPoolExecutor(workers, thread_name_prefix="gradbase-train") as pool:
             try:  # from the first worker on: leaving the pool waits for all of them
                 futures = [pool.submit(self._work, number, waiting) for number in range(workers)]
-                self._wait(futures)
+                self._wait(futures, look)
             except BaseException:
                 self.watch.abandon()
                 raise
@@ -68,10 +81,11 @@ class Workers:
             finally:
                 self.deals.give_back(group.data)
 
-    def _wait(self, futures: Sequence[Future[None]]) -> None:
+    def _wait(self, futures: Sequence[Future[None]], look: Callable[[], None]) -> None:
         """Until all are done; short waits let an interrupt through."""
         left = set(futures)
         while left:
+            look()
             done, left = wait(left, timeout=_POLL_S, return_when=FIRST_EXCEPTION)
             for future in done:
                 future.result()
