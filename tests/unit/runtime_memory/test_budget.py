@@ -14,6 +14,7 @@ from training_steps import NETWORKS, training
 
 import gradbase as gb
 from gradbase.errors import BindError, ResourceError
+from gradbase.runtime.memory.tiers import FileTier
 
 memory = gb.memory
 FRACTIONS = (0.75, 0.5, 0.25, 0.0)
@@ -383,4 +384,47 @@ def test_a_step_on_cuda(fraction):
             limited_step()
         assert report.peak <= limit
     assert report.swapped > 0
+    assert_same(plain, limited)
+
+
+def test_what_is_needed_is_fetched_before():
+    """From the second iteration on the order is known, planned for, and returns are begun early."""
+    _, step = training("dense")
+    limit = limit_of(memory.trace(step), 0.4)
+    with memory.budget(limit) as first:
+        step()
+    with memory.budget(limit) as second:
+        step()
+    assert second.hits > 0
+    assert second.misses <= second.hits
+    assert second.learnt == 0
+    assert first.peak <= limit
+    assert second.peak <= limit
+
+
+class Stubborn(FileTier):
+    """Refuses the first storage that is brought to it."""
+
+    refuses = 1
+
+    def out(self, storage):
+        if self.refuses:
+            self.refuses -= 1
+            raise ResourceError("no room at present")
+        return super().out(storage)
+
+
+def test_a_planned_copy_that_fails_is_no_error_while_there_is_room(tmp_path):
+    """The storage stays; when its room is needed it is tried again."""
+    (plain, plain_step), (limited, step) = training("dense"), training("dense")
+    limit = limit_of(memory.trace(training("dense")[1]), 0.4)
+    for _ in range(2):  # to learn and to plan
+        with memory.budget(limit, tmp_path):
+            step()
+    with memory.budget(limit, tier=Stubborn(tmp_path)) as report:
+        step()
+    for _ in range(3):
+        plain_step()
+    assert report.notes == ["no room at present"]
+    assert report.peak <= limit
     assert_same(plain, limited)

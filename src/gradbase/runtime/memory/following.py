@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from gradbase.runtime.memory.orders import Call, Name, Order, Orders
 from gradbase.runtime.memory.pager import Block
@@ -62,6 +63,12 @@ class Follower:
             self._calls.append(call)
         self._prefix = hash((self._prefix, call.signature))
         self.position += 1
+
+    def retime(self, seconds: dict[int, float]) -> None:
+        """Better times of calls of this iteration, by position."""
+        for position, value in seconds.items():
+            if position < len(self._calls):
+                self._calls[position] = replace(self._calls[position], seconds=value)
 
     def freed(self, block: Block) -> None:
         """A storage is gone; the order will know when."""

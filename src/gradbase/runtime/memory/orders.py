@@ -10,7 +10,8 @@ import bisect
 import functools
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from gradbase.resources.lifetimes import Access, Operation, Storage, Trace
 
@@ -61,12 +62,15 @@ class Order:
         (bytes, operator before which it was freed) of what earlier iterations left behind.
     fixed : int, bytes
         What was there all the time and cannot leave.
+    plans : dict
+        Kept by who plans with this order.
     """
 
     calls: tuple[Call, ...]
     freed: dict[Name, int]
     carried: tuple[tuple[int, int], ...]
     fixed: int
+    plans: dict[Any, Any] = field(default_factory=dict[Any, Any])
 
     @functools.cached_property
     def hashes(self) -> list[int]:
@@ -101,6 +105,7 @@ class Order:
         made = ((i, j) for i, call in enumerate(self.calls) for j in range(len(call.made)))
         return dict(enumerate(made, start=1))
 
+    @functools.cached_property
     def trace(self) -> Trace:
         """The same as a trace for a planner: a straight line, what is carried in or out stays."""
         end = len(self.calls)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from torch import UntypedStorage
 
+from gradbase.errors import ResourceError
 from gradbase.runtime.memory.report import Report
 from gradbase.runtime.memory.tiers import Copy, Tier, Transfer
 
@@ -145,21 +146,36 @@ class Pager:
             self._forget(block)
         while self._leaving:
             block = self._leaving[0]
-            going = self._may_go(block) and block.copy is not None
-            if going and block.copy is not None and not block.copy.transfer.done():
-                break
+            if self._may_go(block) and block.copy is not None:
+                if not block.copy.transfer.done():
+                    break
+                if self._copied(block):
+                    self._release(block)
             self._leaving.popleft()
-            if going:
-                self._release(block)
         return found
 
     def leave(self, block: Block) -> None:
         """Begin to copy a block out; once that is complete it goes, unless it was used before."""
         if block.away or not block.movable or block.storage() is None:
             return
-        self._copy_out(block)
+        try:
+            self._copy_out(block)
+        except ResourceError as error:
+            self.report.note(str(error))  # it stays; that is an error only when there is no room
+            return
         block.leaving = True
         self._leaving.append(block)
+
+    def _copied(self, block: Block) -> bool:
+        """Whether a planned copy that has ended is good."""
+        assert block.copy is not None
+        try:
+            block.copy.transfer.wait()
+        except ResourceError as error:
+            self.report.note(str(error))
+            self._forget(block)
+            return False
+        return True
 
     def expect(self, block: Block) -> None:
         """Bring a block back as soon as there is room."""

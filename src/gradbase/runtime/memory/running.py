@@ -15,10 +15,11 @@ from gradbase.resources.sizes import readable
 from gradbase.runtime.memory.following import SURE, Follower
 from gradbase.runtime.memory.foreseen import result_bytes
 from gradbase.runtime.memory.operators import Described, describe, storages_of, tensors_of
-from gradbase.runtime.memory.orders import Call, Orders
+from gradbase.runtime.memory.orders import Call, Order, Orders
 from gradbase.runtime.memory.pager import Block, Pager
 from gradbase.runtime.memory.report import Report
 from gradbase.runtime.memory.resident import Resident
+from gradbase.runtime.memory.schedule import Moves, moves_of
 
 __all__ = ["Running"]
 
@@ -36,6 +37,9 @@ class Running(TorchDispatchMode):
         self._resident = Resident() if kind == "cpu" else None
         self._backward = False  # this iteration has begun its backward pass
         self._working_set = 0
+        self._planned: Order | None = None
+        self._moves: Moves = {}
+        self._events: dict[int, tuple[Any, Any]] = {}
         self._too_small = False
 
     def __torch_dispatch__(
@@ -62,13 +66,17 @@ class Running(TorchDispatchMode):
         signature, blocks = self._arguments(func, described, args, kwargs)
         known = follower.expect(signature, described.name)
         need = result_bytes(func, args, kwargs) if known is None else sum(known.made) + known.grown
+        self._move(known)
         pager.use(list(blocks), [b for b, written in blocks.items() if written], need, self._rank)
         if self._resident is not None:
             found = self.report.persistent
             self._resident.prepare(need, pager.load - found, self.report.limit - found)
+        events = self._begin_event(known)
         begun = time.perf_counter()
         result = func(*args, **kwargs)
         seconds = time.perf_counter() - begun
+        if events is not None:
+            events[1].record()
         made = self._adopt(result)
         grown = self._resize(b for b, written in blocks.items() if written)
         names = [(follower.name_of(block), written) for block, written in blocks.items()]
@@ -130,7 +138,25 @@ class Running(TorchDispatchMode):
         elif self._backward and torch.is_grad_enabled():
             self._end()
 
+    def _begin_event(self, known: Call | None) -> tuple[Any, Any] | None:
+        """Of a GPU only events tell how long an operator runs; used while an order is learnt."""
+        if self.kind != "cuda" or known is not None:
+            return None
+        events = (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
+        events[0].record()
+        self._events[self.follower.position] = events
+        return events
+
+    def _time(self) -> None:
+        """Replace the host's seconds by the device's."""
+        if self._events:
+            torch.cuda.synchronize()
+            seconds = {i: a.elapsed_time(b) / 1e3 for i, (a, b) in self._events.items()}
+            self.follower.retime(seconds)
+            self._events.clear()
+
     def _end(self) -> None:
+        self._time()
         self.follower.end(list(self.pager.blocks.values()))
         self.report.iterations += self._backward
         self._backward = False
@@ -183,6 +209,23 @@ class Running(TorchDispatchMode):
                 grown += max(storage.nbytes() - block.size, 0)
                 self.pager.resized(block, storage.nbytes())
         return grown
+
+    def _move(self, known: Call | None) -> None:
+        """What is planned before this operator: copies out that begin, returns that are due."""
+        order, position = self.follower.order, self.follower.position
+        if known is None or order is None or position < SURE:
+            return
+        if self._planned is not order:
+            self._planned = order
+            self._moves = moves_of(order, self.report.limit, lambda: self.pager.tier)
+        for move, name in self._moves.get(position, ()):
+            block = self.follower.blocks.get(name)
+            if block is None:
+                continue
+            if move == "leave":
+                self.pager.leave(block)
+            else:
+                self.pager.expect(block)
 
     def _judge(self, call: Call, need: int) -> None:
         """What the operator allocated against what was foreseen and the limit."""

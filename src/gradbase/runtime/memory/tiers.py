@@ -70,6 +70,10 @@ class Tier(Protocol):
         """Nobody will ask for this copy; its transfer out may still be under way."""
         ...
 
+    def measure(self, size: int) -> tuple[float, float]:
+        """Seconds to copy `size` bytes out and back, once each."""
+        ...
+
     def close(self) -> None:
         """Wait for transfers and free everything."""
         ...
@@ -192,7 +196,6 @@ class FileTier:
             self._handle = -1
 
     def measure(self, size: int) -> tuple[float, float]:
-        """Seconds to write and to read `size` bytes, once each."""
         storage = UntypedStorage(size)
         begun = time.perf_counter()
         copy = self.out(storage)
