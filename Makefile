@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-all check fmt golden images bench clean
+.PHONY: demo test test-all check fmt golden images reference bench clean
 
 # The main job on real data: 32 networks from one SQL statement, then predictions in SQL.
 demo: $(VENV)/.demo
@@ -36,6 +36,10 @@ golden: $(VENV)/.dev
 # Draw the pictures of docs/pictures.md.
 images: $(VENV)/.dev
 	$(BIN)/python docs/make_images.py
+
+# Write the pages of docs/reference from the code.
+reference: $(VENV)/.dev
+	$(BIN)/python -m gradbase.testing.reference docs/reference
 
 # The benchmarks (see benchmarks/README.md); DATA is a Parquet file with a column `y`.
 bench: $(VENV)/.bench

@@ -8,8 +8,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-MORE = [ROOT / "CONTRIBUTING.md", *(ROOT / "benchmarks").glob("*.md"), *ROOT.glob("docs/*/*.md")]
+REFERENCE = sorted((ROOT / "docs" / "reference").glob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *REFERENCE]
+MORE = [
+    ROOT / "CONTRIBUTING.md",
+    *(ROOT / "benchmarks").glob("*.md"),
+    *(ROOT / "docs" / "design").glob("*.md"),
+]
+CODE = re.compile(r"^```.*?^```|``.+?``|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -23,7 +29,12 @@ def blocks(page: Path) -> list[tuple[str, str, int]]:
     ]
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda p: p.name)
+def name_of(page: Path) -> str:
+    """A page's path below the root."""
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=name_of)
 def test_code_of_page_runs(page, tmp_path, monkeypatch):
     """Python blocks share one namespace; SQL blocks run on its session `db`."""
     monkeypatch.chdir(tmp_path)
@@ -46,8 +57,9 @@ def run(language, code, line, page, names):
         result.text()
 
 
-@pytest.mark.parametrize("page", [*PAGES, *MORE], ids=lambda p: p.name)
+@pytest.mark.parametrize("page", [*PAGES, *MORE], ids=name_of)
 def test_links_lead_somewhere(page):
     """Relative links name files that exist."""
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+    text = CODE.sub("", page.read_text())
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
         assert (page.parent / target).exists(), target

@@ -193,6 +193,11 @@ def _resolved(
     return dataclasses.replace(spec, space={**space, **(more or {})})
 
 
+def sql_names() -> dict[str, str]:
+    """Names of options in Python that differ from those in SQL, with the latter."""
+    return dict(_SQL_NAMES)
+
+
 def _sql_name(name: str) -> str:
     return _SQL_NAMES.get(name, name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from gradbase.errors import BindError, near
@@ -20,6 +21,17 @@ FIELDS = {
     "progress": "progress",
 }
 """Name in SQL -> field of `Settings`."""
+VALUES: Mapping[str, tuple[str, str]] = {
+    "exactness": (" or ".join(f"`'{e}'`" for e in EXACTNESS), "'bitwise'"),
+    "optimizer": ("`on` or `off`", "off"),
+    "disabled_rules": ("names of [rules](rules.md), with commas between them", "'merge_filters'"),
+    "representation": ("`'dl'`, `'udf'` or `''`", "'udf'"),
+    "batch_rows": ("a whole number from 0", "1024"),
+    "threads": ("a whole number from 0", "1"),
+    "memory_limit": ("bytes, or a text such as `'4GB'`", "'4GB'"),
+    "progress": ("`on` or `off`", "off"),
+}
+"""What each may be, and an example, for the reference."""
 
 
 def change_of(name: str, value: Any, at: str | None = None) -> dict[str, Any]:

@@ -166,6 +166,27 @@ TABLES: dict[str, tuple[str, ...]] = {
     ),
 }
 
+MEANINGS = {
+    "format": "The version of these tables.",
+    "models": "Names.",
+    "versions": "Versions of models, and how many rows they were trained on.",
+    "aliases": "What `churn@champion` means.",
+    "trials": "Trials: what they were given, and what came of it.",
+    "epochs": "Losses of every epoch.",
+    "trial_metrics": "Metrics of every epoch, and at the end.",
+    "features": "Columns of the training rows.",
+    "scores": "Two classes: evaluation rows by score.",
+    "confusion": "Several classes: evaluation rows by class.",
+    "lineage": "What a version was made of and by.",
+    "blobs": "Files with weights.",
+    "runs": "Trainings, finished or not.",
+    "units": "Parts of trainings that several processes share; empty yet.",
+    "views": "Intermediate results that are kept; empty yet.",
+    "tiles": "Parts of large weights; empty yet.",
+    "results": "Results that are kept; empty yet.",
+}
+"""What is in each, for the reference."""
+
 OF_VERSION = (
     "aliases", "trials", "epochs", "trial_metrics", "features", "scores", "confusion", "lineage",
     "blobs", "versions",
