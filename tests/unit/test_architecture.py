@@ -27,6 +27,7 @@ RANKS = {
     "graphs": 7,
     "media": 7,
     "attribution": 7,
+    "importing": 7,  # objects of other libraries as models
     "session": 8,
     "sklearn": 9,  # estimators are users of a session
     "memory": 8,
@@ -48,7 +49,8 @@ BUDGETS = {
     "store": 3850,  # versions, aliases and what is kept of a training
     "runtime": 12400,  # a quarter of it traces, limits and lays out memory; files for others, TRANSFORM in them
     "selection": 4650,  # cross-validation; studies for Optuna; procedures, rounds, resuming; no label
-    "session": 2700,  # plans kept for repeated queries; versions of models; results for people and programs
+    "importing": 1000,  # steps, predictors and trees of scikit-learn one by one
+    "session": 2950,  # plans kept for repeated queries; versions of models; results for people and programs
     "plots": 1650,  # ten kinds of pictures, and plans as graphs
     "sklearn": 750,
     "dbapi": 950,  # a third of it is the dialect of SQLAlchemy

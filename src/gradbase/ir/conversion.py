@@ -34,7 +34,7 @@ class Encoding(Node):
 class Numeric(Encoding):
     """Standardised number, and a 0/1 column 'was missing' where `indicator`.
 
-    ``(x - mean) * scale`` in float64, then rounded to float32; missing gives 0 (the mean).
+    ``(x - mean) * scale`` in float64, then rounded to `kind`; missing gives 0 (the mean).
     `part` picks what of a date or timestamp is taken (``epoch_s``: seconds since 1970, UTC).
     Width: 1 + indicator.
     """
@@ -43,6 +43,7 @@ class Numeric(Encoding):
     scale: float
     indicator: bool
     part: str = "value"
+    kind: str = "float32"
 
     def __post_init__(self) -> None:
         assert self.part in PARTS, self.part
@@ -50,6 +51,10 @@ class Numeric(Encoding):
     @property
     def width(self) -> int:
         return 1 + self.indicator
+
+    @property
+    def dtype(self) -> str:
+        return self.kind
 
 
 @node

@@ -31,7 +31,7 @@ class Model(Node):
     `task` is ``binary``, ``multiclass``, ``regression``, ``raw``, ``clusters``, ``components`` or
     ``transform`` (no outputs); `label` is '' for the last four. The network reads `columns`,
     computed from the features; () means the features as they are. `transform` is what TRANSFORM
-    gives, in its order.
+    gives, in its order. Of an `imported` one NaN passes through, and NULL in a column gives NULL.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Model(Node):
     outputs: tuple[ToTable, ...]
     columns: tuple[Derived, ...] = ()
     transform: tuple[Derived, ...] = ()
+    imported: bool = False
 
     @functools.cached_property
     def reads(self) -> tuple[Feature, ...]:

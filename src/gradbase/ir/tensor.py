@@ -305,6 +305,10 @@ class Embedding(Tensor):
     def shape(self) -> Shape:  # type: ignore[override]
         return (BATCH, self.weight.shape[1])
 
+    @functools.cached_property
+    def dtype(self) -> str:  # type: ignore[override]
+        return self.weight.dtype
+
     @property
     def linear_in(self) -> tuple[Tensor, ...]:
         return (self.weight,)

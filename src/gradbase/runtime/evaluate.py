@@ -21,7 +21,7 @@ from gradbase.runtime.cluster_quality import Quality
 from gradbase.runtime.columns import category_text, numbers
 from gradbase.runtime.confusion import class_counts, score_counts
 from gradbase.runtime.context import RunContext
-from gradbase.runtime.encode import category_codes, constant
+from gradbase.runtime.encode import category_codes, constant, null_rows
 from gradbase.runtime.metrics import metrics
 from gradbase.runtime.predict import Runners, Sizes, leased
 from gradbase.runtime.preprocess.operator import Reads
@@ -114,10 +114,19 @@ def _collect(
         lease = leased(context, f"evaluate {node.model.name}", threads=1)
         with lease, runners.one(inputs) as runner:
             output = runner.run(inputs, first_row)[0].numpy()
+            if program.imported:
+                known &= _predicted(inputs, output)
             outputs.append(output[known])  # a copy
         targets.append(target[known])
         first_row += batch.num_rows
     return _joined(head, outputs, targets)
+
+
+def _predicted(inputs: pa.RecordBatch, output: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Rows that an imported network predicts: others have NULL in a column, or give NaN."""
+    nulls = null_rows(inputs.columns)
+    numbers = np.logical_not(np.isnan(output).any(axis=1))
+    return numbers if nulls is None else numbers & ~nulls
 
 
 def _joined(

@@ -22,10 +22,12 @@ class Output:
     Parameters
     ----------
     node : ToTable
+    imported : bool
+        Whether the network may give NaN, of which there is no label.
     """
 
-    def __init__(self, node: ToTable) -> None:
-        self.node = node
+    def __init__(self, node: ToTable, *, imported: bool = False) -> None:
+        self.node, self._imported = node, imported
         self.type = arrow_type(node.type)
         label = _label_type(node)
         self._classes = None if label is None else constants(node.classes, label)
@@ -53,6 +55,9 @@ class Output:
 
     def _label(self, x: torch.Tensor, nulls: Bools | None) -> pa.Array:
         assert self._classes is not None
+        if self._imported:
+            nan = x.isnan().any(dim=1).numpy()
+            nulls = nan if nulls is None else nulls | nan
         chosen = (x[:, 0] > 0) if len(self.node.classes) == 2 else x.argmax(dim=1)
         codes = pa.array(chosen.to(torch.int32).numpy(), mask=nulls)
         return self._classes.take(codes)

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from gradbase.ir.conversion import Category, ToTensor
+from gradbase.ir.conversion import ToTensor
 from gradbase.ir.learning import Model
 from gradbase.ir.tensor import Concat, Const, Linear, Param, Tensor, Unary, UserModule
 from gradbase.runtime.context import Metrics, Modules, RunContext, no_modules
@@ -74,9 +74,9 @@ class Program:
         modules: Modules = no_modules,
     ) -> None:
         self.model, self.blobs, self.bitwise = model, blobs, bitwise
-        self.imported = model.task == "raw"
+        self.imported = model.imported
         self.positions = {f.name: i for i, f in enumerate(model.reads)}
-        self.outputs = [Output(model.output(m)) for m in methods]
+        self.outputs = [Output(model.output(m), imported=model.imported) for m in methods]
         self.roots = list(dict.fromkeys(o.node.x for o in self.outputs))
         self.steps = _order(self.roots)
         self.weights = self._constants()
@@ -302,8 +302,8 @@ def leaf_of(
     program: Program, node: Tensor, types: Sequence[pa.DataType], slow: Callable[[], None]
 ) -> Leaf:
     """The step that makes `node` from columns of `types`; `slow` hears of tiles encoded twice."""
-    if isinstance(node, ToTensor) and isinstance(node.encoding, Category):
-        return _Codes(node, program.positions[node.column])
+    if isinstance(node, ToTensor) and node.dtype != "float32":
+        return _Alone(program, node)
     source = node.x if isinstance(node, Linear) else node
     assembly = Assembly(source, program.positions, types, program.weights, program.blobs,
                         imported=program.imported)  # fmt: skip
@@ -312,13 +312,16 @@ def leaf_of(
     return _Matrix(assembly)
 
 
-class _Codes(Leaf):
-    def __init__(self, node: ToTensor, position: int) -> None:
-        self._node, self._position = node, position
+class _Alone(Leaf):
+    """One column of codes or of float64."""
+
+    def __init__(self, program: Program, node: ToTensor) -> None:
+        self._node, self._position = node, program.positions[node.column]
+        self._imported = program.imported
 
     def __call__(self, batch: pa.RecordBatch, first_row: int) -> torch.Tensor:
         return encode(batch.column(self._position), self._node.encoding, name=self._node.column,
-                      first_row=first_row)  # fmt: skip
+                      first_row=first_row, imported=self._imported)  # fmt: skip
 
 
 class _Matrix(Leaf):

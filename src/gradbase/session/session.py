@@ -224,6 +224,56 @@ class Session:
         resume(self, name, network)
         return self.study(name)
 
+    def import_model(
+        self,
+        name: str,
+        what: Any,
+        *,
+        features: Any = None,
+        label: str | None = None,
+        classes: Sequence[Any] | None = None,
+        replace: bool = True,
+    ) -> ModelHandle:
+        """Store a fitted object of scikit-learn, or a ``torch.nn.Module``, as a model.
+
+        It predicts as the object does, without the object and without its library. A row with NULL
+        in a column that is read gives NULL, unless an imputer of a pipeline fills it; NaN passes
+        through.
+
+        Parameters
+        ----------
+        name : str
+        what : object
+            An estimator, a pipeline or a search of scikit-learn; or a module from Tensor[B, n]
+            float32 to Tensor[B, m], exported in eval mode.
+        features : list of str, or rows
+            The columns that are read, in their order. Left out for objects of scikit-learn that
+            were fitted on a data frame. Rows (a table's name, a query, a data frame) give names and
+            types: arrays of n numbers are n inputs of a module.
+        label : str, optional
+            Of scikit-learn ``label`` if left out. A module with a label and no classes predicts
+            this number.
+        classes : sequence, optional
+            Of a module that returns logits: one per class, or one of two classes. Without label
+            and classes PREDICT gives what the module returns.
+        replace : bool
+            False: an existing model of that name is an error.
+
+        Raises
+        ------
+        BindError
+            The object is not fitted, or its columns are not known.
+        UnsupportedError
+            A part of it cannot be imported; names it and what can.
+        """
+        from gradbase.session.importing import import_model
+
+        self._check_open()
+        import_model(
+            self, name, what, features=features, label=label, classes=classes, replace=replace
+        )
+        return self.model(name)
+
     def register(self, name: str, rows: Any) -> None:
         """Make an Arrow table, pandas or Polars DataFrame a view of this session."""
         self._check_open()

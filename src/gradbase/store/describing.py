@@ -143,6 +143,8 @@ def _encodings(model: Model) -> dict[str, str]:
 def _encoding(encoding: Encoding, width: int | None) -> str:
     match encoding:
         case Numeric(mean=mean, scale=scale, indicator=indicator, part=part):
+            if (mean, scale) == (0.0, 1.0):
+                return "as it is"
             what = "" if part == "value" else f"{'seconds' if part == 'epoch_s' else part}, "
             flag = ", and whether it is missing" if indicator else ""
             return f"{what}standardised by mean {mean:.6g}, deviation {1 / scale:.6g}{flag}"

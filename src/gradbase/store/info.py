@@ -95,6 +95,11 @@ def query(
             "a model that is nothing but a TRANSFORM has no trials and no metrics",
             hint="SELECT * FROM ML.TRANSFORM(MODEL …, TABLE …)",
         )
+    if not version["metric"] and function.upper() != "FEATURE_INFO":
+        raise BindError(
+            "a model that was imported has no trials, and no metrics of its training",
+            hint="SELECT * FROM ML.EVALUATE(MODEL …, TABLE rows) with rows that hold the label",
+        )
     match function.upper():
         case "TRIAL_INFO":
             return _trial_info(schema, version, configurations, folds=folds)

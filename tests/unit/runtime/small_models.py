@@ -69,7 +69,8 @@ def mlp(
     x = x.x  # no relu after the last layer
     features = tuple(Feature(f"f{i}", feature) for i in range(width))
     label = "" if task == "raw" else "y"
-    return Model(name, 1, 0, task, label, features, heads(x, task, labels, kind))
+    outputs = heads(x, task, labels, kind)
+    return Model(name, 1, 0, task, label, features, outputs, imported=task == "raw")
 
 
 def logits(model, arrays, encoded):

@@ -271,7 +271,7 @@ def test_every_operator_means_what_torch_means():
     x = torch.from_numpy(np.stack(columns, axis=1))
     features = tuple(Feature(f"f{i}", FLOAT64) for i in range(4))
     for root, reference in every_operator(arrays):
-        model = Model("m", 1, 0, "raw", "", features, heads(root, "raw"))
+        model = Model("m", 1, 0, "raw", "", features, heads(root, "raw"), imported=True)
         found = run(Program(model, ["raw"], arrays), batch_of(columns), 256)[0]
         values = torch.tensor(found.to_pylist()).reshape(300, -1)
         assert torch.allclose(values, reference(x), rtol=1e-4, atol=1e-5), root
@@ -282,7 +282,7 @@ def test_a_value_with_two_readers_is_not_overwritten():
     leaf = ToTensor("f0", Numeric(0.0, 1.0, indicator=False))
     layer = t.Linear(leaf, t.Const((1.0,), (1, 1)))
     both = t.Concat((t.Unary("relu", layer), layer))
-    model = Model("m", 1, 0, "raw", "", (Feature("f0", FLOAT64),), heads(both, "raw"))
+    model = Model("m", 1, 0, "raw", "", (Feature("f0", FLOAT64),), heads(both, "raw"), imported=True)
     assert run(Program(model, ["raw"], arrays), batch_of([[-1.0]]))[0].to_pylist() == [[0.0, -1.0]]
 
 
@@ -302,7 +302,7 @@ def test_a_value_with_two_readers_is_not_overwritten():
     ],
 )
 def test_what_cannot_run_is_refused_by_name(node, message):
-    model = Model("m", 1, 0, "raw", "", (Feature("f0", FLOAT64),), heads(node, "raw"))
+    model = Model("m", 1, 0, "raw", "", (Feature("f0", FLOAT64),), heads(node, "raw"), imported=True)
     with pytest.raises(UnsupportedError, match=message):
         Program(model, ["raw"], None)
 

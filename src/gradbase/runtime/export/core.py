@@ -129,7 +129,7 @@ class Exportable(torch.nn.Module):
                 standard = number * getattr(self, f"scale_{place}")
                 standard = torch.where(missing, self._missing(column), standard)
                 parts = [standard, missing.to(torch.float64)][:width]
-                return torch.stack(parts, dim=1).to(torch.float32)
+                return torch.stack(parts, dim=1).to(getattr(torch, encoding.dtype))
             case Vector(mean=mean, scale=scale):
                 standard = column if mean is None else column - values[mean]
                 standard = standard if scale is None else standard * values[scale]
@@ -141,7 +141,7 @@ class Exportable(torch.nn.Module):
 
     def _missing(self, column: torch.Tensor) -> torch.Tensor:
         """What missing values become: the mean; an imported network sees them as they are."""
-        return column if self.model.task == "raw" else torch.zeros_like(column)
+        return column if self.model.imported else torch.zeros_like(column)
 
     def _output(self, place: int, x: torch.Tensor) -> torch.Tensor:
         """As `runtime.outputs`."""

@@ -1,0 +1,75 @@
+"""`Session.import_model`: an object from Python becomes a version of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gradbase import __version__
+from gradbase.errors import BindError
+from gradbase.frontend.addresses import check_name
+from gradbase.importing.models import imported
+from gradbase.ir.types import SqlType
+from gradbase.selection.tracing import tracing
+from gradbase.session.rows import Rows
+from gradbase.store.records import SUCCEEDED, ModelRecord, TrialRecord
+
+if TYPE_CHECKING:
+    from gradbase.session.session import Session
+
+
+def import_model(
+    session: Session,
+    name: str,
+    what: Any,
+    *,
+    features: Any,
+    label: str | None,
+    classes: Sequence[Any] | None,
+    replace: bool,
+) -> None:
+    """See `Session.import_model`."""
+    check_name(name)
+    session.store.check_creatable(name, or_replace=replace, if_not_exists=False)
+    given = _features(session, features)
+    with tracing():
+        model, params = imported(name, what, given, label, classes)
+    record = ModelRecord(
+        name=name,
+        model_type=f"imported:{type(what).__name__}",
+        task=model.task,
+        label=model.label,
+        query="",
+        options={},
+        seed=0,
+        relation_hash="",
+        code_version=f"gradbase {__version__}, {_origin(what)}",
+        engine=session.engine.name,
+        trials=(TrialRecord(1, SUCCEEDED, model=model, params=params),),
+        metric="",
+        best_trial=1,
+    )
+    session.store.commit(record, or_replace=replace, if_not_exists=False)
+
+
+def _origin(what: Any) -> str:
+    """The library an object comes from, with its version."""
+    import sys
+
+    library = type(what).__module__.partition(".")[0]
+    version = getattr(sys.modules.get(library), "__version__", "")
+    return f"{library} {version}".rstrip()
+
+
+def _features(session: Session, given: Any) -> Mapping[str, SqlType | None] | None:
+    """Names without types, or the columns of rows with theirs."""
+    if given is None:
+        return None
+    if isinstance(given, list | tuple):
+        names = [str(n) for n in given]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise BindError(f"features are given twice: {', '.join(twice)}")
+        return dict.fromkeys(names)
+    with Rows(session, given) as query:
+        return {f.name: f.type for f in session.engine.schema(query)}
