@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gradbase.resources.swapping.plan import Decision, SwapPlan
     from gradbase.resources.swapping.planner import plan_swaps
     from gradbase.resources.swapping.roofline import roofline
+    from gradbase.runtime.memory.arena import Arena, ArenaReport, arena
     from gradbase.runtime.memory.budget import budget
     from gradbase.runtime.memory.report import Report
     from gradbase.runtime.memory.tracing import trace
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = [
     "LINKS",
     "Access",
+    "Arena",
+    "ArenaReport",
     "Decision",
     "Frontier",
     "Interval",
@@ -35,6 +38,7 @@ __all__ = [
     "Storage",
     "SwapPlan",
     "Trace",
+    "arena",
     "budget",
     "check_swaps",
     "frontier",
@@ -63,6 +67,9 @@ _HOMES = {
     "SwapPlan": "gradbase.resources.swapping.plan",
     "plan_swaps": "gradbase.resources.swapping.planner",
     "roofline": "gradbase.resources.swapping.roofline",
+    "Arena": "gradbase.runtime.memory.arena",
+    "ArenaReport": "gradbase.runtime.memory.arena",
+    "arena": "gradbase.runtime.memory.arena",
     "budget": "gradbase.runtime.memory.budget",
     "plan": "gradbase.resources.placement",
     "trace": "gradbase.runtime.memory.tracing",

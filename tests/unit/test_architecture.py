@@ -47,7 +47,7 @@ BUDGETS = {
     "optimizer": 4000,
     "engines": 3100,  # native statements cost little: what is known of a text, kept connections
     "store": 3850,  # versions, aliases and what is kept of a training
-    "runtime": 12400,  # a quarter of it traces, limits and lays out memory; files for others, TRANSFORM in them
+    "runtime": 12950,  # a quarter of it traces, limits, lays out memory and runs in it; files for others, TRANSFORM in them
     "selection": 4650,  # cross-validation; studies for Optuna; procedures, rounds, resuming; no label
     "importing": 1000,  # steps, predictors and trees of scikit-learn one by one
     "session": 2950,  # plans kept for repeated queries; versions of models; results for people and programs
