@@ -12,6 +12,7 @@ REFERENCE = sorted((ROOT / "docs" / "reference").glob("*.md"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *REFERENCE]
 MORE = [
     ROOT / "CONTRIBUTING.md",
+    ROOT / "examples" / "README.md",
     *(ROOT / "benchmarks").glob("*.md"),
     *(ROOT / "docs" / "design").glob("*.md"),
 ]

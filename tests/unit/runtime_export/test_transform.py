@@ -78,6 +78,15 @@ def test_every_function_is_inside_the_file(db, tmp_path):
         assert np.abs(found - model.predict_proba(rows)[:, 1]).max() <= TOLERANCE
 
 
+def test_a_column_may_replace_the_one_it_is_computed_from(db, tmp_path):
+    """A text that becomes a vector of its own name is still one text a row."""
+    model = trained(db, "ML.ONE_HOT_ENCODER(c) OVER () AS c, ML.IMPUTER(a, 'median') OVER () AS a")
+    session = onnxruntime.InferenceSession(str(model.export(tmp_path / "m.onnx")))
+    assert [len(i.shape) for i in session.get_inputs()] == [1, 1]
+    (found,) = session.run(["predict_proba"], gb.onnx_inputs(session, MESSY))
+    assert np.abs(found - model.predict_proba(MESSY)[:, 1]).max() <= TOLERANCE
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("function", SUPPORTED)
 def test_each_function_alone(db, tmp_path, function):

@@ -161,7 +161,9 @@ def _input(onnx: Any, module: Exportable, feature: Feature) -> Any:
 
 
 def _width(module: Exportable, feature: Feature) -> int | None:
-    """Elements of an array: those of the column that is computed from it."""
+    """Elements of an array: those of the column that is computed from it, whatever its name."""
+    if module.model.columns and feature.of.element is None:
+        return None
     made = (d for d in module.model.columns if feature.name in d.expr.columns)
     widths = (module.width(Feature(d.name, d.expr.type)) for d in made)
     found = next((w for w in widths if w is not None), None)

@@ -89,5 +89,25 @@ def _members(kind: type) -> Iterator[tuple[str, Any]]:
 
 def _signature(name: str, function: Any) -> str:
     signature = inspect.signature(function)
-    parameters = [p for n, p in signature.parameters.items() if n not in ("self", "cls")]
-    return f"{name}{signature.replace(parameters=parameters)}"
+    parameters = [
+        p.replace(annotation=_as_written(p.annotation))
+        for n, p in signature.parameters.items()
+        if n not in ("self", "cls")
+    ]
+    shown = signature.replace(
+        parameters=parameters, return_annotation=_as_written(signature.return_annotation)
+    )
+    return f"{name}{shown}"
+
+
+class _Written(str):
+    """An annotation as it stands in the source: without quotes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _as_written(annotation: Any) -> Any:
+    return _Written(annotation) if isinstance(annotation, str) else annotation
