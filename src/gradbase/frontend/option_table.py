@@ -24,6 +24,17 @@ LATER_MODEL_TYPES = (
     "onnx", "random_forest_classifier", "random_forest_regressor", "tensorflow",
     "tensorflow_lite", "torch", "xgboost",
 )  # fmt: skip
+_TREES = "fit it with scikit-learn, and db.import_model(name, it) makes a model of it"
+_WIDE = (
+    "write Linear(inputs, outputs) beside the hidden layers, as a 'python:module:function' model"
+)
+INSTEAD = {
+    **dict.fromkeys((t for t in LATER_MODEL_TYPES if t.startswith(("boosted", "random"))), _TREES),
+    **dict.fromkeys((t for t in LATER_MODEL_TYPES if t.startswith("dnn_linear")), _WIDE),
+    "autoencoder": "pca finds the linear latent columns",
+    "torch": "db.import_model(name, module) makes a model of a module",
+}
+"""What to do today instead of a type that is not offered."""
 KMEANS, PCA = "kmeans", "pca"
 UNLABELLED = (KMEANS, PCA)
 """What learns without a label."""

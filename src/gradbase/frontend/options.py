@@ -129,7 +129,9 @@ def _model_type(given: Mapping[str, OptionValue], otherwise: str | None) -> str:
         raise UnsupportedError(
             f"model_type '{kind}' is not offered yet",
             at=found.value_at,
-            hint=f"there are {', '.join(table.MODEL_TYPES)} and 'python:module:function'",
+            hint=table.INSTEAD.get(
+                kind, f"there are {', '.join(table.MODEL_TYPES)} and 'python:module:function'"
+            ),
         )
     if kind not in (*table.MODEL_TYPES, *table.UNLABELLED, table.TRANSFORM_ONLY):
         raise BindError(

@@ -202,7 +202,13 @@ def test_a_python_model_takes_options_of_its_own():
     [
         ("seed = 1", BindError, r"needs the option model_type"),
         ("model_type = 'dnn_clasifier'", BindError, r"did you mean `dnn_classifier`"),
-        ("model_type = 'autoencoder'", UnsupportedError, r"'autoencoder' is not offered yet"),
+        (
+            "model_type = 'autoencoder'",
+            UnsupportedError,
+            r"'autoencoder' is not offered yet[^$]*pca",
+        ),
+        ("model_type = 'random_forest_regressor'", UnsupportedError, "import_model"),
+        ("model_type = 'dnn_linear_combined_classifier'", UnsupportedError, "beside the hidden"),
         ("model_type = 'python:nofunction'", BindError, r"python:package.module:function"),
         ("{d}, learn_rat = 1", BindError, r"`learn_rat`(.|\n)*\^{{9}}(.|\n)*`learn_rate`"),
         (
