@@ -1,6 +1,6 @@
 """Training steps in less memory: placement, swapping on a modelled device, and real runs.
 
-    python benchmarks/training_memory.py [--only placement|swap|real] [--networks vgg-16,lstm]
+    python benchmarks/training_memory.py [--only placement|swap|arena|estimate|real] [--networks vgg-16,lstm]
 
 See README.md beside this file for what is compared and how to read it.
 """
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from estimates import estimates, modules
 from networks import LARGE, SMALL, Workload
 from pools import Served, caching_allocator, online_best_fit
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -30,6 +31,7 @@ from gradbase.resources.swapping.planner import Planner
 MIB = 1 << 20
 WORST_PLACEMENT = 1.005
 BEST_OF_THE_PAPER = 0.34
+WORST_ESTIMATE = 0.15
 # The first is what the paper's figure is compared with; the others are nominal (gb.memory.LINKS).
 LINKS = {"pcie3 at 12 GB/s": memory.Link(0, 12e9, 0, 12e9)} | {
     name: memory.LINKS[name] for name in ("pcie3", "pcie4", "pcie5", "nvme")
@@ -86,6 +88,38 @@ def _served(allocator: Callable[..., Served], trace: memory.Trace) -> int:
     return served.size
 
 
+def arenas(names: list[str], calls: int = 2) -> list[dict[str, Any]]:
+    """Steps run inside one planned allocation, against the same steps as they are."""
+    print("\narena: steps inside one allocation on CPU; storages that lay in it, over all calls")
+    print(
+        f"{'network':<12} {'height MiB':>10} {'of bound':>9} {'inside':>7} {'copied':>7} {'outside':>8} equal"
+    )
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        plain, plain_step = SMALL[name].make()
+        torch.manual_seed(1)
+        for _ in range(3 + calls):
+            plain_step()
+        network, step = SMALL[name].make()
+        torch.manual_seed(1)
+        run = memory.arena(step)
+        for _ in range(calls):
+            run()
+        report = run.report
+        row = {"network": name, "height": report.height, "bound": run.trace.lower_bound}
+        row |= {"inside": report.inside, "copied": report.copied, "outside": report.outside}
+        row["equal"] = _digest(network) == _digest(plain)
+        rows.append(row)
+        print(
+            f"{name:<12} {report.height / MIB:>10.1f} {report.height / row['bound']:>9.4f} "
+            f"{report.inside:>7} {report.copied:>7} {report.outside:>8} {row['equal']}",
+            flush=True,
+        )
+    whole = all(row["equal"] and not row["outside"] for row in rows)
+    _say("arena: same bits, every storage at its planned place", whole)
+    return rows
+
+
 def swap(traces: dict[str, memory.Trace], tries: int) -> list[dict[str, Any]]:
     """What can be saved without overhead on several links, and what a limit costs."""
     rows: list[dict[str, Any]] = []
@@ -111,7 +145,10 @@ def swap(traces: dict[str, memory.Trace], tries: int) -> list[dict[str, Any]]:
     first = [row for row in rows if row["link"] == next(iter(LINKS))]
     best = max(first, key=lambda row: row["auto"])
     print(f"largest on {best['link']}: {best['auto']:.1%} ({best['network']}), weights staying")
-    _say(f"at least {BEST_OF_THE_PAPER:.0%} on one network", best["auto"] >= BEST_OF_THE_PAPER)
+    if len(traces) == len(LARGE) or best["auto"] >= BEST_OF_THE_PAPER:
+        _say(f"at least {BEST_OF_THE_PAPER:.0%} on one network", best["auto"] >= BEST_OF_THE_PAPER)
+    else:
+        print(f"not judged: {BEST_OF_THE_PAPER:.0%} on one network, as only some were run")
     return rows + _at_limits(traces, tries)
 
 
@@ -296,7 +333,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--only", choices=("placement", "swap", "real"))
+    parser.add_argument("--only", choices=("placement", "swap", "arena", "estimate", "real"))
     parser.add_argument("--networks", default="", help="names with commas between; all by default")
     parser.add_argument("--tries", type=int, default=1000, help="schedules of the local search")
     parser.add_argument("--time-limit", type=float, default=60, help="seconds for a placement")
@@ -309,20 +346,29 @@ def main() -> None:
         print(json.dumps(child(json.loads(arguments.child))))
         return
     wanted = [n for n in arguments.networks.split(",") if n]
-    unknown = [n for n in wanted if n not in LARGE | SMALL]
+    known = list(dict.fromkeys((*LARGE, *SMALL, *modules([]))))
+    unknown = [n for n in wanted if n not in known]
     if unknown:
-        parser.error(f"no network {', '.join(unknown)}; there are {', '.join(LARGE | SMALL)}")
+        parser.error(f"no network {', '.join(unknown)}; there are {', '.join(known)}")
     print(f"torch {torch.__version__}, {platform.processor() or platform.machine()}")
+    parts = (
+        (arguments.only,) if arguments.only else ("placement", "swap", "arena", "estimate", "real")
+    )
     results: dict[str, Any] = {}
     large = [n for n in LARGE if not wanted or n in wanted]
-    if arguments.only != "real" and large:
-        traces = {name: traced(LARGE[name]) for name in large}
-        if arguments.only != "swap":
-            results["placement"] = placement(traces, arguments.time_limit)
-        if arguments.only != "placement":
-            results["swap"] = swap(traces, arguments.tries)
+    traces = {n: traced(LARGE[n]) for n in large} if {"placement", "swap"} & {*parts} else {}
+    if traces and "placement" in parts:
+        results["placement"] = placement(traces, arguments.time_limit)
+    if traces and "swap" in parts:
+        results["swap"] = swap(traces, arguments.tries)
     small = [n for n in SMALL if not wanted or n in wanted]
-    if arguments.only in (None, "real") and small:
+    if small and "arena" in parts:
+        results["arena"] = arenas(small)
+    if modules(wanted) and "estimate" in parts:
+        results["estimate"] = estimates(wanted)
+        worst = max(abs(row["off"]) for row in results["estimate"])
+        _say(f"every estimate within {WORST_ESTIMATE:.0%}", worst <= WORST_ESTIMATE)
+    if small and "real" in parts:
         results["real"] = real(small, arguments.directory, arguments.repeat)
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(results, indent=1))

@@ -84,6 +84,16 @@ def test_traces_and_plans_by_itself():
     assert "outside      0, 0" in repr(run.report)
 
 
+def test_a_trace_of_rounded_sizes_and_with_workspace():
+    _, (_, step), _ = both("residual")
+    trace = memory.trace(step, marks=True, granularity=512, workspace=True)
+    run = memory.arena(step, trace, planned(trace))
+    for _ in range(2):
+        run()
+    assert run.report.outside == 0
+    assert run.report.written > 0
+
+
 def test_places_that_overlap_in_time_would_change_results(monkeypatch):
     """Storages do share memory: with all at offset 0 and nobody looking, results are others."""
     (plain, plain_step), (network, step), trace = both()

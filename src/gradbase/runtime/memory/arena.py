@@ -41,7 +41,7 @@ class ArenaReport:
         Storages that lay at their planned place: `written` there by the operator, or `copied` there
         from where it had put them.
     outside : int
-        Storages that operators made and that have no place, or another size than planned.
+        Storages that operators made and that have no place, or are larger than planned.
     displaced : int
         Those whose place was taken by a storage that still lived: the plan does not hold.
     notes : list of str
@@ -240,11 +240,11 @@ class _Replay(TorchDispatchMode):
         if variant is None or geometry is None or not self._expect(describe(func).name):
             return None
         planned = self._slots.planned(self.position, self._iteration)
-        if [size for size, _ in planned] != [g[0] for g in geometry]:
+        if len(planned) < len(geometry):
             return None
         windows: list[UntypedStorage] = []
-        for size, offset in planned:
-            if offset is None or not self._slots.free(offset, size):
+        for (room, offset), (size, *_) in zip(planned, geometry, strict=False):
+            if offset is None or size > room or not self._slots.free(offset, size):
                 return None  # the windows taken so far are free again
             windows.append(self._slots.window(offset, size))
         operator, names = variant
@@ -262,26 +262,26 @@ class _Replay(TorchDispatchMode):
             self._geometry[key] = [_geometry(storage, t[0]) for storage, t in made]
         planned = self._slots.planned(self.position, self._iteration) if self.follows else []
         for j, (storage, tensors) in enumerate(made):
-            size, offset = planned[j] if j < len(planned) else (storage.nbytes(), None)
-            if not storage.nbytes():
+            size = storage.nbytes()
+            room, offset = planned[j] if j < len(planned) else (0, None)
+            if not size:
                 continue
-            here = storage.device.type == self._device
-            if not here or offset is None or size != storage.nbytes():
-                self._outside(storage, size)
+            if storage.device.type != self._device or offset is None or size > room:
+                self._outside(size, room)
             elif not self._slots.free(offset, size):
                 self._report.displaced += 1
-                self._outside(storage, size)
+                self._outside(size, room)
             else:
                 _move(tensors, self._slots.window(offset, size), storage)
                 self._report.copied += 1
 
-    def _outside(self, storage: UntypedStorage, size: int) -> None:
+    def _outside(self, size: int, room: int) -> None:
         self._report.outside += 1
-        if self.follows and size != storage.nbytes():
+        if self.follows and size > room:
             name = self._trace.operations[self.position].name
             self._report.note(
-                f"operator {self.position} ({name}) made {storage.nbytes():,} bytes, planned were "
-                f"{size:,}: they lay outside"
+                f"operator {self.position} ({name}) made {size:,} bytes, planned were {room:,}: "
+                "they lay outside"
             )
 
 
