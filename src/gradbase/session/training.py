@@ -165,6 +165,12 @@ def _present(session: Session, name: str, at: str | None = None) -> tuple[Model,
             at=at,
             hint=error.hint or "leave warm_start out to train a new one",
         ) from None
+    if model.imported:
+        raise BindError(
+            f"model `{name}` was imported, warm_start continues what was trained here",
+            at=at,
+            hint="leave warm_start out to train a new version",
+        )
     return model, session.store.record(name, model.version)
 
 

@@ -247,6 +247,10 @@ def test_versions_and_what_was_not_kept(db):
         db.import_model("versions", fitted, replace=False)
     with pytest.raises(BindError, match="was imported"):
         db.sql("SELECT * FROM ML.TRIAL_INFO(MODEL versions)").fetchall()
+    with pytest.raises(BindError, match="`versions` was imported, warm_start continues"):
+        db.sql(
+            "CREATE OR REPLACE MODEL versions OPTIONS (warm_start = TRUE) AS SELECT 1 AS a, 2 label"
+        )
 
 
 @pytest.mark.parametrize("estimator", [CLASSIFIERS[0], CLASSIFIERS[3]])
