@@ -65,7 +65,7 @@ FUNCTIONS = (
         "Metrics on rows that hold the label; without rows those of training: of the test rows where "
         "there are some, else of the evaluation rows. Regressions have `mean_absolute_error`, "
         "`mean_squared_error`, `mean_squared_log_error`, `median_absolute_error`, `r2_score`, "
-        "`explained_variance`; k-means `davies_bouldin_index`, `mean_squared_distance`. Of several "
+        "`explained_variance`; k-means `davies_bouldin_index`, `mean_squared_distance`; PCA `total_explained_variance_ratio`. Of several "
         "trials `trial_id` comes first.",
         "SELECT * FROM ML.EVALUATE(MODEL churn@1, TABLE customers)",
         _QUALITY,

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from gradbase.frontend.documented import TABLES
 from gradbase.frontend.option_examples import OPTION_EXAMPLES
 from gradbase.frontend.option_table import (
+    CLOUD_OPTIONS,
+    LATER_MODEL_TYPES,
+    LATER_OPTIONS,
     LINEAR,
     LINEAR_LEARN_RATE,
     NETWORKS,
@@ -63,6 +66,11 @@ def options() -> Iterator[str]:
         yield option.doc
         yield table(("", ""), _facts(option, python.get(option.name, option.name)))
         yield fenced("sql", _example(option))
+    yield "## Not offered"
+    listed = ", ".join(f"`{name}`" for name in sorted((*LATER_OPTIONS, *CLOUD_OPTIONS)))
+    yield f"These options are known and errors here: {listed}."
+    listed = ", ".join(f"`{kind}`" for kind in LATER_MODEL_TYPES)
+    yield f"So are these model types: {listed}."
 
 
 def _facts(option: Option, python: str) -> Iterator[tuple[str, str]]:

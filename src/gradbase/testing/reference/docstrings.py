@@ -52,7 +52,10 @@ def _item(names: str, kind: str, meaning: str) -> str:
 
 
 def _literals(text: str) -> str:
-    """Indented blocks after ``::`` as blocks of code."""
+    """Indented blocks after ``::``, and sessions of Python, as blocks of code."""
+    text, prompt, session = text.partition(">>> ")
+    if prompt:
+        return f"{_literals(text)}\n\n{fenced('pycon', prompt + session)}"
     parts = re.split(r"::\n\n((?:[ ]{4}.*\n?|\n)+)", text)
     blocks = (
         fenced("text", inspect.cleandoc("\n" + p)) if i % 2 else p.strip("\n")

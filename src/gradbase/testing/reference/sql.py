@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from gradbase.errors import GradbaseError
 from gradbase.frontend import model_statements, words
+from gradbase.frontend.calls import INSTEAD
 from gradbase.frontend.documented import MODELS, REST, STATEMENTS, TABLES, Entry
 from gradbase.frontend.documented_functions import FUNCTIONS, SYSTEM
 from gradbase.frontend.documented_preprocessing import PREPROCESSING_DOCS
@@ -49,6 +50,12 @@ def functions() -> Iterator[str]:
     yield INTRO + " `m` is a model, or a version of it: `churn`, `churn@2`, `churn@champion`."
     yield from _setup(TABLES, MODELS)
     yield from _entries((*FUNCTIONS, *SYSTEM))
+    yield "## Not offered"
+    yield "Functions of BigQuery ML that are errors here:"
+    yield table(
+        ("function", "instead"),
+        [(f"`ML.{f}`", INSTEAD.get(f, "")) for f in sorted(words.LATER_FUNCTIONS)],
+    )
 
 
 def preprocessing() -> Iterator[str]:
