@@ -81,14 +81,15 @@ class Broker:
         with self._changed:
             self._refuse_impossible(purpose, threads, size_bytes)
             ticket = next(self._ids)
-            self._queue[ticket] = size_bytes
-            try:
-                self._wait(ticket, threads, size_bytes, timeout_s, purpose)
-                granted = Lease(ticket, owner, purpose, threads, size_bytes, time.time())
-                self._granted[ticket] = granted
-            finally:
-                del self._queue[ticket]
-                self._changed.notify_all()
+            if self._queue or not self._fits(threads, size_bytes):  # else nobody is to be told
+                self._queue[ticket] = size_bytes
+                try:
+                    self._wait(ticket, threads, size_bytes, timeout_s, purpose)
+                finally:
+                    del self._queue[ticket]
+                    self._changed.notify_all()
+            granted = Lease(ticket, owner, purpose, threads, size_bytes, time.time())
+            self._granted[ticket] = granted
             return granted
 
     def release(self, lease: Lease) -> None:
@@ -125,6 +126,10 @@ class Broker:
             self.memory_bytes - sum(g.size_bytes for g in granted),
         )
 
+    def _fits(self, threads: int, size_bytes: int) -> bool:
+        free_threads, free_bytes = self._free()
+        return threads <= free_threads and size_bytes <= free_bytes
+
     def _refuse_impossible(self, purpose: str, threads: int, size_bytes: int) -> None:
         if threads > self.threads:
             raise ResourceError(
@@ -141,9 +146,9 @@ class Broker:
         self, ticket: int, threads: int, size_bytes: int, timeout_s: float | None, purpose: str
     ) -> None:
         def ready() -> bool:
-            free_threads, free_bytes = self._free()
-            if threads > free_threads or size_bytes > free_bytes:
+            if not self._fits(threads, size_bytes):
                 return False
+            free_bytes = self._free()[1]
             # In order of arrival, so that a large request is not starved by small ones. Only who
             # asks for no bytes may pass those that lack bytes: it may be what they wait for.
             return all(t >= ticket or (size_bytes == 0 and wanted > free_bytes)
