@@ -34,7 +34,7 @@ from gradbase.ir.learning import (
     Search,
 )
 from gradbase.ir.node import Node, walk
-from gradbase.ir.relational import Filter, Limit, Project, Relation, SqlFragment
+from gradbase.ir.relational import Filter, Limit, Project, Relation, Sort, SqlFragment
 from gradbase.ir.scalar import Column, PredictCall, Scalar
 from gradbase.runtime.arrow_types import arrow_type
 from gradbase.runtime.context import RunContext
@@ -50,6 +50,7 @@ from gradbase.runtime.predict import (
     sizes_of,
 )
 from gradbase.runtime.preprocess.operator import preprocess_stream
+from gradbase.runtime.sorting import few_in_order, has_plain_keys
 from gradbase.runtime.streams import Stream, limited, read_table, watched
 
 log = logging.getLogger("gradbase.runtime")
@@ -149,6 +150,7 @@ class _Run:
         self.ours, self.used = _shape(plan)
         self.kept: dict[Relation, pa.Table] = {}
         self.keeping = threading.RLock()
+        self.begun: dict[Relation, Stream] = {}
 
     # -- one relation ------------------------------------------------------------------------------
 
@@ -191,8 +193,20 @@ class _Run:
                 computes = self.computes(node)
                 if computes:
                     return _projected(self.open(child, batch_rows), node, computes)
+            case Sort(child=child) if self.on_batches(child) and has_plain_keys(node):
+                computes = self.computes(node)
+                if computes:
+                    return self.sorted(node, computes, batch_rows)
             case _:
                 pass
+        return self.sql(node, batch_rows)
+
+    def sorted(self, node: Sort, keys: list[Compute], batch_rows: int) -> Stream:
+        """Few rows are sorted here, many by the engine."""
+        few, rows = few_in_order(self.open(node.child), keys, node.orders)
+        if few:
+            return rows
+        self.begun[node.child] = rows
         return self.sql(node, batch_rows)
 
     def closing(self, stream: Stream) -> Stream:
@@ -218,9 +232,15 @@ class _Run:
                 return self.on_batches(child) and self.computes(node) is not None
         return False
 
-    def computes(self, node: Filter | Project) -> list[Compute] | None:
+    def computes(self, node: Filter | Project | Sort) -> list[Compute] | None:
         """Functions for the node's expressions, None where one needs the engine."""
-        exprs = (node.predicate,) if isinstance(node, Filter) else node.exprs
+        match node:
+            case Filter(predicate=predicate):
+                exprs: tuple[Scalar, ...] = (predicate,)
+            case Project(exprs=exprs):
+                pass
+            case Sort(keys=exprs):
+                pass
         found = [compile_scalar(e, self.context.parameters, self.context.blobs) for e in exprs]
         return None if None in found else [f for f in found if f is not None]
 
@@ -285,7 +305,7 @@ class _Run:
         """What the engine reads `relation` from."""
         if materialised or self.used[relation] > 1:
             return self.materialise(relation)
-        stream = self.open(relation)
+        stream = self.begun.pop(relation, None) or self.open(relation)
         return pa.RecordBatchReader.from_batches(stream.schema, stream.batches)
 
     def materialise(self, relation: Relation) -> pa.Table:

@@ -282,7 +282,9 @@ def test_a_value_with_two_readers_is_not_overwritten():
     leaf = ToTensor("f0", Numeric(0.0, 1.0, indicator=False))
     layer = t.Linear(leaf, t.Const((1.0,), (1, 1)))
     both = t.Concat((t.Unary("relu", layer), layer))
-    model = Model("m", 1, 0, "raw", "", (Feature("f0", FLOAT64),), heads(both, "raw"), imported=True)
+    model = Model(
+        "m", 1, 0, "raw", "", (Feature("f0", FLOAT64),), heads(both, "raw"), imported=True
+    )
     assert run(Program(model, ["raw"], arrays), batch_of([[-1.0]]))[0].to_pylist() == [[0.0, -1.0]]
 
 
@@ -302,7 +304,9 @@ def test_a_value_with_two_readers_is_not_overwritten():
     ],
 )
 def test_what_cannot_run_is_refused_by_name(node, message):
-    model = Model("m", 1, 0, "raw", "", (Feature("f0", FLOAT64),), heads(node, "raw"), imported=True)
+    model = Model(
+        "m", 1, 0, "raw", "", (Feature("f0", FLOAT64),), heads(node, "raw"), imported=True
+    )
     with pytest.raises(UnsupportedError, match=message):
         Program(model, ["raw"], None)
 
