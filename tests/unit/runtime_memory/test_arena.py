@@ -229,6 +229,10 @@ def test_an_exported_graph():
     assert run.report.outside == 0
 
 
+def step_by_step():
+    yield
+
+
 def test_what_is_refused():
     _, (_, step), trace = both()
     with pytest.raises(BindError, match="which storage"):
@@ -237,6 +241,9 @@ def test_what_is_refused():
         memory.arena(step, trace, memory.plan(trace, method="greedy"))
     with pytest.raises(BindError, match="'cpu' or 'cuda'"):
         memory.arena(step, device="tpu")
+    for wrong in (3, step_by_step):
+        with pytest.raises(BindError, match="a function that is one iteration"):
+            memory.arena(wrong)
     with pytest.raises(DataError, match="no tensor operator"):
         memory.arena(lambda: None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -145,7 +146,7 @@ def arena(
     Raises
     ------
     BindError
-        A plan without its trace, or one whose offsets are not aligned.
+        No function, a plan without its trace, or one whose offsets are not aligned.
     DataError
         Storages of the plan overlap, or the step calls no tensor operator.
 
@@ -154,6 +155,8 @@ def arena(
     kind = device or ("cuda" if torch.cuda.is_initialized() else "cpu")
     if kind not in _ALIGNMENT:
         raise BindError(f"an arena is for 'cpu' or 'cuda', found device={device!r}")
+    if not callable(step) or inspect.isgeneratorfunction(step):
+        raise BindError(f"an arena runs a function that is one iteration, found {step!r}")
     if plan is not None and trace is None:
         raise BindError("a plan alone does not say what makes which storage", hint="give its trace")
     traced = trace or take_trace(step, marks=True)
