@@ -59,7 +59,7 @@ OPTIONS = {
         {"model_type": "dnn_clasifier"}, BindError, ["'dnn_clasifier'", "did you mean `dnn_classifier`"],
     ),
     "model type of a later release": (
-        {"model_type": "boosted_tree_classifier"}, UnsupportedError, ["is not offered yet", "linear_reg"],
+        {"model_type": "boosted_tree_classifier"}, UnsupportedError, ["is not offered yet", "db.import_model"],
     ),
     "unknown optimizer": ({"optimizer": "adamm"}, BindError, ["did you mean `adam`"]),
     "refused optimizer": ({"optimizer": "ftrl"}, UnsupportedError, ["'ftrl'", "adagrad"]),
