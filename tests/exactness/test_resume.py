@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import gradbase as gb
-from gradbase.errors import BindError, DataError
+from gradbase.errors import BindError, DataError, StoreError
 from gradbase.selection import states
 from gradbase.selection.watch import Watch
 
@@ -87,9 +87,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(
-    "moments", [(9,), pytest.param((1, 2, 4, 13), marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("moments", [(9,), pytest.param((1, 2, 4, 13), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", CASES, ids="-".join)
 def test_a_resumed_search_is_bitwise_the_same(db, killing, monkeypatch, case, moments):
     kind, procedure, optimizer = case
@@ -146,6 +144,26 @@ def test_rows_that_changed_are_not_gone_on_with(db, killing, monkeypatch):
     db.sql("UPDATE t SET a = a + 1 WHERE b > 0.9")
     with pytest.raises(DataError, match="the rows of the training query of `m` have changed"):
         db.resume("m")
+
+
+def test_a_damaged_state_is_said_and_can_be_done_without(tmp_path, killing, monkeypatch):
+    with gb.connect(str(tmp_path / "d.duckdb"), progress=False) as db:
+        db.sql("CREATE TABLE t AS SELECT sin(i) AS a, cos(i) AS b, i % 2 AS y FROM range(120) r(i)")
+        trained(db, NETWORKS["alone"], "random", "adam")
+        expected = outcome(db)
+        db.sql("DROP MODEL m")
+        killing(9)
+        with pytest.raises(Killed):
+            trained(db, NETWORKS["alone"], "random", "adam")
+        monkeypatch.undo()
+        *_, last = sorted(tmp_path.glob("d.duckdb.gradbase/runs/*/states/*"))
+        last.write_bytes(b"no state")
+        for _ in range(2):  # once said, it is said again
+            with pytest.raises(StoreError, match=r"training state .* is damaged"):
+                db.resume("m")
+        last.unlink()
+        db.resume("m")
+        assert outcome(db) == expected
 
 
 @pytest.mark.parametrize("which", ["never", "ended"])

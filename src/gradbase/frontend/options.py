@@ -239,6 +239,18 @@ def _dimension(option: Option, found: OptionValue) -> Dimension:
     return LogUniform(low or _LOG_ZERO, high) if option.search == "log" else Uniform(low, high)
 
 
+def checked(field: str, value: object) -> Any:
+    """A hyper-parameter's value as the option that sets it allows; other names' as they are.
+
+    Raises
+    ------
+    BindError
+        The value has another type, or is out of range.
+    """
+    found = next((option for option in table.OPTIONS if option.field == field), None)
+    return value if found is None else _checked(found, value, OptionValue(value))
+
+
 def _checked(option: Option, value: object, found: OptionValue) -> Any:
     """`value` as the option's kind, in its range."""
     match option.kind:

@@ -6,9 +6,10 @@ import logging
 import threading
 from typing import Any
 
-from gradbase.errors import GradbaseError
+from gradbase.errors import BindError
+from gradbase.frontend.options import checked
 from gradbase.ir.learning import Fit
-from gradbase.selection.configuring import configuration_of, configured
+from gradbase.selection.configuring import configured
 from gradbase.selection.outcome import Outcome
 from gradbase.selection.rounds import Planned, Rounds
 from gradbase.store.journal import Journal
@@ -41,7 +42,7 @@ class Control:
         for message in waiting:
             try:
                 found += self._done(message)
-            except (KeyError, TypeError, ValueError, AssertionError, GradbaseError) as error:
+            except (LookupError, TypeError, ValueError, BindError) as error:
                 self._refuse(message, f"{type(error).__name__}: {error}")
         return found
 
@@ -83,9 +84,11 @@ class Control:
         number = self._rounds.free
         if number is None:
             name = self._rounds.search.procedure
-            raise ValueError(f"the procedure `{name}` itself says which trials there are")
+            raise BindError(f"the procedure `{name}` itself says which trials there are")
+        if template.data.split.folds:
+            raise BindError("a trial of a cross-validation is several trainings: none can be added")
+        changes = {field: checked(field, value) for field, value in changes.items()}
         fit = configured(template, number, changes)
-        configuration_of(fit, self._rounds.tuned)  # a name that is none is refused here
         return [self._rounds.add(fit, parent)]
 
     def _outcome(self, trial: int) -> Outcome:

@@ -155,10 +155,18 @@ def run(
     CancelledError
         Cancelled or interrupted: nothing is visible, the journal says so.
     """
-    store.check_creatable(search.name, or_replace=info.or_replace, if_not_exists=info.if_not_exists)
-    return _Run(
-        search, context, store, info, listener=listener, replan=replan, interrupted=interrupted
-    ).run()
+    try:
+        store.check_creatable(
+            search.name, or_replace=info.or_replace, if_not_exists=info.if_not_exists
+        )
+        made = _Run(
+            search, context, store, info, listener=listener, replan=replan, interrupted=interrupted
+        )
+    except BaseException as error:
+        if interrupted:  # it can be tried again
+            store.finish_run(interrupted.journal, "FAILED", error=str(error))
+        raise
+    return made.run()
 
 
 class _Run:

@@ -33,7 +33,7 @@ def db(path):
 def train(db, **options):
     db.table("t").fit(
         gb.mlp(hidden=[4]), target="y", name="m", lr=gb.choice(0.001, 0.01, 0.1), batch_size=16,
-        epochs=EPOCHS, early_stop=False, split="random", **options,
+        epochs=EPOCHS, early_stop=False, **({"split": "random"} | options),
     )  # fmt: skip
 
 
@@ -116,8 +116,21 @@ def test_what_cannot_be_done_is_said_and_the_search_goes_on(db, path):
         post(run.folder, {"command": "stop", "trials": [9]})
         post(run.folder, {"command": "dance"})
         run.add({"colour": 3})
-        until(lambda: sum(e["event"] == "refused" for e in run.events) == 3)
+        run.add({"learn_rate": -1})
+        run.clone(1, {"batch_size": "large"}, weights=False)
+        until(lambda: sum(e["event"] == "refused" for e in run.events) == 5)
+        reasons = [e["reason"] for e in run.events if e["event"] == "refused"]
+        assert "must be" in reasons[3]
+        assert "batch_size" in reasons[4]
     assert run.status == "DONE"
+    assert len(db.study("m").trials) == 3
+
+
+def test_nothing_is_added_to_a_cross_validation(db, path):
+    with training(db, split="k_fold", folds=2):
+        run = until(lambda: [r for r in gb.runs(path) if r.trials])[0]
+        run.add({"learn_rate": 0.02})
+        until(lambda: any(e["event"] == "refused" for e in run.events))
     assert len(db.study("m").trials) == 3
 
 
