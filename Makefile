@@ -3,6 +3,8 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+# A process of tests per core; few enough for the memory of a small machine.
+PARALLEL := --numprocesses logical --maxprocesses 8
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test test-all check fmt golden images reference bench clean
@@ -15,13 +17,13 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	$(BIN)/ruff check
 	$(BIN)/pyright
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" $(PARALLEL)
 
 # The full matrix: every rule off in turn, every configuration, long runs.
 test-all: $(VENV)/.dev
 	$(BIN)/ruff check
 	$(BIN)/pyright
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
 
 # Format the code.
 fmt: $(VENV)/.dev

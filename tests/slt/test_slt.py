@@ -1,4 +1,4 @@
-"""Every .slt file under every configuration; each rule off on a sample, in `make test-all` on all."""
+"""Every .slt file under every configuration; in `make test` under some, which differ by file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 import gradbase
 from gradbase.optimizer.stages import all_rules
-from gradbase.testing.slt import Config, load_configs, run_file
+from gradbase.testing.slt import load_configs, run_file
 
 HERE = Path(__file__).parent
 FILES = sorted(HERE.rglob("*.slt"))
@@ -17,17 +17,24 @@ RULES = [r.name for r in all_rules() if not r.mandatory]
 CONFIGS = load_configs(HERE.parent / "configs", RULES)
 
 
+ALWAYS = {"plain", "optimizer_off"}
+
+
+def in_turn(name):
+    """The configurations that file `name` has in `make test`: some always, one of each kind in turn."""
+    turn = zlib.crc32(name.encode())
+    of_rules = [c.name for c in CONFIGS if c.name.startswith("rule_off-")]
+    others = [c.name for c in CONFIGS if c.name not in {*ALWAYS, *of_rules}]
+    return ALWAYS | {of_rules[turn % len(of_rules)], others[turn % len(others)]}
+
+
 def runs():
     for path in FILES:
         name = path.relative_to(HERE).with_suffix("").as_posix()
-        # The rule whose turn it is for this file; the others are slow.
-        sampled = RULES[zlib.crc32(name.encode()) % len(RULES)]
+        # A page's file is about names, types and ranges, which no configuration changes.
+        quick = {"plain"} if name.startswith("bigquery/") else in_turn(name)
         for config in CONFIGS:
-            of_rule = config.name.startswith("rule_off-")
-            slow = config.slow or (of_rule and config.name != f"rule_off-{sampled}")
-            # What is written there is about names, types and ranges, which no configuration changes.
-            slow |= name.startswith("bigquery/") and config != Config()
-            marks = [pytest.mark.slow] if slow else []
+            marks = [pytest.mark.slow] if config.slow or config.name not in quick else []
             yield pytest.param(path, config, id=f"{name}-{config.name}", marks=marks)
 
 
