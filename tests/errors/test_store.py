@@ -97,8 +97,6 @@ def test_files_that_are_no_database(tmp_path):
         gb.connect(str(tmp_path / "note.duckdb"))
     with pytest.raises(StoreError, match="the folder must exist"):
         gb.connect(str(tmp_path / "no" / "such" / "folder.duckdb"))
-    with pytest.raises(UnsupportedError, match="is a folder"):
-        gb.connect(str(tmp_path))
     with pytest.raises(UnsupportedError, match="PostgreSQL is not an engine of this version"):
         gb.connect("postgresql://localhost/shop")
     with pytest.raises(BindError, match="did you mean `duckdb`"):

@@ -45,7 +45,7 @@ BUDGETS = {
     "resources": 5200,  # lifetimes, the period of a step; swaps; two fifths place storages
     "frontend": 8850,  # the words and examples of the reference (650); every place where SQL allows an expression; what options exclude each other; ALTER
     "optimizer": 4000,
-    "engines": 3100,  # native statements cost little: what is known of a text, kept connections
+    "engines": 3250,  # folders of files; native statements cost little: what is known of a text, kept connections
     "store": 3850,  # versions, aliases and what is kept of a training
     "runtime": 12950,  # a quarter of it traces, limits, lays out memory and runs in it; files for others, TRANSFORM in them
     "selection": 4650,  # cross-validation; studies for Optuna; procedures, rounds, resuming; no label

@@ -40,14 +40,14 @@ def connect(url: str | Path = ":memory:", *, read_only: bool = False) -> Engine:
     Parameters
     ----------
     url : str or Path
-        ``:memory:``, or a DuckDB file, made if it is missing.
+        ``:memory:``, a DuckDB file, made if it is missing, or a folder of data files.
     read_only : bool
         Change nothing; a missing file is then an error.
 
     Raises
     ------
     UnsupportedError
-        PostgreSQL, Spark and folders of files come in a later version.
+        PostgreSQL and Spark come in a later version.
     StoreError
         The file is locked, damaged, or cannot be made.
     """
@@ -62,10 +62,9 @@ def connect(url: str | Path = ":memory:", *, read_only: bool = False) -> Engine:
         return _load("duckdb")(None, read_only=False)
     path = Path(text.removeprefix("duckdb://")).expanduser()
     if path.is_dir():
-        raise UnsupportedError(
-            f"`{text}` is a folder; folders of Parquet or CSV files come in a later version",
-            hint=f"connect to :memory: and read them: SELECT * FROM '{text}/*.parquet'",
-        )
+        from gradbase.engines.duckdb.folders import open_folder
+
+        return open_folder(path, read_only=read_only)
     if path.suffix.lower() in FILES:
         raise UnsupportedError(
             f"`{text}` is a data file, not a database",

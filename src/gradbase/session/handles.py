@@ -110,7 +110,9 @@ class Table:
 
     def result(self) -> Result:
         """The rows, computed when they are asked for."""
-        return self.session.sql(self.query)
+        found = self.session.sql(self.query)
+        found.source = self  # rows that were given are there as long as their table
+        return found
 
     def df(self) -> Any:
         """All rows as a pandas DataFrame."""

@@ -68,6 +68,7 @@ class Result:
         self._table: pa.Table | None = None
         self._preview: Preview | None = None
         self._next_row = 0
+        self.source: object = None
         self._lock = threading.RLock()
 
     @classmethod

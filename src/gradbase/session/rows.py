@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from gradbase.engines import quote_identifier
+from gradbase.errors import DataError
 
 if TYPE_CHECKING:
+    from gradbase.session.handles import Table
     from gradbase.session.session import Session
 
 _frames = itertools.count()
 _names: deque[str] = deque()
 """Names of views that nobody uses now."""
+
+_dropped: weakref.WeakKeyDictionary[Session, deque[str]] = weakref.WeakKeyDictionary()
+"""Views whose `Table` is gone, to be forgotten by the next who makes one."""
 
 
 class Rows:
@@ -38,6 +46,39 @@ class Rows:
         if self.view:
             self.session.unregister(self.view)
             _names.append(self.view)  # the same name again finds the plan that was kept
+
+
+def checked(rows: Any) -> Any:
+    """Rows in a form that engines read: a data frame, or anything that gives Arrow's C stream.
+
+    Raises
+    ------
+    DataError
+    """
+    if type(rows).__module__.partition(".")[0] in ("pandas", "polars", "pyarrow"):
+        return rows
+    if hasattr(rows, "__arrow_c_stream__"):
+        return pa.table(rows)
+    raise DataError(
+        f"rows are given as {type(rows).__name__}; expected an Arrow table, a pandas or Polars "
+        "DataFrame, the name of a table or a query",
+        hint="pyarrow.table({'column': [1, 2]}) makes a table",
+    )
+
+
+def table_of(session: Session, rows: Any) -> Table:
+    """Rows as a `Table`, whose view of the session is forgotten some time after it."""
+    from gradbase.session.handles import Table
+
+    for name in list(_dropped.get(session, ())):
+        session.unregister(name)
+        _dropped[session].remove(name)
+    name = _view_name()
+    session.register(name, rows)
+    found = Table(session, f"SELECT * FROM {quote_identifier(name)}")
+    # Only noted: the collector may run while this thread holds what forgetting a view needs.
+    weakref.finalize(found, _dropped.setdefault(session, deque()).append, name)
+    return found
 
 
 def _view_name() -> str:

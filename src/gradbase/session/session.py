@@ -56,7 +56,8 @@ def connect(
     Parameters
     ----------
     url : str
-        A DuckDB file (made if missing) or ``:memory:``.
+        A DuckDB file (made if missing), ``:memory:``, or a folder of Parquet, CSV or JSON files:
+        each file is a table, and so is each folder of such files in it.
     read_only : bool
         Predict and look, change nothing; other processes may read at the same time.
     python_modules : sequence of str
@@ -168,11 +169,21 @@ class Session:
 
     # -- tables and models -------------------------------------------------------------------------
 
-    def table(self, name_or_query: str) -> Table:
-        """A table or view by name, or a query, as something to fit, predict or look at."""
-        from gradbase.session.handles import Table
+    def table(self, rows: Any) -> Table:
+        """Rows as something to fit, predict or look at.
 
-        return Table.named(self, name_or_query)
+        Parameters
+        ----------
+        rows : str, Arrow table, pandas or Polars DataFrame
+            The name of a table or view, or a query; or the rows themselves, which are a view of
+            this session as long as what is returned lives. To go on in another process with a
+            search that was interrupted, `register` them under a name of your own instead.
+        """
+        from gradbase.session.handles import Table
+        from gradbase.session.rows import table_of
+
+        self._check_open()
+        return Table.named(self, rows) if isinstance(rows, str) else table_of(self, rows)
 
     def model(self, name: str, version: Version = None, trial: int | None = None) -> ModelHandle:
         """A trained model, by default its current version and best trial.
@@ -276,8 +287,10 @@ class Session:
 
     def register(self, name: str, rows: Any) -> None:
         """Make an Arrow table, pandas or Polars DataFrame a view of this session."""
+        from gradbase.session.rows import checked
+
         self._check_open()
-        self.engine.register(name, rows)
+        self.engine.register(name, checked(rows))
 
     def unregister(self, name: str) -> None:
         """Forget a view made by `register`."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 
+from gradbase.engines.paths import database_of
 from gradbase.errors import BindError, StoreError, near
 from gradbase.store.folder import SUFFIX
 from gradbase.store.journal import FILE, Event, post, read
@@ -29,7 +30,7 @@ def runs(path: str | Path) -> list[Run]:
     Parameters
     ----------
     path : str or Path
-        The DuckDB file; it may be in use.
+        The DuckDB file, or the folder of data files; it may be in use.
 
     Raises
     ------
@@ -38,7 +39,7 @@ def runs(path: str | Path) -> list[Run]:
     """
     if not Path(path).exists():
         raise BindError(f"there is no database `{path}`", hint="name a DuckDB file")
-    database = Path(path).resolve()
+    database = database_of(Path(path)).resolve()
     folder = database.with_name(database.name + SUFFIX) / "runs"
     found = [Run(journal.parent) for journal in folder.glob(f"*/{FILE}")]
     return sorted(found, key=lambda run: (run.started, run.id))

@@ -30,12 +30,6 @@ def test_other_engines_are_refused_by_name(url, error, words):
     assert words in str(caught.value)
 
 
-def test_folder_of_files_is_refused(tmp_path):
-    """A folder comes later; its files can be read with SQL."""
-    with pytest.raises(UnsupportedError, match=r"is a folder.*\n.*SELECT \* FROM"):
-        connect(tmp_path)
-
-
 def test_every_engine_loads():
     """Each import string of the table leads to a class."""
     for name in ENGINES:
