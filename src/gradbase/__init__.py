@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gradbase import memory
     from gradbase.frontend.space import choice, loguniform, randint, uniform
     from gradbase.runtime.export.feeding import onnx_inputs
-    from gradbase.selection.api import mlp, search
+    from gradbase.selection.api import mlp, search, wide_and_deep
     from gradbase.session import Session, connect
     from gradbase.store.following import runs
 
@@ -34,6 +34,7 @@ __all__ = [
     "runs",
     "search",
     "uniform",
+    "wide_and_deep",
 ]
 
 _HOMES = {
@@ -47,6 +48,7 @@ _HOMES = {
     "onnx_inputs": "gradbase.runtime.export.feeding",
     "runs": "gradbase.store.following",
     "search": "gradbase.selection.api",
+    "wide_and_deep": "gradbase.selection.api",
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from gradbase.errors import BindError, near
 from gradbase.frontend.names import lookup
-from gradbase.frontend.option_table import NORMAL_EQUATION
+from gradbase.frontend.option_table import NORMAL_EQUATION, WIDE
 from gradbase.frontend.training import CLASSIFICATION, REGRESSION, TrainingSpec, resolve_split
 from gradbase.ir.derived import Derived
 from gradbase.ir.learning import (
@@ -24,6 +24,7 @@ from gradbase.ir.learning import (
 from gradbase.ir.relational import Relation
 from gradbase.ir.scalar import Column
 from gradbase.ir.types import Schema, SqlType
+from gradbase.ir.wide import WideDeep
 
 _TRAINER = (
     "optimizer", "learn_rate", "l2_reg", "l1_reg", "momentum", "batch_size", "epochs", "seed",
@@ -259,4 +260,9 @@ def network_of(spec: TrainingSpec, given: Mapping[str, Any]) -> Network:
         )
     hidden = (hidden,) if isinstance(hidden, int) else tuple(int(n) for n in hidden)
     activation = given.get("activation", base.activation)
-    return Mlp(hidden, activation, float(given.get("dropout", base.dropout)), spec.fit_intercept)
+    dropout = float(given.get("dropout", base.dropout))
+    if spec.model_type not in WIDE:
+        return Mlp(hidden, activation, dropout, spec.fit_intercept)
+    rate = given.get("linear_learn_rate", spec.linear_learn_rate)
+    optimizer = given.get("linear_optimizer", spec.linear_optimizer)
+    return WideDeep(hidden, activation, dropout, True, optimizer, rate)

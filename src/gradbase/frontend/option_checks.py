@@ -12,6 +12,7 @@ from gradbase.frontend.option_table import (
     KMEANS,
     LINEAR,
     NORMAL_EQUATION,
+    WIDE,
 )
 from gradbase.frontend.space import Choice, Dimension
 from gradbase.frontend.training import DEFAULT_METRIC, REGRESSION
@@ -43,9 +44,10 @@ def check_together(
     """Raise BindError where options contradict each other; fill in what follows from others."""
     _complete_split(fields)
     _check_split(fields, given)
+    _complete_linear_part(fields, space, family)
     _check_weights(fields, given)
     _check_strategy(fields, space, given)
-    _check_l1(fields, space, given, linear=family in LINEAR)
+    _check_l1(fields, space, given, family)
     _check_warm_start(fields, space, given)
     _check_metric(fields, given)
     _check_solved(fields, given, family)
@@ -97,6 +99,16 @@ def _check_split(fields: Fields, given: Given) -> None:
         )
 
 
+def _complete_linear_part(fields: Fields, space: Mapping[str, Dimension], family: str) -> None:
+    """A linear part is trained in its own way, unless all is said to be trained in one."""
+    if family not in WIDE:
+        return
+    given = {*fields, *space}
+    for name, same in (("optimizer", ""), ("learn_rate", None)):
+        if name in given and f"linear_{name}" not in given:
+            fields[f"linear_{name}"] = same
+
+
 def _check_weights(fields: Fields, given: Given) -> None:
     """At most one way of weighing, as in BigQuery."""
     ways = [
@@ -132,21 +144,21 @@ def _check_strategy(fields: Fields, space: Mapping[str, Dimension], given: Given
             )
 
 
-def _check_l1(
-    fields: Fields, space: Mapping[str, Dimension], given: Given, *, linear: bool
-) -> None:
+def _check_l1(fields: Fields, space: Mapping[str, Dimension], given: Given, family: str) -> None:
     if not fields.get("l1_reg") and "l1_reg" not in space:
         return
-    if linear and "optimizer" not in given:
+    if family in LINEAR and "optimizer" not in given:
         fields["optimizer"] = "sgd"
-    searched = space.get("optimizer")
-    listed = searched.values if isinstance(searched, Choice) else (fields.get("optimizer", "adam"),)
+    own = family in WIDE and fields.get("linear_optimizer") != ""
+    name, default = ("linear_optimizer", "adagrad") if own else ("optimizer", "adam")
+    searched = space.get(name)
+    listed = searched.values if isinstance(searched, Choice) else (fields.get(name, default),)
     unfit = [str(name) for name in listed if name not in PROXIMAL]
     if unfit:
         raise BindError(
             f"l1_reg goes with optimizer {' or '.join(PROXIMAL)}, found {', '.join(unfit)}",
             at=given["l1_reg"].name_at,
-            hint="set optimizer = 'sgd': its proximal step sets weights to exactly 0",
+            hint=f"set {name} = 'sgd': its proximal step sets weights to exactly 0",
         )
 
 

@@ -30,6 +30,10 @@ OPTION_EXAMPLES: dict[str, tuple[str, str, str]] = {
     "dropout": ("dropout = HPARAM_RANGE(0.0, 0.5), num_trials = 2", "", CHURN),
     "optimizer": ("optimizer = 'adamw'", "", CHURN),
     "learn_rate": ("learn_rate = HPARAM_RANGE(0.001, 0.1), num_trials = 2", "", CHURN),
+    "linear_optimizer": ("optimizer = [STRUCT('dnn', 'adam'), STRUCT('linear', 'sgd')]", "dnn_linear_combined_classifier", CHURN),
+    "linear_learn_rate": (
+        "linear_learn_rate = HPARAM_RANGE(0.01, 0.5), num_trials = 2", "dnn_linear_combined_classifier", CHURN,
+    ),
     "l2_reg": ("l2_reg = 0.01", "", CHURN),
     "l1_reg": ("l1_reg = 0.1, optimizer = 'sgd'", "logistic_reg", CHURN),
     "fit_intercept": ("fit_intercept = FALSE", "linear_reg", VISITS),

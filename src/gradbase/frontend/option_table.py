@@ -9,28 +9,25 @@ from dataclasses import dataclass
 from gradbase.frontend.cursor import Candidates, Range
 from gradbase.ir.learning import METRICS
 
-CLASSIFIERS = ("logistic_reg", "dnn_classifier")
-REGRESSORS = ("linear_reg", "dnn_regressor")
 LINEAR = ("linear_reg", "logistic_reg")
-NETWORKS = ("dnn_classifier", "dnn_regressor")
+WIDE = ("dnn_linear_combined_classifier", "dnn_linear_combined_regressor")
+"""Wide and deep: a linear part beside hidden layers."""
+NETWORKS = ("dnn_classifier", "dnn_regressor", *WIDE)
+CLASSIFIERS = ("logistic_reg", "dnn_classifier", WIDE[0])
+REGRESSORS = ("linear_reg", "dnn_regressor", WIDE[1])
 PYTHON = "python"
-MODEL_TYPES = ("linear_reg", "logistic_reg", "dnn_classifier", "dnn_regressor")
+MODEL_TYPES = ("linear_reg", "logistic_reg", *NETWORKS)
 TRANSFORM_ONLY = "transform_only"
 """Stores what TRANSFORM learns and trains nothing; it knows no other option."""
 LATER_MODEL_TYPES = (
     "arima_plus", "arima_plus_xreg", "autoencoder", "automl_classifier", "automl_regressor",
     "boosted_tree_classifier", "boosted_tree_regressor", "contribution_analysis",
-    "dnn_linear_combined_classifier", "dnn_linear_combined_regressor", "matrix_factorization",
-    "onnx", "random_forest_classifier", "random_forest_regressor", "tensorflow",
-    "tensorflow_lite", "torch", "xgboost",
+    "matrix_factorization", "onnx", "random_forest_classifier", "random_forest_regressor",
+    "tensorflow", "tensorflow_lite", "torch", "xgboost",
 )  # fmt: skip
 _TREES = "fit it with scikit-learn, and db.import_model(name, it) makes a model of it"
-_WIDE = (
-    "write Linear(inputs, outputs) beside the hidden layers, as a 'python:module:function' model"
-)
 INSTEAD = {
     **dict.fromkeys((t for t in LATER_MODEL_TYPES if t.startswith(("boosted", "random"))), _TREES),
-    **dict.fromkeys((t for t in LATER_MODEL_TYPES if t.startswith("dnn_linear")), _WIDE),
     "autoencoder": "pca finds the linear latent columns",
     "torch": "db.import_model(name, module) makes a model of a module",
 }
@@ -43,6 +40,8 @@ OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "adagrad")
 PROCEDURES = (
     "grid", "random", "tpe", "gp", "successive_halving", "hyperband", "asha", "pbt",
 )  # fmt: skip
+LINEAR_LEARN_RATE = 0.01
+"""Default step of linear models and parts: convex, so a larger one is safe."""
 NORMAL_EQUATION = "normal_equation"
 """How a linear regression is fitted, and the optimiser that does so in one step."""
 AUTO_STRATEGY, GRADIENT_DESCENT = "auto_strategy", "batch_gradient_descent"
@@ -168,12 +167,23 @@ OPTIONS = (
         low=0.0, high=1.0, search="log",
     ),
     Option(
+        "linear_optimizer", "linear_optimizer", "choice", "adagrad",
+        "The optimizer of the linear part; that of `optimizer` if only that is given.",
+        values=OPTIMIZERS, refused=_NO_FTRL, search="candidates", models=WIDE,
+    ),
+    Option(
+        "linear_learn_rate", "linear_learn_rate", "float", LINEAR_LEARN_RATE,
+        "Step of the linear part; that of `learn_rate` if only that is given.",
+        low=0.0, high=1.0, search="log", models=WIDE,
+    ),
+    Option(
         "l2_reg", "l2_reg", "float", 0.0, "Weight decay; a range is searched on a log scale.",
         low=0.0, search="log",
     ),
     Option(
         "l1_reg", "l1_reg", "float", 0.0,
-        "Sets small weights to 0, by a proximal step behind that of sgd or adagrad.",
+        "Sets small weights to 0, by a proximal step behind that of sgd or adagrad; of wide and "
+        "deep models those of the linear part.",
         low=0.0, search="log",
     ),
     Option(
@@ -326,12 +336,19 @@ _OF_NETWORKS: Mapping[str, Range | Candidates] = {
     "dropout": Range(0.0, 0.8),
     "l2_reg": Range(0.0, 10.0),
 }
+_OF_WIDE: Mapping[str, Range | Candidates] = {
+    "batch_size": Range(16, 1024),
+    "dropout": Range(0.0, 0.8),
+    "l1_reg": Range(0.0, 10.0),
+    "l2_reg": Range(0.0, 10.0),
+}
 _OF_LINEAR: Mapping[str, Range | Candidates] = {
     "l1_reg": Range(0.0, 10.0),
     "l2_reg": Range(0.0, 10.0),
 }
 DEFAULT_SPACES = {
     **dict.fromkeys(NETWORKS, _OF_NETWORKS),
+    **dict.fromkeys(WIDE, _OF_WIDE),
     **dict.fromkeys(LINEAR, _OF_LINEAR),
     KMEANS: {"num_clusters": Range(2, 10)},
 }
@@ -347,5 +364,3 @@ CLOUD_OPTIONS = (
 )  # fmt: skip
 
 BY_NAME = {n: option for option in OPTIONS for n in (option.name, *option.aliases)}
-LINEAR_LEARN_RATE = 0.01
-"""Default step of linear models: convex, so a larger one is safe."""

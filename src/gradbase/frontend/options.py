@@ -10,6 +10,7 @@ from gradbase.errors import BindError, UnsupportedError, near
 from gradbase.frontend import option_table as table
 from gradbase.frontend.cursor import Candidates, OptionValue, Range
 from gradbase.frontend.option_checks import PROXIMAL, check_together
+from gradbase.frontend.option_parts import by_part
 from gradbase.frontend.option_table import Option
 from gradbase.frontend.space import Choice, Dimension, IntUniform, LogUniform, Uniform
 from gradbase.frontend.training import (
@@ -50,6 +51,8 @@ def resolve(options: Mapping[str, OptionValue], model_type: str | None = None) -
     given = _by_own_name(options)
     kind = _model_type(given, model_type)
     family = table.PYTHON if kind.startswith("python:") else kind
+    if family in table.WIDE:
+        given = by_part(given)
     fields: dict[str, Any] = {"model_type": kind, "task": _task_of(family)}
     if family in table.LINEAR:
         fields.update(hidden_units=(), learn_rate=table.LINEAR_LEARN_RATE)
@@ -70,7 +73,8 @@ def resolve(options: Mapping[str, OptionValue], model_type: str | None = None) -
     check_together(fields, space, given, family)
     _choose_procedure(fields, space)
     named = (table.BY_NAME[n].field for n in given if n in table.BY_NAME)
-    return _build(fields, space, extra, frozenset((*named, *extra)))
+    following = (field for field in fields if field.startswith("linear_"))
+    return _build(fields, space, extra, frozenset((*named, *following, *extra)))
 
 
 def _by_own_name(options: Mapping[str, OptionValue]) -> dict[str, OptionValue]:
@@ -169,7 +173,8 @@ def _default_space(fields: Mapping[str, Any], family: str) -> dict[str, Dimensio
         if option.field not in fields:
             found[option.field] = _dimension(option, OptionValue(values))
     exact = fields.get("strategy") == table.NORMAL_EQUATION
-    if exact or fields.get("optimizer", PROXIMAL[0]) not in PROXIMAL:
+    used = fields.get("linear_optimizer") or fields.get("optimizer", PROXIMAL[0])
+    if exact or used not in PROXIMAL:
         found.pop("l1_reg", None)
     return found
 

@@ -55,7 +55,8 @@ class TrainingSpec:
     `extra` is a ``python:`` model's own configuration. `metric` '' means the task's default.
     `class_weights` are pairs of a class as text and its weight; `weight_column` is '' without
     instance weights. `transform` is the text of a TRANSFORM. `said` names the fields that somebody
-    set.
+    set. The linear part of a wide and deep model has `linear_optimizer` and `linear_learn_rate`, ''
+    and None where it has those of the deep part.
     """
 
     model_type: str
@@ -66,6 +67,8 @@ class TrainingSpec:
     dropout: float = 0.0
     optimizer: str = "adam"
     learn_rate: float = 0.001
+    linear_optimizer: str = "adagrad"
+    linear_learn_rate: float | None = 0.01
     l2_reg: float = 0.0
     l1_reg: float = 0.0
     momentum: float = 0.0

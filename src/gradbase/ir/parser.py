@@ -19,6 +19,7 @@ from gradbase.ir import (
     tensor,
     unlabelled,
     vocabulary,
+    wide,
 )
 from gradbase.ir.lexer import Token, tokenize
 from gradbase.ir.node import Node
@@ -39,6 +40,7 @@ _FAMILIES = (
     learning,
     inspection,
     unlabelled,
+    wide,
 )
 CLASSES: Mapping[str, type[Node]] = {
     name: value

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from gradbase.ir.learning import Dataset, Fit, Mlp
 from gradbase.ir.types import SqlType
+from gradbase.ir.wide import WideDeep, optimizers_of
 from gradbase.optimizer.context import Alternative, Choice, Context
 from gradbase.optimizer.selectivity import column_statistics
 
@@ -96,7 +97,7 @@ def step_seconds(fits: tuple[Fit, ...], batch: int, context: Context) -> float:
     if not isinstance(fit.network, Mlp):
         flops = 3 * _MODULE_FLOPS * batch * count
         return flops / calibration.gemm_flops + count * _AUTOGRAD_CALLS * calibration.op_s
-    sizes = layer_sizes(fit, context)
+    sizes = products_of(fit, context)
     compute = 0.0
     for at, (width_in, width_out) in enumerate(sizes):
         flops = _layer_flops(at, width_in, width_out) * batch * count
@@ -122,7 +123,7 @@ def training_flops(fit: Fit, context: Context) -> float:
     rows = training_rows(fit, context) * fit.epochs
     if not isinstance(fit.network, Mlp):
         return 3 * _MODULE_FLOPS * rows
-    sizes = layer_sizes(fit, context)
+    sizes = products_of(fit, context)
     return rows * sum(_layer_flops(at, i, o) for at, (i, o) in enumerate(sizes))
 
 
@@ -136,6 +137,12 @@ def layer_sizes(fit: Fit, context: Context) -> list[tuple[int, int]]:
     assert isinstance(fit.network, Mlp)
     widths = [encoded_width(fit.data, context), *fit.network.hidden_units, outputs_of(fit, context)]
     return list(itertools.pairwise(widths))
+
+
+def products_of(fit: Fit, context: Context) -> list[tuple[int, int]]:
+    """`layer_sizes`, and that of a linear part beside them."""
+    sizes = layer_sizes(fit, context)
+    return [*sizes, (sizes[0][0], sizes[-1][1])] if isinstance(fit.network, WideDeep) else sizes
 
 
 def encoded_width(data: Dataset, context: Context) -> int:
@@ -179,9 +186,11 @@ def group_key(fit: Fit) -> object:
     if not isinstance(fit.network, Mlp) or fit.optimizer.name not in _STACKED:
         return None
     shape = fit.network.replace(dropout=0.0)
-    optimizer = (fit.optimizer.name, fit.optimizer.momentum > 0, fit.optimizer.l1_reg > 0)
+    if isinstance(shape, WideDeep):
+        shape = shape.replace(linear_learn_rate=None)
+    optimizer = [(o.name, o.momentum > 0, o.l1_reg > 0) for o in optimizers_of(fit)]
     stopping = (fit.early_stop, fit.min_rel_progress, fit.patience, fit.auto_class_weights)
-    return (fit.data, shape, fit.batch_size, optimizer, fit.epochs, fit.seed, stopping)
+    return (fit.data, shape, fit.batch_size, *optimizer, fit.epochs, fit.seed, stopping)
 
 
 def _grouped(fits: tuple[Fit, ...], most: int, context: Context) -> tuple[tuple[Fit, ...], ...]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from gradbase.ir.learning import Fit, Mlp
 from gradbase.optimizer.context import Context
-from gradbase.optimizer.cost_fit import encoded_width, layer_sizes, outputs_of
+from gradbase.optimizer.cost_fit import encoded_width, layer_sizes, outputs_of, products_of
 
 FLOAT = 4
 _SLOTS = {"sgd": 0, "adagrad": 1, "rmsprop": 1, "adam": 2, "adamw": 2}
@@ -28,7 +28,7 @@ def stack_bytes(
         Of perceptrons of equal shape.
     batch : int, rows
     embedded : int
-        Weights of embeddings, per fit.
+        Weights beside the layers: of embeddings, of a linear part; per fit.
     """
     stacked = len(fits) > 1
     places = max(len(fits), _LEAST_PLACES) if stacked else 1
@@ -47,7 +47,10 @@ def stack_bytes(
 def fit_bytes(fits: Sequence[Fit], context: Context) -> int | None:
     """Peak of one step of a group, as planned; None where nothing is known of a module."""
     if isinstance(fits[0].network, Mlp):
-        return stack_bytes(layer_sizes(fits[0], context), fits, fits[0].batch_size)
+        sizes = layer_sizes(fits[0], context)
+        beside = products_of(fits[0], context)[len(sizes) :]
+        embedded = sum(i * o for i, o in beside)
+        return stack_bytes(sizes, fits, fits[0].batch_size, embedded=embedded)
     if context.module_bytes is None:
         return None
     inputs, outputs = encoded_width(fits[0].data, context), outputs_of(fits[0], context)

@@ -8,7 +8,7 @@ from typing import Any
 
 from gradbase.errors import BindError, near
 from gradbase.frontend.cursor import Candidates, OptionValue, Range
-from gradbase.frontend.option_table import BY_NAME, PYTHON
+from gradbase.frontend.option_table import BY_NAME, PYTHON, WIDE
 from gradbase.frontend.options import resolve
 from gradbase.frontend.space import (
     Choice,
@@ -22,8 +22,11 @@ from gradbase.frontend.training import TrainingSpec
 from gradbase.ir.learning import METRICS
 from gradbase.selection.networks import register
 
-DNN = "dnn"
-"""Model type of a multilayer perceptron until the label says classifier or regressor."""
+UNDECIDED = {
+    "dnn": ("dnn_classifier", "dnn_regressor"),
+    "dnn_linear_combined": WIDE,
+}
+"""Model types until the label says which of the two it is: a classifier or a regressor."""
 
 _NAMED = (
     "lr", "batch_size", "optimizer", "l2_reg", "dropout", "seed", "epochs", "metric", "procedure",
@@ -36,6 +39,7 @@ _SQL_NAMES = {
     "epochs": "max_epochs",
     "eval_fraction": "data_split_eval_fraction",
     "hidden": "hidden_units",
+    "linear_lr": "linear_learn_rate",
     "lr": "learn_rate",
     "metric": "hparam_tuning_objectives",
     "parallel": "max_parallel_trials",
@@ -55,6 +59,11 @@ class MlpSpace:
     hidden: Any = None
     activation: Any = None
     dropout: Any = None
+
+    @property
+    def model_type(self) -> str:
+        """A key of `UNDECIDED`."""
+        return "dnn"
 
     def parts(self) -> dict[str, Any]:
         """What is set, by name."""
@@ -87,7 +96,49 @@ def mlp(
     return MlpSpace(hidden, activation, dropout)
 
 
+@dataclasses.dataclass(frozen=True)
+class WideDeepSpace(MlpSpace):
+    """Hidden layers and a linear part beside them; made by `wide_and_deep`."""
+
+    linear_optimizer: Any = None
+    linear_lr: Any = None
+
+    @property
+    def model_type(self) -> str:
+        return "dnn_linear_combined"
+
+
 Value = float | str | Dimension | None
+
+
+def wide_and_deep(
+    hidden: Any = None,
+    *,
+    activation: str | Dimension | None = None,
+    dropout: Value = None,
+    linear_optimizer: str | Dimension | None = None,
+    linear_lr: Value = None,
+) -> WideDeepSpace:
+    """A linear part beside hidden layers, trained together, as a network for `search`.
+
+    Parameters
+    ----------
+    hidden, activation, dropout
+        Of the hidden layers, as in `mlp`.
+    linear_optimizer : str or Choice, optional
+        What changes the linear part; if left out the search's `optimizer`, or adagrad.
+    linear_lr : float or dimension, optional
+        Its step; if left out the search's `lr`, or 0.01.
+
+    Examples
+    --------
+    >>> import gradbase as gb
+    >>> gb.search(gb.wide_and_deep(hidden=[16], linear_lr=0.05)).linear_learn_rate
+    0.05
+    """
+    return WideDeepSpace(hidden, activation, dropout, linear_optimizer, linear_lr)
+
+
 Network = MlpSpace | Callable[[dict[str, Any]], Any]
 
 
@@ -114,7 +165,7 @@ def search(
 
     Parameters
     ----------
-    network : mlp(…), or a function of the configuration
+    network : mlp(…), wide_and_deep(…), or a function of the configuration
         The function returns a ``torch.nn.Module`` from Tensor[B, n_inputs] float32 to
         Tensor[B, n_outputs]; both sizes are in its configuration.
     lr, batch_size, optimizer, l2_reg, dropout, seed, epochs, metric, procedure, trials
@@ -134,7 +185,7 @@ def search(
     named = [lr, batch_size, optimizer, l2_reg, dropout, seed, epochs, metric, procedure, trials]
     given = {k: v for k, v in zip(_NAMED, named, strict=True) if v is not None} | parameters
     if isinstance(network, MlpSpace):
-        return _mlp_spec(_dimensions(network.parts() | given))
+        return _mlp_spec(network.model_type, _dimensions(network.parts() | given))
     return _function_spec(network, _dimensions(given))
 
 
@@ -142,7 +193,7 @@ def _dimensions(given: dict[str, Any]) -> dict[str, Any]:
     return {name: as_dimension(value) for name, value in given.items()}
 
 
-def _mlp_spec(given: dict[str, Any]) -> TrainingSpec:
+def _mlp_spec(model_type: str, given: dict[str, Any]) -> TrainingSpec:
     unknown = [n for n in given if _sql_name(n) not in BY_NAME]
     if unknown:
         known = (*BY_NAME, *_SQL_NAMES)
@@ -151,11 +202,10 @@ def _mlp_spec(given: dict[str, Any]) -> TrainingSpec:
             hint=near(unknown[0], known) or "a function of the configuration has its own",
         )
     regression = given.get("metric") in METRICS["regression"]
-    kind = "dnn_regressor" if regression else "dnn_classifier"
-    spec = _resolved(kind, given)
+    spec = _resolved(UNDECIDED[model_type][regression], given)
     task = "regression" if regression else ""
     metric = given.get("metric") or ""  # the label's type decides which is the default
-    return dataclasses.replace(spec, model_type=DNN, task=task, metric=metric)
+    return dataclasses.replace(spec, model_type=model_type, task=task, metric=metric)
 
 
 def _function_spec(function: Any, given: dict[str, Any]) -> TrainingSpec:

@@ -21,7 +21,7 @@ from gradbase.ir.learning import METRICS, Dataset, Model, PythonNetwork, Search
 from gradbase.ir.relational import Relation
 from gradbase.ir.types import SqlType
 from gradbase.selection import AT_ONCE, make_procedure
-from gradbase.selection.api import DNN
+from gradbase.selection.api import UNDECIDED
 from gradbase.selection.networks import Networks
 from gradbase.selection.procedure import Terms
 from gradbase.selection.solving import Counts, with_strategy
@@ -113,8 +113,9 @@ def _task(task: str, classes: int) -> str:
 def _filled(spec: TrainingSpec, data: Dataset, counts: Counts, networks: Networks) -> TrainingSpec:
     kind = REGRESSION if data.task == REGRESSION else CLASSIFICATION
     changes: dict[str, Any] = {"metric": spec.metric or DEFAULT_METRIC[kind], "task": kind}
-    if spec.model_type == DNN:
-        changes["model_type"] = "dnn_regressor" if kind == REGRESSION else "dnn_classifier"
+    if spec.model_type in UNDECIDED:
+        kinds = UNDECIDED[spec.model_type]
+        changes["model_type"] = kinds[kind == REGRESSION]
     if isinstance(spec.network, PythonNetwork):
         changes["network"] = networks.resolve(spec.network)
     elif spec.hidden_units is None and "hidden_units" not in spec.space:

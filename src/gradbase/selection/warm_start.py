@@ -12,7 +12,7 @@ from gradbase.frontend.training import SplitSpec, TrainingSpec
 from gradbase.frontend.transform import TransformClause
 from gradbase.ir.learning import Dataset, Feature, Fit, Mlp, Model
 from gradbase.runtime.train.continuing import layers_of
-from gradbase.selection.api import DNN
+from gradbase.selection.api import UNDECIDED
 from gradbase.store.records import EpochRecord, ModelRecord
 
 _NEW = {"space": {}, "procedure": "grid", "num_trials": None, "network": None, "extra": {}}
@@ -32,7 +32,7 @@ def continued(spec: TrainingSpec, record: ModelRecord) -> TrainingSpec:
         The model is one that cannot be continued.
     """
     before = _before(record)
-    if "model_type" in spec.said and spec.model_type not in (DNN, before.model_type):
+    if "model_type" in spec.said and spec.model_type not in (*UNDECIDED, before.model_type):
         raise _differs(record.name, "model_type", repr(before.model_type), repr(spec.model_type))
     own = {n: getattr(spec, n) for n in spec.said - {"model_type"} if "." not in n}
     own |= {"split": _split(spec, before.split), "said": spec.said, "strategy": GRADIENT_DESCENT}
@@ -82,7 +82,7 @@ def check_transform(model: Model, before: str, clause: TransformClause | None) -
 
 def starting(model: Model, fit: Fit) -> Fit:
     """`fit` from the model's weights; BindError where its network is another one."""
-    layers = layers_of(model)
+    layers = layers_of(model)[0]
     assert isinstance(fit.network, Mlp), fit.network
     if layers.hidden_units != fit.network.hidden_units:
         expected, found = list(layers.hidden_units), list(fit.network.hidden_units)

@@ -208,7 +208,35 @@ def test_a_python_model_takes_options_of_its_own():
             r"'autoencoder' is not offered yet[^$]*pca",
         ),
         ("model_type = 'random_forest_regressor'", UnsupportedError, "import_model"),
-        ("model_type = 'dnn_linear_combined_classifier'", UnsupportedError, "beside the hidden"),
+        (
+            "{w}, optimizer = [STRUCT('dnn', 'adam'), STRUCT('linear', 'ftrl')]",
+            UnsupportedError,
+            "adagrad",
+        ),
+        (
+            "{w}, optimizer = [STRUCT('deep', 'adam')]",
+            BindError,
+            "no part 'deep'; there are dnn, linear",
+        ),
+        (
+            "{w}, learn_rate = [STRUCT('dnn', 0.1), STRUCT('DNN', 0.1)]",
+            BindError,
+            "part 'DNN' twice",
+        ),
+        ("{w}, learn_rate = [0.1]", BindError, r"one value, or a list like \[STRUCT\('dnn', …\)"),
+        (
+            "{w}, learn_rate = [STRUCT('linear', 2.0)]",
+            BindError,
+            r"`linear_learn_rate` must be in \[0, 1\]",
+        ),
+        (
+            "{w}, linear_optimizer = 'sgd', optimizer = [STRUCT('linear', 'sgd')]",
+            BindError,
+            "`linear_optimizer` is given twice",
+        ),
+        ("{w}, linear_optimizer = 'adam', l1_reg = 0.1", BindError, "set linear_optimizer = 'sgd'"),
+        ("{w}, optimizer = 'adam', l1_reg = 0.1", BindError, "set optimizer = 'sgd'"),
+        ("{d}, linear_optimizer = 'adam'", BindError, "not one of dnn_classifier models"),
         ("model_type = 'python:nofunction'", BindError, r"python:package.module:function"),
         ("{d}, learn_rat = 1", BindError, r"`learn_rat`(.|\n)*\^{{9}}(.|\n)*`learn_rate`"),
         (
@@ -313,7 +341,26 @@ def test_a_python_model_takes_options_of_its_own():
 def test_errors_name_the_option_and_the_way_out(options, error, text):
     dnn = "model_type = 'dnn_classifier'"
     with pytest.raises(error, match=text.replace("{{", "{").replace("}}", "}")):
-        spec(options.replace("{d}", dnn))
+        spec(options.replace("{d}", dnn).replace("{w}", dnn.replace("dnn", "dnn_linear_combined")))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("", ("adam", 0.001, "adagrad", 0.01)),
+        ("learn_rate = 0.1, optimizer = 'sgd'", ("sgd", 0.1, "", None)),
+        ("linear_learn_rate = 0.2, optimizer = 'sgd'", ("sgd", 0.001, "", 0.2)),
+        ("learn_rate = [STRUCT('linear', 0.2)]", ("adam", 0.001, "adagrad", 0.2)),
+        (
+            "optimizer = [STRUCT('dnn', 'adamw'), STRUCT('linear', 'SGD')]",
+            ("adamw", 0.001, "sgd", 0.01),
+        ),
+    ],
+)
+def test_each_part_of_a_wide_and_deep_model_has_its_step(options, expected):
+    found = spec(f"model_type = 'DNN_LINEAR_COMBINED_REGRESSOR', {options}".rstrip(", "))
+    both = (found.linear_optimizer, found.linear_learn_rate)
+    assert (found.optimizer, found.learn_rate, *both) == expected
 
 
 @pytest.mark.parametrize(

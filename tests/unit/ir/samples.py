@@ -126,6 +126,7 @@ from gradbase.ir.vocabulary import (
     TermWeights,
     Vocabulary,
 )
+from gradbase.ir.wide import WideDeep
 
 A, B, T = Column("a", INT64), Column("b", FLOAT64), Column("t", TEXT)
 ONE, NO, YES = Literal(1, INT64), Literal("no", TEXT), Literal("yes", TEXT)
@@ -348,6 +349,7 @@ LEARNING = (
     Mlp(()),
     Mlp((8,), "tanh", 0.25),
     Mlp((), intercept=False),
+    WideDeep((8,), "tanh", 0.25, linear_optimizer="adagrad", linear_learn_rate=0.1),
     PythonNetwork("nets:mlp", '{"width": 8}', "ee" * 32),
     Optimizer("sgd", 0.1, 1e-4, 0.9, 0.01),
     Split("custom", 0.2, 0.1, "part"),

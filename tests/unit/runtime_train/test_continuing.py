@@ -37,21 +37,25 @@ def trained(table, label, task, **network):
     return model, blobs, trainer._engine.layers(0), data
 
 
-@pytest.mark.parametrize("hidden", [(), (8,), (8, 5)], ids=str)
+@pytest.mark.parametrize("network", [{"hidden": ()}, {"hidden": (8,)}, {"hidden": (8, 5)},
+                                     {"hidden": (8, 5), "wide": ("sgd", 0.1)}], ids=str)  # fmt: skip
 @pytest.mark.parametrize(
     ("label", "task"), [("y", "binary"), ("y", "multiclass"), ("value", "regression")]
 )
-def test_weights_encodings_and_label_come_back(label, task, hidden):
+def test_weights_encodings_and_label_come_back(label, task, network):
     """One-hot columns, embeddings, vectors and dates of all shapes; bit for bit."""
     table = with_vector(classes=3 if task == "multiclass" else 2)
     table = table.drop_columns([c for c in ("y", "value") if c != label])
-    model, blobs, layers, data = trained(table, label, task, hidden=hidden, activation="tanh")
+    model, blobs, parts, data = trained(table, label, task, **network, activation="tanh")
     start = start_of(model, blobs)
     assert data.inputs.embedded
     assert (start.inputs.dense, start.inputs.embedded) == (data.inputs.dense, data.inputs.embedded)
     assert start.inputs.params.keys() == data.inputs.params.keys()
-    assert layers_of(model).hidden_units == hidden
-    assert layers_of(model).activation == ("tanh" if hidden else "")
+    found = layers_of(model)
+    hidden = network["hidden"]
+    assert [f.hidden_units for f in found] == [hidden, ()][: len(parts)]
+    assert [f.activation for f in found] == ["tanh" if hidden else "", ""][: len(parts)]
+    layers = [layer for _, part in parts for layer in part]
     for found, expected in zip(start.layers, layers, strict=True):
         assert np.array_equal(found, expected.numpy())
 
@@ -72,8 +76,9 @@ def test_other_rows_are_encoded_as_the_model_knows_them(label, task):
     assert np.array_equal(again.codes, data.codes[:60])
     assert (again.target.classes, again.target.mean) == (data.target.classes, data.target.mean)
     assert np.array_equal(again.target.y, data.target.y[:60])
-    first = make_trainer(fit_of(node, seed=99), again)._engine.layers(0)
-    assert all(torch.equal(a, b) for a, b in zip(first, layers, strict=True))
+    [(_, first)] = make_trainer(fit_of(node, seed=99), again)._engine.layers(0)
+    [(_, expected)] = layers
+    assert all(torch.equal(a, b) for a, b in zip(first, expected, strict=True))
 
 
 def test_a_class_that_the_model_does_not_know_is_refused():

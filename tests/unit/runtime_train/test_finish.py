@@ -26,24 +26,26 @@ class Stored:
         return self.params[param.hash].reshape(param.dims)
 
 
-def trained(task, hidden, *, fused):
+def trained(task, hidden, wide=None, *, fused):
     label, classes = TARGETS[task]
     table = make_table(200, classes)
     vectors = np.random.default_rng(1).normal(size=(200, 18))
     table = table.append_column("v", pa.array(vectors.tolist(), pa.list_(pa.float64(), 18)))
     table = table.drop_columns([({"y", "value"} - {label}).pop()])
     node, data = dataset_of(table, label, task), prepared(table, label, task)
-    fits = (fit_of(node, 1, hidden=hidden), fit_of(node, 2, hidden=hidden, learn_rate=0.02))
+    network = {"hidden": hidden, "wide": wide}
+    fits = (fit_of(node, 1, **network), fit_of(node, 2, **network, learn_rate=0.02))
     trainer = make_trainer(FusedFit(fits) if fused else fits[0], data)
     trainer.run_unit(0, 0)
     return table, data, trainer
 
 
 @pytest.mark.parametrize("fused", [True, False])
-@pytest.mark.parametrize("hidden", [(), (8, 5)], ids=str)
+@pytest.mark.parametrize("network", [((), None), ((8, 5), None), ((8, 5), ("adagrad", 0.1))],
+                         ids=str)  # fmt: skip
 @pytest.mark.parametrize("task", TARGETS)
-def test_the_program_computes_what_training_did(task, hidden, fused):
-    table, data, trainer = trained(task, hidden, fused=fused)
+def test_the_program_computes_what_training_did(task, network, fused):
+    table, data, trainer = trained(task, *network, fused=fused)
     member = trainer.active[-1]
     outputs, params = trainer.finish(member)
     model = Model("m", 1, 1, task, TARGETS[task][0], data.inputs.features, outputs)

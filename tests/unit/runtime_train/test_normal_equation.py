@@ -47,7 +47,7 @@ def test_the_solution_is_that_of_least_squares(rows, intercept, l2_reg, weight):
         np.concatenate([y * root[:, 0], np.zeros(len(penalty))]),
         rcond=1e-12,
     )[0]
-    found = trainer._engine.layers(0)[0][:, 0].numpy()
+    found = trainer._engine.layers(0)[0][1][0][:, 0].numpy()
     assert found[: len(expected)] == pytest.approx(expected, rel=1e-6, abs=1e-8)
     if not intercept:
         assert found[-1] == 0
@@ -69,7 +69,7 @@ def test_it_is_where_gradient_descent_goes(rows):
 
 def test_the_order_of_rows_in_the_table_does_not_matter(rows):
     shuffled = rows.take(np.random.default_rng(5).permutation(rows.num_rows))
-    layers = [trained(t, weight="w")[1]._engine.layers(0)[0] for t in (rows, shuffled)]
+    layers = [trained(t, weight="w")[1]._engine.layers(0)[0][1][0] for t in (rows, shuffled)]
     assert torch.equal(*layers)
 
 

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from training_tables import dataset_of, fit_of, make_table, prepared
 
 from gradbase.ir.learning import ClassWeight, FusedFit
+from gradbase.ir.wide import optimizers_of
 from gradbase.runtime.train.module import make_optimizer
 from gradbase.runtime.train.networks import initial
-from gradbase.runtime.train.stacked import shape_of
+from gradbase.runtime.train.stacked import _NAMES, shapes_of
 from gradbase.runtime.train.trainer import make_trainer
 
 TARGETS = {"binary": ("y", 2), "multiclass": ("y", 4), "regression": ("value", 2)}
@@ -42,18 +43,31 @@ class Plain:
 
     def __init__(self, fit, data, dtype):
         self.fit, self.data, self.dtype = fit, data, dtype
-        self.shape = shape_of(fit.network, data, aligned=False)
-        layers = [layer.clone() for layer in initial(self.shape, fit.seed, dtype)]
-        self.layers = [layer.requires_grad_() for layer in layers]
-        self.optimizer = make_optimizer(fit.optimizer, self.layers)
+        self.shapes = shapes_of(fit.network, data, aligned=False)
+        self.parts = [
+            [layer.clone().requires_grad_() for layer in initial(shape, fit.seed, dtype, name)]
+            for shape, name in zip(self.shapes, _NAMES, strict=False)
+        ]
+        self.optimizers = [
+            make_optimizer(o, layers)
+            for o, layers in zip(optimizers_of(fit), self.parts, strict=True)
+        ]
+
+    @property
+    def layers(self):
+        return [layer for layers in self.parts for layer in layers]
 
     def outputs(self, batch, masks):
-        first, rest = self.layers[0], self.layers[self.shape.first_dense_layer :]
+        deep, *wide = zip(self.shapes, self.parts, strict=True)
+        return self.output(batch, masks, *deep) + sum(self.output(batch, None, *w) for w in wide)
+
+    def output(self, batch, masks, shape, layers):
+        first, rest = layers[0], layers[shape.first_dense_layer :]
         z = batch.x @ first
         if batch.codes is not None:
-            tables = self.layers[2 : self.shape.first_dense_layer]
+            tables = layers[2 : shape.first_dense_layer]
             found = [F.embedding(batch.codes[:, j], t) for j, t in enumerate(tables)]
-            z = z + torch.cat(found, 1) @ self.layers[1]
+            z = z + torch.cat(found, 1) @ layers[1]
         for layer, (weight, bias) in enumerate(zip(rest[::2], rest[1::2], strict=True)):
             a = getattr(F, self.fit.network.activation)(z)
             z = (a if masks is None else a * masks[layer]) @ weight + bias
@@ -75,28 +89,31 @@ class Plain:
         return losses
 
     def step(self, batch, masks=None):
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
         self.losses(batch, masks).mean().backward()
         if not self.fit.network.intercept:
             self.layers[0].grad[-1] = 0
-        self.optimizer.step()
-        if self.fit.optimizer.l1_reg:
-            self.shrink()
+        for found in zip(self.optimizers, optimizers_of(self.fit), self.parts, self.shapes,
+                         strict=True):  # fmt: skip
+            found[0].step()
+            if found[1].l1_reg:
+                self.shrink(*found)
         return flat([layer.grad for layer in self.layers])
 
     @torch.no_grad()
-    def shrink(self):
+    def shrink(self, optimizer, spec, layers, shape):
         """Every weight but the biases nearer to 0 by rate * l1_reg."""
-        start = self.shape.first_dense_layer
-        for at, layer in enumerate(self.layers):
+        start = shape.first_dense_layer
+        for at, layer in enumerate(layers):
             if at > start and (at - start) % 2:
                 continue
-            rate = torch.full_like(layer, self.fit.optimizer.learn_rate)
-            if self.fit.optimizer.name == "adagrad":
-                rate /= self.optimizer.state[layer]["sum"].sqrt() + 1e-10
+            rate = torch.full_like(layer, spec.learn_rate)
+            if spec.name == "adagrad":
+                rate /= optimizer.state[layer]["sum"].sqrt() + 1e-10
             if at == 0:
                 rate[-1] = 0
-            reach = rate * self.fit.optimizer.l1_reg
+            reach = rate * spec.l1_reg
             layer.copy_(layer.sign() * (layer.abs() - reach).clamp(min=0))
 
 
@@ -109,17 +126,24 @@ def compare(fits, data, dtype, steps=3, *, fused=True):
     for _, batch in zip(range(steps), stack.batches(0, 0), strict=False):
         drawn = masks(len(batch.y))
         for k, reference in enumerate(plain):
-            stack.blocks.place(stack.weights, k, [layer.detach() for layer in reference.layers])
-        z = stack.kernel.forward(*stack._aligned(batch), drawn)
-        stack.kernel.backward(stack.loss.gradient(z, batch.y, batch.w))
-        found = [flat(stack.blocks.layers(stack.gradients, k)) for k in range(len(fits))]
-        stack.update.step()
+            for tower, layers in zip(stack.towers, reference.parts, strict=True):
+                tower.blocks.place(tower.weights, k, [layer.detach() for layer in layers])
+        z = stack._forward(batch, drawn)
+        stack._backward(stack.loss.gradient(z, batch.y, batch.w))
+        found = [gradients(stack, k) for k in range(len(fits))]
+        for tower in stack.towers:
+            tower.update.step()
         for k, reference in enumerate(plain):
-            own = own_masks(drawn, k, len(batch.y), reference.shape)
+            own = own_masks(drawn, k, len(batch.y), reference.shapes[0])
             with torch.enable_grad():
                 expected = reference.step(batch, own)
             close(found[k], expected, dtype)
-            close(flat(stack.layers(k)), flat(reference.layers), dtype, 10)
+            own = [layer for _, layers in stack.layers(k) for layer in layers]
+            close(flat(own), flat(reference.layers), dtype, 10)
+
+
+def gradients(stack, k):
+    return flat([g for t in stack.towers for g in t.blocks.layers(t.gradients, k)])
 
 
 def flat(layers):
@@ -217,7 +241,7 @@ def test_a_linear_model_without_intercept_has_none(task, fused):
     fits = [fit_of(node, i, hidden=(), intercept=False, l2_reg=0.1) for i in (1, 2)]
     trainer = make_trainer(FusedFit(tuple(fits)) if fused else fits[0], data)
     results(trainer)
-    layers = trainer._engine.layers(0)
+    [(_, layers)] = trainer._engine.layers(0)
     assert torch.equal(layers[0][-1], torch.zeros(data.outputs))
     assert layers[0][:-1].abs().min() > 0
     assert data.target.mean == 0.0
@@ -231,6 +255,26 @@ def test_every_activation_with_and_without_dropout(activation, dropout):
         fit_of(node, 1, activation=activation, dropout=dropout),
         fit_of(node, 2, activation=activation, dropout=dropout / 2),
     ]
+    compare(fits, data, torch.float64)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "alone"])
+@pytest.mark.parametrize("task", TARGETS)
+def test_a_wide_and_deep_step_changes_each_part_in_its_own_way(task, fused, dtype):
+    """The linear part has optimiser, rate and l1_reg of its own; dropout is of hidden layers."""
+    node, data = training(task)
+    options = {"optimizer": "adam", "l1_reg": 0.05, "l2_reg": 0.01, "dropout": 0.2}
+    fits = [
+        fit_of(node, i, learn_rate=rate, wide=("adagrad", wide), **options)
+        for i, (rate, wide) in enumerate([(0.01, 0.05), (0.003, 0.2)])
+    ]
+    compare(fits if fused else fits[1:], data, dtype, fused=fused)
+
+
+def test_a_linear_part_without_its_own_optimiser_is_changed_as_hidden_layers_are():
+    node, data = training("binary")
+    fits = [fit_of(node, i, optimizer="sgd", momentum=0.9, wide=("", None)) for i in (1, 2)]
     compare(fits, data, torch.float64)
 
 
@@ -263,12 +307,18 @@ def group(node, count, **options):
     ]
 
 
-@pytest.mark.parametrize("hidden", [(8, 5), (64, 32), ()], ids=str)
+NETWORKS = [
+    {"hidden": (8, 5)}, {"hidden": (64, 32)}, {"hidden": ()},
+    {"hidden": (8, 5), "wide": ("adagrad", 0.1)},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=str)
 @pytest.mark.parametrize("task", TARGETS)
-def test_a_fused_fit_does_not_depend_on_its_group(task, hidden):
+def test_a_fused_fit_does_not_depend_on_its_group(task, network):
     """Bit for bit: groups of 1, 2, 3, 8, 16 and 32, at any place."""
     node, data = training(task)
-    fits = group(node, 32, hidden=hidden, auto_class_weights=task != "regression")
+    fits = group(node, 32, **network, auto_class_weights=task != "regression")
     reference = make_trainer(FusedFit(tuple(fits)), data)
     losses, evaluated = results(reference)
     for count in (1, 2, 3, 8, 16):

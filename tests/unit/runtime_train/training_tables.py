@@ -12,6 +12,7 @@ import pyarrow as pa
 from gradbase.ir.learning import Dataset, Fit, Mlp, Optimizer, Split
 from gradbase.ir.relational import SqlFragment
 from gradbase.ir.types import Field, Schema, parse_type
+from gradbase.ir.wide import WideDeep
 from gradbase.resources.broker import Broker
 from gradbase.runtime.train.prepare import prepare
 
@@ -83,12 +84,14 @@ def prepared(table, label="y", task="binary", **options):
 
 
 def fit_of(data_node, trial=1, **changes):
-    network = Mlp(
+    wide = changes.pop("wide", None)
+    shape = (
         changes.pop("hidden", (8, 5)),
         changes.pop("activation", "relu"),
         changes.pop("dropout", 0.0),
         changes.pop("intercept", True),
     )
+    network = Mlp(*shape) if wide is None else WideDeep(*shape, *wide)
     optimizer = Optimizer(
         changes.pop("optimizer", "adamw"), changes.pop("learn_rate", 0.01),
         changes.pop("l2_reg", 0.0), changes.pop("momentum", 0.0), changes.pop("l1_reg", 0.0),

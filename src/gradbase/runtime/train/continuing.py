@@ -12,7 +12,7 @@ import numpy.typing as npt
 from gradbase.errors import UnsupportedError
 from gradbase.ir.conversion import Category, ToTable, ToTensor, Vector
 from gradbase.ir.learning import Model
-from gradbase.ir.tensor import Concat, Embedding, Linear, OneHot, Param, Tensor, Unary
+from gradbase.ir.tensor import Binary, Concat, Embedding, Linear, OneHot, Param, Tensor, Unary
 from gradbase.runtime.encode import Blobs, constant
 from gradbase.runtime.train.features import Inputs
 
@@ -48,7 +48,7 @@ class Layers:
 class Start:
     """Encodings, label and weights of the model that is continued.
 
-    `layers` are float32 arrays in the order of ``MlpShape.true_blocks``.
+    `layers` are float32 arrays in the order of ``MlpShape.true_blocks``, part after part.
     """
 
     inputs: Inputs
@@ -56,11 +56,24 @@ class Start:
     layers: tuple[Array, ...]
 
 
-def layers_of(model: Model) -> Layers:
-    """The perceptron of a model; UnsupportedError where its network is another one."""
+def layers_of(model: Model) -> tuple[Layers, ...]:
+    """The perceptron of a model, or hidden layers and the linear part of a wide and deep one.
+
+    Raises
+    ------
+    UnsupportedError
+        Its network is another one.
+    """
+    match model.outputs[0].x:
+        case Binary(op="add", a=deep, b=wide):
+            return _layers(model, deep), _layers(model, wide)
+        case x:
+            return (_layers(model, x),)
+
+
+def _layers(model: Model, x: Tensor) -> Layers:
     linear: list[Linear] = []
     activations: set[str] = set()
-    x: Tensor = model.outputs[0].x
     while isinstance(x, Linear):
         linear.insert(0, x)
         if not isinstance(x.x, Unary):
@@ -81,7 +94,16 @@ def layers_of(model: Model) -> Layers:
 
 def start_of(model: Model, blobs: Blobs) -> Start:
     """What a training that continues `model` starts from; reads its weights."""
-    found = layers_of(model)
+    towers = layers_of(model)
+    first = towers[0]
+    codes = tuple(e.codes for e in first.embedded if isinstance(e.codes, ToTensor))
+    inputs = Inputs(model.features, first.dense, codes, _constants(first.dense, blobs), ())
+    arrays = itertools.chain.from_iterable(_arrays(tower, blobs) for tower in towers)
+    return Start(inputs, model.outputs[0], tuple(arrays))
+
+
+def _arrays(found: Layers, blobs: Blobs) -> list[Array]:
+    """The parameters in the order of ``MlpShape.true_blocks``."""
     turned = [np.ascontiguousarray(constant(layer.weight, blobs).T) for layer in found.linear]
     biases = [constant(layer.bias, blobs) for layer in found.linear if layer.bias is not None]
     wide = sum(e.weight.shape[1] for e in found.embedded)
@@ -90,9 +112,7 @@ def start_of(model: Model, blobs: Blobs) -> Start:
     if found.embedded:
         layers += [turned[0][dense:], *(constant(e.weight, blobs) for e in found.embedded)]
     layers += itertools.chain.from_iterable(zip(turned[1:], biases[1:], strict=True))
-    codes = tuple(e.codes for e in found.embedded if isinstance(e.codes, ToTensor))
-    inputs = Inputs(model.features, found.dense, codes, _constants(found.dense, blobs), ())
-    return Start(inputs, model.outputs[0], tuple(layers))
+    return layers
 
 
 def _parts(x: Tensor) -> tuple[Tensor, ...]:

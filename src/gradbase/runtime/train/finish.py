@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from gradbase.ir.conversion import Category, ToTable
-from gradbase.ir.tensor import Concat, Embedding, Linear, OneHot, Tensor, Unary
+from gradbase.ir.tensor import Binary, Concat, Embedding, Linear, OneHot, Tensor, Unary
 from gradbase.ir.types import FLOAT64, list_of, struct_of
 from gradbase.runtime.train.features import Inputs, constant
 from gradbase.runtime.train.labels import Target
@@ -28,6 +29,11 @@ def matrix(inputs: Inputs) -> list[Tensor]:
 def joined(parts: list[Tensor]) -> Tensor:
     """`parts` side by side."""
     return parts[0] if len(parts) == 1 else Concat(tuple(parts))
+
+
+def added(parts: list[Tensor]) -> Tensor:
+    """The sum of `parts`."""
+    return functools.reduce(lambda x, y: Binary("add", x, y), parts)
 
 
 def perceptron(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from gradbase.ir.learning import Mlp
+from gradbase.ir.wide import WideDeep
 from gradbase.runtime.train.keys import generator
 
 if TYPE_CHECKING:
@@ -99,20 +100,26 @@ class MlpShape:
 
 
 def shape_sizes(network: Mlp, data: TrainingData) -> tuple[list[tuple[int, int]], int]:
-    """(inputs, outputs) of each layer of a perceptron over `data`; weights of its embeddings."""
+    """(inputs, outputs) of each layer of a perceptron over `data`; weights beside those.
+
+    These are of embeddings and of a linear part, which has embeddings of its own.
+    """
     embeddings = data.inputs.embeddings
-    wide = sum(width for _, width in embeddings)
-    widths = [data.inputs.width + wide, *network.hidden_units, data.outputs]
-    return list(itertools.pairwise(widths)), sum(codes * width for codes, width in embeddings)
+    inputs = data.inputs.width + sum(width for _, width in embeddings)
+    embedded = sum(codes * width for codes, width in embeddings)
+    layers = list(itertools.pairwise([inputs, *network.hidden_units, data.outputs]))
+    if isinstance(network, WideDeep):
+        return layers, 2 * embedded + inputs * data.outputs
+    return layers, embedded
 
 
-def initial(shape: MlpShape, seed: int, dtype: torch.dtype) -> list[torch.Tensor]:
+def initial(shape: MlpShape, seed: int, dtype: torch.dtype, part: str = "") -> list[torch.Tensor]:
     """Starting parameters in the order of `shape.true_blocks`, distributed as in ``torch.nn``.
 
     Linear layers: uniform in +-1/sqrt(inputs), bias too; embeddings: standard normal. They depend
-    on `shape` and `seed` alone, so trials of equal shape start at the same point.
+    on `shape`, `seed` and `part` alone, so trials of equal shape start at the same point.
     """
-    draw = generator(seed, "weights")
+    draw = generator(seed, f"{part}weights")
     widths = (*shape.hidden, shape.outputs)
     weight, bias = _linear(shape.dense - 1 + shape.wide, widths[0], draw, dtype)
     dense = shape.dense - 1

@@ -11,7 +11,8 @@ from gradbase.errors import UnsupportedError
 from gradbase.ir.learning import Fit, Mlp
 from gradbase.runtime.train.data import Batch, TrainingData
 from gradbase.runtime.train.losses import row_losses
-from gradbase.runtime.train.stacked import shape_of
+from gradbase.runtime.train.networks import MlpShape
+from gradbase.runtime.train.stacked import shapes_of
 
 MAX_COLUMNS = 2_048
 """Wider systems take longer to solve than gradient descent takes to come close."""
@@ -29,7 +30,7 @@ class NormalEquation:
     def __init__(self, fit: Fit, data: TrainingData, dtype: torch.dtype) -> None:
         assert isinstance(fit.network, Mlp), fit.network
         self.fit, self.data, self.dtype = fit, data, dtype
-        self.shape = shape_of(fit.network, data, aligned=False)
+        (self.shape,) = shapes_of(fit.network, data, aligned=False)
         self._free = self.shape.dense - (not fit.network.intercept)
         self._weight: Tensor | None = None  # float64 [dense, 1]
         if self.shape.dense > MAX_COLUMNS:
@@ -51,7 +52,7 @@ class NormalEquation:
 
     def outputs(self, part: str) -> tuple[Tensor, list[float]]:
         """(outputs [1, rows, 1], mean loss) over a part of the rows."""
-        layer = self.layers(0)[0]
+        layer = self._layer()
         pairs = [(b.x @ layer, b.y) for b in self.data.evaluation(part, self.dtype)]
         z, y = torch.cat([z for z, _ in pairs]), torch.cat([y for _, y in pairs])
         losses = row_losses("regression", z, y)
@@ -71,11 +72,14 @@ class NormalEquation:
         """A fit by itself is kept as it is."""
         assert places in ([0], [])
 
-    def layers(self, place: int) -> list[Tensor]:
-        """The parameters in the order of `shape.true_blocks`."""
+    def layers(self, place: int) -> list[tuple[MlpShape, list[Tensor]]]:
+        """See `Stack.layers`."""
         assert place == 0
+        return [(self.shape, [self._layer()])]
+
+    def _layer(self) -> Tensor:
         assert self._weight is not None
-        return [self._weight.to(self.dtype)]
+        return self._weight.to(self.dtype)
 
     def _batches(self, epoch: int, shard: int) -> Iterator[Batch]:
         return self.data.batches(epoch, shard, _ROWS, torch.float64)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,28 +12,32 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gradbase.ir.learning import Fit, Mlp
+from gradbase.ir.wide import WideDeep, optimizers_of
 from gradbase.runtime.train.data import Batch, TrainingData
-from gradbase.runtime.train.kernel import Kernel
 from gradbase.runtime.train.keys import generator
 from gradbase.runtime.train.losses import Loss, row_losses
-from gradbase.runtime.train.networks import ALIGNED, Blocks, MlpShape, initial
-from gradbase.runtime.train.updates import FlatUpdate, LoneUpdate
+from gradbase.runtime.train.networks import ALIGNED, MlpShape, initial
+from gradbase.runtime.train.tower import Tower
 
 LEAST_PLACES = 2
 """Outputs of width 1 are computed differently in a batch of one, so a stack has two places."""
 
 _LOSS_ROWS = 4_096
-_ADDRESS = 64
+_NAMES = ("", "linear.")
+"""What the names of parameters of hidden layers and of a linear part beside them begin with."""
 Waiting = tuple[Tensor, Tensor, Tensor | None]
 """Outputs, labels and weights of a batch whose loss has not been added yet."""
 
 
-def shape_of(network: Mlp, data: TrainingData, *, aligned: bool) -> MlpShape:
-    """The perceptron's parameters over `data`."""
-    return MlpShape(
+def shapes_of(network: Mlp, data: TrainingData, *, aligned: bool) -> tuple[MlpShape, ...]:
+    """The parameters of a perceptron over `data`; of wide and deep networks those of both parts."""
+    shape = MlpShape(
         data.inputs.width + 1, data.inputs.embeddings, network.hidden_units, data.outputs,
         network.activation, aligned,
     )  # fmt: skip
+    if isinstance(network, WideDeep):
+        return shape, dataclasses.replace(shape, hidden=())
+    return (shape,)
 
 
 class Stack:
@@ -55,43 +61,38 @@ class Stack:
         self.fits, self.data, self.dtype, self.alone = list(fits), data, dtype, alone
         network = fits[0].network
         assert isinstance(network, Mlp), network
-        self.shape = shape_of(network, data, aligned=not alone)
+        self.shapes = shapes_of(network, data, aligned=not alone)
         self._has_intercept = network.intercept
         self._build()
-        start = {s: self._start(s) for s in {f.seed for f in self._places}}
-        for place, fit in enumerate(self._places):
-            self.blocks.place(self.weights, place, start[fit.seed])
-        if not self._has_intercept:
-            self._first_bias(self.weights).zero_()
+        for tower, start in zip(self.towers, self._starts(), strict=True):
+            for place, fit in enumerate(self._places):
+                tower.blocks.place(tower.weights, place, start[fit.seed])
+            if not self._has_intercept:
+                tower.first_bias(tower.weights).zero_()
 
-    def _start(self, seed: int) -> list[Tensor]:
-        """The first weights: those of the model that is continued, or random ones."""
-        if self.data.start:
-            return [torch.from_numpy(a.copy()).to(self.dtype) for a in self.data.start]
-        return initial(self.shape, seed, self.dtype)
+    def _starts(self) -> Iterator[dict[int, list[Tensor]]]:
+        """First weights of each part by seed: of the model that is continued, or random ones."""
+        seeds = {f.seed for f in self._places}
+        continued = iter(self.data.start)
+        for shape, name in zip(self.shapes, _NAMES, strict=False):
+            if self.data.start:
+                arrays = itertools.islice(continued, len(shape.true_blocks))
+                found = [torch.from_numpy(a.copy()).to(self.dtype) for a in arrays]
+                yield dict.fromkeys(seeds, found)
+            else:
+                yield {s: initial(shape, s, self.dtype, name) for s in seeds}
 
     def _build(self) -> None:
         """Empty weights and slots for the present fits."""
         missing = 0 if self.alone else max(0, LEAST_PLACES - len(self.fits))
         self._places = [*self.fits, *self.fits[:1] * missing]
-        count, fits = len(self._places), self._places
-        self.blocks = Blocks(self.shape, count)
-        self.weights = torch.zeros(self.blocks.total, dtype=self.dtype)
-        self.gradients = torch.zeros_like(self.weights)
-        views = self.blocks.views(self.weights), self.blocks.views(self.gradients)
-        self.kernel = Kernel(self.shape, count, *views)
-        self.update: FlatUpdate | LoneUpdate
-        if self.alone:
-            self.update = LoneUpdate(self.blocks, fits[0].optimizer, self.weights, self.gradients)
-        else:
-            optimizers = [f.optimizer for f in fits]
-            self.update = FlatUpdate(self.blocks, optimizers, self.weights, self.gradients)
+        optimizers = zip(*map(optimizers_of, self._places), strict=True)
+        self.towers = [
+            Tower(shape, found, self.dtype, alone=self.alone, name=name)
+            for shape, found, name in zip(self.shapes, optimizers, _NAMES, strict=False)
+        ]
         self.loss = Loss(self.data.task, self._class_weights())
-        self._drop_rates = [_dropout(f) for f in fits]
-
-    def _first_bias(self, flat: Tensor) -> Tensor:
-        """Where the first layer's bias is in weights or gradients: [members, outputs]."""
-        return self.blocks.views(flat)[0][:, self.shape.dense - 1]
+        self._drop_rates = [_dropout(f) for f in self._places]
 
     def _class_weights(self) -> Tensor | None:
         found = [self.data.class_weights(f) for f in self._places]
@@ -110,18 +111,30 @@ class Stack:
         rows = held = 0
         for batch in self.batches(epoch, shard):
             count = len(batch.y)
-            z = self.kernel.forward(*self._aligned(batch), masks(count))
+            z = self._forward(batch, masks(count))
             waiting.append((z[:, :count].clone(), batch.y, batch.w))
-            self.kernel.backward(self.loss.gradient(z, batch.y, batch.w))
-            if not self._has_intercept:
-                self._first_bias(self.gradients).zero_()
-            self.update.step()
+            self._backward(self.loss.gradient(z, batch.y, batch.w))
+            for tower in self.towers:
+                tower.update.step()
             rows, held = rows + count, held + count
             if held >= _LOSS_ROWS:
                 total += self._loss_sum(waiting)
                 held = 0
         total += self._loss_sum(waiting)
         return (total / max(rows, 1)).tolist()[: len(self.fits)]
+
+    def _forward(self, batch: Batch, masks: list[Tensor] | None = None) -> Tensor:
+        """Outputs [fits, rows, outputs], added up over the parts."""
+        z, *others = [t.forward(batch, masks if t.shape.hidden else None) for t in self.towers]
+        for other in others:
+            z.add_(other)
+        return z
+
+    def _backward(self, dz: Tensor) -> None:
+        for tower in self.towers:
+            tower.kernel.backward(dz)
+            if not self._has_intercept:
+                tower.first_bias(tower.gradients).zero_()
 
     def _loss_sum(self, waiting: list[Waiting]) -> Tensor:
         """Summed loss of outputs that were put aside: fewer, larger calls than one per batch."""
@@ -148,18 +161,6 @@ class Stack:
         """The unit's batches."""
         return self.data.batches(epoch, shard, self.fits[0].batch_size, self.dtype)
 
-    def _aligned(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """x and codes of a batch at an aligned address; in a stack padded to `ALIGNED` rows."""
-        x, codes = batch.x, batch.codes
-        rows, columns = -(-len(x) // ALIGNED) * ALIGNED, self.shape.columns[0]
-        if self.alone or x.shape == (rows, columns):
-            return (x if x.data_ptr() % _ADDRESS == 0 else x.clone()), codes
-        wider = x.new_zeros(rows, columns)
-        wider[: len(x), : x.shape[1]] = x
-        if codes is not None:
-            codes = F.pad(codes, (0, 0, 0, rows - len(x)))
-        return wider, codes
-
     def _masks(self, epoch: int, shard: int) -> Any:
         """A function rows -> dropout masks of each hidden layer (None without dropout).
 
@@ -175,12 +176,12 @@ class Stack:
 
         def masks(rows: int) -> list[Tensor]:
             found: list[Tensor] = []
-            for width in self.shape.hidden:
+            for width in self.shapes[0].hidden:
                 drawn = [torch.rand(rows, width, generator=d, dtype=self.dtype) for d in draws]
                 each = torch.stack(drawn)
                 each = each[which] if len(seeds) > 1 else each
                 mask = (each >= rates).to(self.dtype).mul_(kept)
-                if self.shape.aligned:
+                if self.shapes[0].aligned:
                     mask = F.pad(mask, (0, -width % ALIGNED, 0, -rows % ALIGNED))
                 found.append(mask)
             return found
@@ -194,7 +195,7 @@ class Stack:
         found: list[Tensor] = []
         labels: list[Tensor] = []
         for batch in self.data.evaluation(part, self.dtype):
-            z = self.kernel.forward(*self._aligned(batch))
+            z = self._forward(batch)
             found.append(z[:, : len(batch.y)].clone())
             labels.append(batch.y)
         z, y = torch.cat(found, 1)[: len(self.fits)], torch.cat(labels)
@@ -204,18 +205,12 @@ class Stack:
 
     def state(self, place: int) -> dict[str, Tensor]:
         """Everything of one fit: weights, optimiser slots, steps taken."""
-        found = {"weights": self.blocks.gather(self.weights, place)}
-        for name, slot in self.update.slots.items():
-            found[f"slot.{name}"] = self.blocks.gather(slot, place)
-        found["steps"] = torch.tensor(self.update.steps)
-        return found
+        return {name: value for t in self.towers for name, value in t.state(place).items()}
 
     def load_state(self, place: int, state: dict[str, Tensor]) -> None:
         """Inverse of `state`; all fits of a stack have taken the same number of steps."""
-        self.blocks.scatter(self.weights, place, state["weights"])
-        for name, slot in self.update.slots.items():
-            self.blocks.scatter(slot, place, state[f"slot.{name}"])
-        self.update.steps = int(state["steps"])
+        for tower in self.towers:
+            tower.load_state(place, state)
         if place == 0 and len(self._places) > len(self.fits):
             self.load_state(1, state)
 
@@ -227,9 +222,9 @@ class Stack:
         for place, state in enumerate(states):
             self.load_state(place, state)
 
-    def layers(self, place: int) -> list[Tensor]:
-        """The parameters of one fit in the order of `shape.true_blocks`."""
-        return self.blocks.layers(self.weights, place)
+    def layers(self, place: int) -> list[tuple[MlpShape, list[Tensor]]]:
+        """Shape of each part of one fit, with its parameters in the order of `true_blocks`."""
+        return [(t.shape, t.blocks.layers(t.weights, place)) for t in self.towers]
 
 
 def _dropout(fit: Fit) -> float:

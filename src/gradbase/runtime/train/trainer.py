@@ -28,6 +28,7 @@ from gradbase.runtime.train.by_reference import by_reference
 from gradbase.runtime.train.data import TrainingData
 from gradbase.runtime.train.finish import (
     Params,
+    added,
     joined,
     matrix,
     perceptron,
@@ -209,7 +210,7 @@ class Trainer:
         if isinstance(self._engine, ModuleFit):
             x = self._exported(self._engine, joined(matrix(inputs)), params)
         else:
-            x = perceptron(self._engine.shape, self._engine.layers(place), inputs, params)
+            x = added([perceptron(*part, inputs, params) for part in self._engine.layers(place)])
         return tables(x, self.data.target), params
 
     def _exported(self, engine: ModuleFit, x: Node, params: Params) -> Node:
