@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 from gradbase.errors import ResourceError
 
+_PATIENCE_S = 0.1
+"""How long a request waits before it asks again for what is held in reserve."""
 
-@dataclass(frozen=True)
+GiveBack = Callable[[int], None]
+"""Asked for so many bytes, a holder `shrink`s its lease by as many as it can do without."""
+
+
+@dataclass
 class Lease:
     """Threads and bytes granted to `owner` for `purpose` since `since` (``time.time()``)."""
 
@@ -27,7 +34,8 @@ class Lease:
 class Broker:
     """Grants leases out of a fixed number of threads and bytes, first come first served.
 
-    A request for threads alone does not wait behind one that lacks bytes.
+    A request for threads alone does not wait behind one that lacks bytes. What is held in reserve
+    only (`lend`: weights of idle models, pages that may be needed again) makes way for any request.
 
     Parameters
     ----------
@@ -40,6 +48,8 @@ class Broker:
         self._granted: dict[int, Lease] = {}
         self._queue: dict[int, int] = {}
         """Who waits, by ticket, and for how many bytes."""
+        self._lent: dict[int, GiveBack] = {}
+        """Who holds bytes in reserve, by lease; the first are asked first."""
         self._ids = itertools.count(1)
         self._changed = threading.Condition()
 
@@ -81,27 +91,55 @@ class Broker:
         with self._changed:
             self._refuse_impossible(purpose, threads, size_bytes)
             ticket = next(self._ids)
-            if self._queue or not self._fits(threads, size_bytes):  # else nobody is to be told
-                self._queue[ticket] = size_bytes
-                try:
-                    self._wait(ticket, threads, size_bytes, timeout_s, purpose)
-                finally:
-                    del self._queue[ticket]
-                    self._changed.notify_all()
-            granted = Lease(ticket, owner, purpose, threads, size_bytes, time.time())
-            self._granted[ticket] = granted
-            return granted
+            if not self._queue and self._fits(threads, size_bytes):  # nobody is to be told
+                return self._grant(ticket, owner, purpose, threads, size_bytes)
+            self._queue[ticket] = size_bytes
+        asked = Lease(ticket, owner, purpose, threads, size_bytes, 0.0)
+        try:
+            return self._wait(asked, timeout_s)
+        finally:
+            with self._changed:
+                del self._queue[ticket]
+                self._changed.notify_all()
+
+    def lend(self, owner: str, purpose: str, give_back: GiveBack) -> Lease:
+        """A lease without bytes, to `grow` with what nobody else needs.
+
+        Whenever a request lacks bytes, `give_back` is called with how many, from the thread that
+        asks and without locks of the broker; those that were lent to first are asked first.
+        """
+        with self._changed:
+            ticket = next(self._ids)
+            self._lent[ticket] = give_back
+            return self._grant(ticket, owner, purpose, 0, 0)
+
+    def grow(self, lease: Lease, size_bytes: int) -> bool:
+        """Add bytes to a lease if they are free and nobody waits for any; whether it was done."""
+        with self._changed:
+            waiting = any(wanted for wanted in self._queue.values())
+            if waiting or size_bytes > self._free()[1] or lease.id not in self._granted:
+                return False
+            lease.size_bytes += size_bytes
+            return True
+
+    def shrink(self, lease: Lease, size_bytes: int) -> None:
+        """Take bytes from a lease."""
+        with self._changed:
+            lease.size_bytes -= min(size_bytes, lease.size_bytes)
+            self._changed.notify_all()
 
     def release(self, lease: Lease) -> None:
         """Give back; a lease already given back is ignored."""
         with self._changed:
             self._granted.pop(lease.id, None)
+            self._lent.pop(lease.id, None)
             self._changed.notify_all()
 
     def leases(self) -> list[Lease]:
         """What is granted now, oldest first."""
         with self._changed:
-            return sorted(self._granted.values(), key=lambda lease: lease.id)
+            found = sorted(self._granted.values(), key=lambda lease: lease.id)
+            return [dataclasses.replace(lease) for lease in found]
 
     def held(self, owner: str) -> int:
         """Bytes granted to `owner` now."""
@@ -142,22 +180,47 @@ class Broker:
                 hint="SET gradbase.memory_limit to a larger size",
             )
 
-    def _wait(
-        self, ticket: int, threads: int, size_bytes: int, timeout_s: float | None, purpose: str
-    ) -> None:
-        def ready() -> bool:
-            if not self._fits(threads, size_bytes):
-                return False
-            free_bytes = self._free()[1]
-            # In order of arrival, so that a large request is not starved by small ones. Only who
-            # asks for no bytes may pass those that lack bytes: it may be what they wait for.
-            return all(t >= ticket or (size_bytes == 0 and wanted > free_bytes)
-                       for t, wanted in self._queue.items())  # fmt: skip
+    def _grant(self, ticket: int, owner: str, purpose: str, threads: int, size_bytes: int) -> Lease:
+        granted = Lease(ticket, owner, purpose, threads, size_bytes, time.time())
+        self._granted[ticket] = granted
+        return granted
 
-        if not self._changed.wait_for(ready, timeout_s):
-            free_threads, free_bytes = self._free()
-            raise ResourceError(
-                f"{purpose} waited {timeout_s:g} s for {threads} threads and {size_bytes:,} "
-                f"bytes; {free_threads} threads and {free_bytes:,} bytes are free",
-                hint="wait for running statements (gradbase.leases has them) or raise the limit",
-            )
+    def _wait(self, asked: Lease, timeout_s: float | None) -> Lease:
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            self._reclaim(asked.size_bytes)
+            left = None if end is None else end - time.monotonic()
+            patience = _PATIENCE_S if left is None else min(left, _PATIENCE_S)
+            with self._changed:
+                if self._changed.wait_for(lambda: self._is_next(asked), patience):
+                    return self._grant(
+                        asked.id, asked.owner, asked.purpose, asked.threads, asked.size_bytes
+                    )
+                free_threads, free_bytes = self._free()
+            if left is not None and left <= _PATIENCE_S:
+                raise ResourceError(
+                    f"{asked.purpose} waited {timeout_s:g} s for {asked.threads} threads and "
+                    f"{asked.size_bytes:,} bytes; {free_threads} threads and {free_bytes:,} "
+                    "bytes are free",
+                    hint="wait for running statements (gradbase.leases has them) or raise the "
+                    "limit",
+                )
+
+    def _is_next(self, asked: Lease) -> bool:
+        if not self._fits(asked.threads, asked.size_bytes):
+            return False
+        free_bytes = self._free()[1]
+        # In order of arrival, so that a large request is not starved by small ones. Only who
+        # asks for no bytes may pass those that lack bytes: it may be what they wait for.
+        return all(t >= asked.id or (asked.size_bytes == 0 and wanted > free_bytes)
+                   for t, wanted in self._queue.items())  # fmt: skip
+
+    def _reclaim(self, size_bytes: int) -> None:
+        """Have bytes given back that are held in reserve, until `size_bytes` are free."""
+        with self._changed:
+            lent = list(self._lent.values())
+        for give_back in lent:
+            lacking = size_bytes - self.free()[1]
+            if lacking <= 0:
+                return
+            give_back(lacking)

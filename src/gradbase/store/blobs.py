@@ -1,7 +1,8 @@
 """Immutable bytes named by their BLAKE3 hash, as files.
 
 A blob above 1 MB is cut by content into chunks, which are blobs themselves; the file
-``<hash>.chunks`` lists them, so blobs that differ little share most of their files.
+``<hash>.chunks`` lists them, so blobs that differ little share most of their files. Weights that
+are imported as a stream, or read in parts, lie in ``<hash>.<shape>.tiles`` (`store.tiles`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +20,14 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from gradbase.errors import StoreError
+from gradbase.ir.shapes import Shape
 from gradbase.ir.tensor import Param
 from gradbase.store.chunks import cut
 from gradbase.store.files import read_into, reported, write_files
 from gradbase.store.folder import Folder, Lease
+from gradbase.store.tiles.file import NUMPY_TYPES, TileFile
+from gradbase.store.tiles.writing import SUFFIX, TileWriter, file_name
 
-NUMPY_TYPES = {
-    "float32": "<f4", "float64": "<f8", "int64": "<i8", "int32": "<i4", "bool": "|b1",
-    "uint8": "|u1",
-}  # fmt: skip
 HEADER = "gradbase chunks 1"
 LIST = ".chunks"
 
@@ -51,6 +52,8 @@ class Blobs:
         self.folder, self.read_only, self._users_of = folder, read_only, users_of
         self.lease = Lease()
         """Protects what is put outside of a commit, until this store names it or closes."""
+        self._aside: tempfile.TemporaryDirectory[str] | None = None
+        """Where tiles are of a store that is only read."""
 
     @property
     def path(self) -> Path:
@@ -71,11 +74,7 @@ class Blobs:
         StoreError
             The store is read-only, or the disk is full or not writable; nothing is half written.
         """
-        if self.read_only:
-            raise StoreError(
-                "the database is open read-only: no blob can be stored",
-                hint="connect without read_only=True",
-            )
+        self._check_writable()
         self.folder.prepare()
         hashes: list[str] = []
         files: dict[Path, memoryview] = {}
@@ -115,7 +114,8 @@ class Blobs:
     def exists(self, blob_hash: str) -> bool:
         """Whether files for the hash are there (unverified)."""
         plain = self.path / checked(blob_hash)
-        return plain.is_file() or plain.with_name(blob_hash + LIST).is_file()
+        chunks = plain.with_name(blob_hash + LIST)
+        return plain.is_file() or chunks.is_file() or self._in_tiles(blob_hash) is not None
 
     def chunks(self, blob_hash: str) -> list[str]:
         """Hashes of the chunks of a blob; () for one that is a single file or unreadable."""
@@ -128,10 +128,132 @@ class Blobs:
         try:
             if not self.exists(blob_hash):
                 return "missing"
-            self._read(blob_hash)
+            self._verify(blob_hash)
         except StoreError as error:
             return error.message
         return None
+
+    # -- tiles -------------------------------------------------------------------------------------
+
+    def put_tiles(
+        self, parts: Iterable[NDArray[Any]], dims: Shape, kind: str, page_bytes: int
+    ) -> str:
+        """Store a tensor that comes as a stream, as tiles; returns the hash of its bytes.
+
+        Parameters
+        ----------
+        parts : iterable of arrays of one dimension
+            The tensor's elements in C order.
+        dims, kind : of the tensor
+        page_bytes : int
+
+        Raises
+        ------
+        StoreError
+            The store is read-only, or the disk too small; nothing is half written.
+        """
+        self._check_writable()
+        self.folder.prepare()
+        with TileWriter(self.folder.halves, dims, kind, page_bytes) as writer:
+            for part in parts:
+                writer.write(part)
+            with self.folder.lock:
+                made = writer.finish(self.path)
+                self.folder.leases.add(self.lease)
+                self.lease.hashes.add(made)
+        return made
+
+    def _put_aside(self, parts: Iterable[NDArray[Any]], param: Param, page_bytes: int) -> str:
+        """As `put_tiles`, for a store that is only read: beside it, until it closes."""
+        if self._aside is None:
+            self._aside = tempfile.TemporaryDirectory(
+                prefix="gradbase-", ignore_cleanup_errors=True
+            )
+        folder = Path(self._aside.name)
+        with TileWriter(folder, param.dims, param.kind, page_bytes) as writer:
+            for part in parts:
+                writer.write(part)
+            return writer.finish(folder)
+
+    def tiles(self, param: Param, page_bytes: int) -> TileFile:
+        """The file of tiles of a parameter; one that lies in chunks is cut into `page_bytes` first.
+
+        Raises
+        ------
+        StoreError
+            The blob is missing or damaged, or cannot be cut as the database is read-only.
+        """
+        name = file_name(checked(param.hash), param.dims, param.kind)
+        folders = [self.path, *([Path(self._aside.name)] if self._aside else [])]
+        found = next((f / name for f in folders if (f / name).is_file()), None)
+        if found is None:
+            found = self._cut(param, page_bytes)
+        return TileFile(found)
+
+    def _cut(self, param: Param, page_bytes: int) -> Path:
+        parts = self._elements(param)
+        try:
+            if self.read_only:
+                made = self._put_aside(parts, param, page_bytes)
+            else:
+                made = self.put_tiles(parts, param.dims, param.kind, page_bytes)
+        except FileNotFoundError as error:
+            raise self._missing(param.hash) from error
+        folder = Path(self._aside.name) if self.read_only and self._aside else self.path
+        path = folder / file_name(made, param.dims, param.kind)
+        if made != param.hash:
+            path.unlink(missing_ok=True)
+            raise self._damaged(param.hash, "its content has another hash")
+        return path
+
+    def _elements(self, param: Param) -> Iterator[NDArray[Any]]:
+        """A parameter's elements in C order, a few megabytes at a time."""
+        kind = np.dtype(NUMPY_TYPES[param.kind])
+        rest = b""
+        for data in self._pieces(param.hash):
+            joined = rest + data
+            whole = len(joined) // kind.itemsize * kind.itemsize
+            rest = joined[whole:]
+            yield np.frombuffer(joined, kind, whole // kind.itemsize)
+
+    def _pieces(self, blob_hash: str) -> Iterator[bytes]:
+        tiled = self._in_tiles(blob_hash)
+        if tiled is not None:
+            yield from (strip.tobytes() for strip in TileFile(tiled).strips())
+            return
+        for name, size in self._parts(blob_hash):
+            data = bytearray(size)
+            if not read_into(self.path / name, memoryview(data)):
+                raise self._damaged(blob_hash, f"chunk {name} has another size")
+            yield bytes(data)
+
+    def _parts(self, blob_hash: str) -> list[tuple[str, int]]:
+        """The files that a blob's bytes are in, with their sizes."""
+        plain = self.path / checked(blob_hash)
+        if plain.is_file():
+            return [(blob_hash, plain.stat().st_size)]
+        return self._list(blob_hash)
+
+    def _verify(self, blob_hash: str) -> None:
+        tiled = self._in_tiles(blob_hash)
+        if tiled is not None:
+            TileFile(tiled).verify()
+        else:
+            self._read(blob_hash)
+
+    def _in_tiles(self, blob_hash: str) -> Path | None:
+        """A file of tiles, where such are all there is of a blob."""
+        plain = self.path / checked(blob_hash)
+        if plain.is_file() or plain.with_name(blob_hash + LIST).is_file():
+            return None
+        return next(self.path.glob(f"{blob_hash}.*{SUFFIX}"), None)
+
+    def _check_writable(self) -> None:
+        if self.read_only:
+            raise StoreError(
+                "the database is open read-only: no blob can be stored",
+                hint="connect without read_only=True",
+            )
 
     def _files(self, blob_hash: str, whole: memoryview) -> dict[Path, memoryview]:
         chunks = cut(whole)
@@ -146,15 +268,14 @@ class Blobs:
         # Under the lock that deletion holds: after this, no file found to exist disappears.
         with self.folder.lock:
             self.folder.leases.add(lease)
-            lease.hashes.update(p.name.removesuffix(LIST) for p in files)
+            lease.hashes.update(hash_in(p) for p in files)
 
     def _read(self, blob_hash: str) -> bytearray:
-        plain = self.path / checked(blob_hash)
         try:
-            if plain.is_file():
-                parts = [(blob_hash, plain.stat().st_size)]
-            else:
-                parts = self._list(blob_hash)
+            tiled = self._in_tiles(blob_hash)
+            if tiled is not None:
+                return TileFile(tiled).whole()
+            parts = self._parts(blob_hash)
             data = bytearray(sum(size for _, size in parts))
             start = 0
             for name, size in parts:
@@ -211,6 +332,11 @@ def checked(blob_hash: str) -> str:
             f"`{blob_hash[:80]}` is no BLAKE3 hash (64 digits 0-9a-f)", hint="run `gradbase fsck`"
         )
     return blob_hash
+
+
+def hash_in(path: Path) -> str:
+    """The hash that a file belongs to: the file's name up to its suffix."""
+    return path.name.partition(".")[0]
 
 
 def hash_of(data: memoryview) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradbase.store.blobs import LIST, Blobs
+from gradbase.store.blobs import LIST, Blobs, hash_in
 from gradbase.store.catalog import Catalog
 from gradbase.store.files import reported, sync_folder
 from gradbase.store.tables import NAMING
@@ -48,7 +48,7 @@ def collect(
         doomed = [
             path
             for path in nameless(catalog, blobs)
-            if path.name.removesuffix(LIST) in at_once or is_old(path, grace_s)
+            if hash_in(path) in at_once or is_old(path, grace_s)
         ]
         doomed += [p for p in folder.halves.glob("*") if is_old(p, grace_s)]
         return delete(doomed)
@@ -66,7 +66,7 @@ def nameless(catalog: Catalog, blobs: Blobs) -> Iterator[Path]:
     made = catalog.rows(["epoch(created) AS seconds"], "FROM {g}.format")
     since = made[0]["seconds"] if made else 0.0
     for path in sorted(blobs.path.iterdir(), key=lambda p: not p.name.endswith(LIST)):
-        if path.name.removesuffix(LIST) not in keep and path.stat().st_mtime >= since - 1:
+        if hash_in(path) not in keep and path.stat().st_mtime >= since - 1:
             yield path
 
 
@@ -79,7 +79,7 @@ def named(catalog: Catalog) -> set[str]:
 def expanded(blobs: Blobs, hashes: Iterable[str]) -> set[str]:
     """The hashes and those of their chunks."""
     found = set(hashes)
-    lists = {path.name.removesuffix(LIST) for path in blobs.path.glob(f"*{LIST}")}
+    lists = {hash_in(path) for path in blobs.path.glob(f"*{LIST}")}
     for blob in found & lists:
         found.update(blobs.chunks(blob))
     return found

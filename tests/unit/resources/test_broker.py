@@ -1,0 +1,81 @@
+"""Leases: waiting, order, and what is held in reserve."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from gradbase.errors import ResourceError
+from gradbase.resources.broker import Broker
+
+
+class Reserve:
+    """Holds bytes until someone wants them."""
+
+    def __init__(self, broker, name):
+        self.broker, self.asked = broker, []
+        self.lease = broker.lend(name, "reserve", self.give_back)
+
+    def give_back(self, size_bytes):
+        self.asked.append(size_bytes)
+        self.broker.shrink(self.lease, size_bytes)
+
+
+def test_what_is_held_in_reserve_makes_way_the_first_lent_first():
+    broker = Broker(1, 100)
+    models, pages = Reserve(broker, "models"), Reserve(broker, "pages")
+    assert broker.grow(models.lease, 30)
+    assert broker.grow(pages.lease, 60)
+    assert not broker.grow(pages.lease, 11)
+    with broker.lease("query", "q", size_bytes=50, timeout_s=1):
+        assert (models.asked, pages.asked) == ([40], [10])
+        assert broker.free() == (1, 0)
+    assert broker.free() == (1, 50)
+
+
+def test_reserves_do_not_grow_while_someone_waits():
+    broker = Broker(1, 100)
+    reserve = Reserve(broker, "pages")
+    held = broker.acquire("query", "first", size_bytes=80)
+    waiting = threading.Thread(
+        target=lambda: broker.release(broker.acquire("query", "second", size_bytes=50))
+    )
+    waiting.start()
+    while not broker._queue:
+        time.sleep(0.001)
+    assert not broker.grow(reserve.lease, 1)
+    broker.release(held)
+    waiting.join()
+    assert broker.grow(reserve.lease, 1)
+
+
+def test_a_request_that_cannot_be_met_in_time_says_what_is_free():
+    broker = Broker(2, 100)
+    with (
+        broker.lease("query", "first", threads=1, size_bytes=80),
+        pytest.raises(ResourceError, match=r"waited 0.25 s for 1 threads and 50 bytes; 1 .* 20"),
+    ):
+        broker.acquire("query", "second", threads=1, size_bytes=50, timeout_s=0.25)
+    assert broker.free() == (2, 100)
+
+
+def test_never_more_is_granted_than_there_is():
+    broker, most = Broker(3, 1000), []
+    reserve = Reserve(broker, "pages")
+
+    def work(number):
+        for i in range(60):
+            with broker.lease("query", "q", threads=1, size_bytes=100 + 13 * (number + i) % 300):
+                leases = broker.leases()
+                most.append((sum(g.threads for g in leases), sum(g.size_bytes for g in leases)))
+            broker.grow(reserve.lease, 40)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(t for t, _ in most) <= 3
+    assert max(b for _, b in most) <= 1000
