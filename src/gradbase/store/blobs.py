@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,7 +51,7 @@ class Blobs:
         self.folder, self.read_only, self._users_of = folder, read_only, users_of
         self.lease = Lease()
         """Protects what is put outside of a commit, until this store names it or closes."""
-        self._aside: tempfile.TemporaryDirectory[str] | None = None
+        self._aside: Folder | None = None
         """Where tiles are of a store that is only read."""
 
     @property
@@ -153,27 +152,20 @@ class Blobs:
             The store is read-only, or the disk too small; nothing is half written.
         """
         self._check_writable()
-        self.folder.prepare()
-        with TileWriter(self.folder.halves, dims, kind, page_bytes) as writer:
+        return self._put_tiles(self.folder, parts, dims, kind, page_bytes)
+
+    def _put_tiles(
+        self, to: Folder, parts: Iterable[NDArray[Any]], dims: Shape, kind: str, page_bytes: int
+    ) -> str:
+        to.prepare()
+        with TileWriter(to.halves, dims, kind, page_bytes) as writer:
             for part in parts:
                 writer.write(part)
-            with self.folder.lock:
-                made = writer.finish(self.path)
-                self.folder.leases.add(self.lease)
+            with to.lock:
+                made = writer.finish(to.blobs)
+                to.leases.add(self.lease)
                 self.lease.hashes.add(made)
         return made
-
-    def _put_aside(self, parts: Iterable[NDArray[Any]], param: Param, page_bytes: int) -> str:
-        """As `put_tiles`, for a store that is only read: beside it, until it closes."""
-        if self._aside is None:
-            self._aside = tempfile.TemporaryDirectory(
-                prefix="gradbase-", ignore_cleanup_errors=True
-            )
-        folder = Path(self._aside.name)
-        with TileWriter(folder, param.dims, param.kind, page_bytes) as writer:
-            for part in parts:
-                writer.write(part)
-            return writer.finish(folder)
 
     def tiles(self, param: Param, page_bytes: int) -> TileFile:
         """The file of tiles of a parameter; one that lies in chunks is cut into `page_bytes` first.
@@ -184,23 +176,23 @@ class Blobs:
             The blob is missing or damaged, or cannot be cut as the database is read-only.
         """
         name = file_name(checked(param.hash), param.dims, param.kind)
-        folders = [self.path, *([Path(self._aside.name)] if self._aside else [])]
-        found = next((f / name for f in folders if (f / name).is_file()), None)
-        if found is None:
-            found = self._cut(param, page_bytes)
-        return TileFile(found)
+        found = next((p for p in (f.blobs / name for f in self._folders()) if p.is_file()), None)
+        return TileFile(self._cut(param, page_bytes) if found is None else found)
+
+    def _folders(self) -> list[Folder]:
+        return [self.folder] if self._aside is None else [self.folder, self._aside]
 
     def _cut(self, param: Param, page_bytes: int) -> Path:
-        parts = self._elements(param)
+        """Cut a blob that lies in chunks; a database that is only read has its tiles elsewhere."""
+        if self.read_only and self._aside is None:
+            self._aside = Folder.beside(None)
+        to = self._folders()[-1]
         try:
-            if self.read_only:
-                made = self._put_aside(parts, param, page_bytes)
-            else:
-                made = self.put_tiles(parts, param.dims, param.kind, page_bytes)
+            parts = self._elements(param)
+            made = self._put_tiles(to, parts, param.dims, param.kind, page_bytes)
         except FileNotFoundError as error:
             raise self._missing(param.hash) from error
-        folder = Path(self._aside.name) if self.read_only and self._aside else self.path
-        path = folder / file_name(made, param.dims, param.kind)
+        path = to.blobs / file_name(made, param.dims, param.kind)
         if made != param.hash:
             path.unlink(missing_ok=True)
             raise self._damaged(param.hash, "its content has another hash")
