@@ -45,8 +45,8 @@ BUDGETS = {
     "resources": 5450,  # what is held in reserve; tiles; lifetimes, the period of a step; swaps; two fifths place storages
     "frontend": 9050,  # options of wide and deep parts, of autoencoders; the words and examples of the reference (650); every place where SQL allows an expression; what options exclude each other; ALTER
     "optimizer": 4000,
-    "engines": 3250,  # folders of files; native statements cost little: what is known of a text, kept connections
-    "store": 4700,  # files of tiles and their pool (600); versions, aliases and what is kept of a training
+    "engines": 5400,  # PostgreSQL; folders of files; native statements cost little: what is known of a text, kept connections
+    "store": 5000,  # blobs as files or as rows; files of tiles and their pool (600); versions, aliases and what is kept of a training
     "runtime": 13500,  # wide and deep parts, autoencoders; a quarter of it traces, limits, lays out memory and runs in it; files for others, TRANSFORM in them
     "selection": 4850,  # what Python gives for each kind of model; cross-validation; studies for Optuna; procedures, rounds, resuming; no label
     "importing": 1000,  # steps, predictors and trees of scikit-learn one by one

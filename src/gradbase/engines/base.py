@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import pyarrow as pa
 
-from gradbase.ir.facts import Capabilities, Statistics
+from gradbase.ir.facts import Capabilities, Dialect, Statistics
 from gradbase.ir.node import Node
 from gradbase.ir.relational import Relation
 from gradbase.ir.types import Schema, SqlType
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 Parameters: TypeAlias = Mapping[str, Any] | Sequence[Any] | None
 """Values of ``$name`` (a mapping) or of ``?`` and ``$1`` (a sequence)."""
+
+
+SUFFIX = ".gradbase"
+"""The folder that belongs to a database file has its name and this."""
 
 
 class RowStream(Protocol):
@@ -123,14 +127,12 @@ class NativeResult(Protocol):
 class Transaction(Protocol):
     """Statements that happen together or not at all."""
 
-    def execute(
-        self,
-        sql: str,
-        parameters: Parameters = None,
-        *,
-        views: Mapping[str, pa.Table] | None = None,
-    ) -> Transaction:
-        """Run a statement, which may read `views`; its rows wait for `fetchall`."""
+    def execute(self, sql: str, parameters: Parameters = None) -> Transaction:
+        """Run a statement; its rows wait for `fetchall`."""
+        ...
+
+    def insert(self, table: str, rows: pa.Table) -> None:
+        """Add rows to a table; `table` is quoted already, columns go by name."""
         ...
 
     def fetchall(self) -> list[tuple[Any, ...]]:
@@ -142,8 +144,17 @@ class Engine(Protocol):
     """A data system: it holds the rows, we hand it SQL."""
 
     name: str
-    path: Path | None
     read_only: bool
+
+    @property
+    def dialect(self) -> Dialect:
+        """Its language."""
+        ...
+
+    @property
+    def folder(self) -> Path | None:
+        """Where files that belong to the database go; None: into a temporary folder."""
+        ...
 
     @property
     def capabilities(self) -> Capabilities:
@@ -166,6 +177,10 @@ class Engine(Protocol):
 
     def schema(self, sql: str, parameters: Parameters = None) -> Schema:
         """Schema of a query; nothing is executed."""
+        ...
+
+    def has_table(self, database: str, schema: str, table: str) -> bool:
+        """Whether there is such a table as committed now, whether it may be read or not."""
         ...
 
     def compile(
@@ -210,8 +225,11 @@ class Engine(Protocol):
         """Rows of a query as they come; `views` and `functions` exist for this statement only."""
         ...
 
-    def transaction(self) -> AbstractContextManager[Transaction]:
-        """A transaction of its own, committed at the end of the block, rolled back by an error."""
+    def transaction(self, *, writes: bool = False) -> AbstractContextManager[Transaction]:
+        """A transaction of its own, committed at the end of the block, rolled back by an error.
+
+        Of those that `writes`, one runs at a time in the whole database, other processes included.
+        """
         ...
 
     def exact_moments(
@@ -246,6 +264,10 @@ class Engine(Protocol):
         views: Mapping[str, pa.Table] | None = None,
     ) -> dict[str, int]:
         """Distinct values (NULL not counted) of columns of a query, exactly."""
+        ...
+
+    def limit(self, *, threads: int = 0, memory_bytes: int = 0) -> None:
+        """What an embedded engine may use; 0 leaves it as it is."""
         ...
 
     def register(self, name: str, rows: Any) -> None:

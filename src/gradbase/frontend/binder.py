@@ -13,6 +13,7 @@ from gradbase.errors import BindError, EngineError
 from gradbase.frontend.addresses import Address
 from gradbase.frontend.blocks import bind_block
 from gradbase.frontend.calls import Call, read_calls
+from gradbase.frontend.dialect import written_in
 from gradbase.frontend.features import check_predicts, method_of
 from gradbase.frontend.from_clause import base_table
 from gradbase.frontend.in_text import call_in_text, output_names
@@ -55,7 +56,8 @@ def bind_query(
     """
     text = Text.of(normalise(sql))
     binder = Binder(text, Asker(relations, parameter_values(parameters)), models, read_calls(text))
-    return binder.query((0, len(text.tokens)), {}).relation
+    with written_in(relations.dialect):
+        return binder.query((0, len(text.tokens)), {}).relation
 
 
 @dataclass

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 from sqlglot import exp
-from sqlglot.dialects.duckdb import DuckDB
+from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import SqlglotError
+
+from gradbase.frontend.dialect import language
 
 _PREFIX = "SELECT "
 _LEVELS = (
@@ -16,13 +19,7 @@ _LEVELS = (
 )  # fmt: skip
 
 
-class _Parser(DuckDB.Parser):
-    """DuckDB's parser; each node returned by a precedence level carries its span in `meta`."""
-
-
-def _remembering(name: str) -> Callable[..., Any]:
-    original = getattr(DuckDB.Parser, name)
-
+def _remembering(original: Callable[..., Any]) -> Callable[..., Any]:
     def parse(self: Any, *args: Any, **kwargs: Any) -> Any:
         first = self._curr
         node = original(self, *args, **kwargs)
@@ -33,18 +30,25 @@ def _remembering(name: str) -> Callable[..., Any]:
     return parse
 
 
-for _level in _LEVELS:
-    if hasattr(DuckDB.Parser, f"_parse_{_level}"):
-        setattr(_Parser, f"_parse_{_level}", _remembering(f"_parse_{_level}"))
-
-_DIALECT = DuckDB()
+@functools.cache
+def _parser(language: str) -> tuple[type[Any], Dialect]:
+    """A dialect, and its parser whose nodes carry their span in `meta`, level by level."""
+    dialect = Dialect.get_or_raise(language)
+    original = dialect.parser_class
+    methods = {
+        f"_parse_{level}": _remembering(getattr(original, f"_parse_{level}"))
+        for level in _LEVELS
+        if hasattr(original, f"_parse_{level}")
+    }
+    return type(f"{original.__name__}WithSpans", (original,), methods), dialect
 
 
 def parse_expression(sql: str) -> exp.Expression | None:
     """The tree of one select item; None where sqlglot cannot read it."""
     text = _PREFIX + sql
+    parser, dialect = _parser(language())
     try:
-        trees = _Parser(dialect=_DIALECT).parse(_DIALECT.tokenize(text), text)
+        trees = parser(dialect=dialect).parse(dialect.tokenize(text), text)
     except SqlglotError:
         return None
     if len(trees) != 1 or not isinstance(trees[0], exp.Select) or len(trees[0].expressions) != 1:

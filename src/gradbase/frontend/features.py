@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gradbase.errors import BindError
+from gradbase.frontend.dialect import type_sql
 from gradbase.frontend.misfits import Misfit, misfit_error
 from gradbase.frontend.names import lookup
-from gradbase.frontend.rich import type_sql
 from gradbase.ir.derived import typed_columns
 from gradbase.ir.learning import Feature, Model
 from gradbase.ir.relational import Project, Relation

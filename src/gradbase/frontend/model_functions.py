@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gradbase.errors import BindError
 from gradbase.frontend.calls import Call
+from gradbase.frontend.dialect import type_sql
 from gradbase.frontend.features import (
     METHOD,
     Given,
@@ -16,7 +17,7 @@ from gradbase.frontend.features import (
     predict_call,
 )
 from gradbase.frontend.names import distinct_names, lookup
-from gradbase.frontend.rich import Bound, type_sql
+from gradbase.frontend.rich import Bound
 from gradbase.frontend.tokens import quote_identifier
 from gradbase.ir.inspection import (
     ClassCounts,

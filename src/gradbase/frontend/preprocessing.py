@@ -11,6 +11,7 @@ from typing import Any
 
 from gradbase.errors import BindError
 from gradbase.frontend.calls import Call
+from gradbase.frontend.dialect import type_sql
 from gradbase.frontend.preprocessing_options import read_options
 from gradbase.frontend.select_list import alias_of
 from gradbase.frontend.structure import Span, Text
@@ -92,12 +93,12 @@ def _scalar(text: Text, call: Call, scalar_of: _Of, options: list[Any]) -> Scala
             points, exclude, form = options
             return Bucketize(as_number(scalar_of(span)), points[1:-1] if exclude else points, form)
         case "NORMALIZER":
-            return Normalize(_as_list(scalar_of(span), NUMBERS, "DOUBLE[]"), options[0])
+            return Normalize(_as_list(scalar_of(span), NUMBERS), options[0])
         case "HASH_BUCKETIZE":
             return HashBucket(as_text(scalar_of(span)), options[0])
         case "NGRAMS":
             (low, high), separator = options
-            arg = _as_list(scalar_of(span), TEXTS, "VARCHAR[]")
+            arg = _as_list(scalar_of(span), TEXTS)
             return NGrams(arg, low, high, separator)
         case _:
             return _analytic(call, scalar_of(span), options)
@@ -111,7 +112,7 @@ def _analytic(call: Call, arg: Scalar, options: list[Any]) -> Scalar:
         case "text":
             arg = as_text(arg)
         case "texts":
-            arg = _as_list(arg, TEXTS, "VARCHAR[]")
+            arg = _as_list(arg, TEXTS)
         case _:
             arg = as_text(arg) if arg.type.is_text else as_number(arg)
     flat: list[Any] = []
@@ -126,16 +127,16 @@ def _analytic(call: Call, arg: Scalar, options: list[Any]) -> Scalar:
 def as_number(arg: Scalar) -> Scalar:
     """`arg`, cast to DOUBLE where it is wider than 64 bits."""
     wide = arg.type.kind in ("decimal", "int128", "uint128", "null")
-    return SqlScalar(("CAST(", " AS DOUBLE)"), (arg,), FLOAT64) if wide else arg
+    return SqlScalar(("CAST(", f" AS {type_sql(FLOAT64)})"), (arg,), FLOAT64) if wide else arg
 
 
 def as_text(arg: Scalar) -> Scalar:
     """`arg`, cast to VARCHAR where it is an enum."""
     odd = arg.type.kind in ("enum", "null")
-    return SqlScalar(("CAST(", " AS VARCHAR)"), (arg,), TEXT) if odd else arg
+    return SqlScalar(("CAST(", f" AS {type_sql(TEXT)})"), (arg,), TEXT) if odd else arg
 
 
-def _as_list(arg: Scalar, to: SqlType, name: str) -> Scalar:
+def _as_list(arg: Scalar, to: SqlType) -> Scalar:
     """`arg` as a list of `to`'s elements; what cannot be one is left to the check of its type."""
     of, element = arg.type, arg.type.element
     assert to.element is not None
@@ -143,7 +144,7 @@ def _as_list(arg: Scalar, to: SqlType, name: str) -> Scalar:
     if of.kind in ("list", "array") and element is not None:
         wanted = element.is_text if to.element.is_text else element.is_numeric
         alike = wanted or element.kind == "null"
-    return SqlScalar(("CAST(", f" AS {name})"), (arg,), to) if alike and of != to else arg
+    return SqlScalar(("CAST(", f" AS {type_sql(to)})"), (arg,), to) if alike and of != to else arg
 
 
 def _struct(text: Text, span: Span, scalar_of: _Of) -> tuple[tuple[str, ...], tuple[Scalar, ...]]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gradbase.errors import BindError, GradbaseError
+from gradbase.frontend.dialect import literal_sql, type_sql
 from gradbase.frontend.tokens import quote_identifier, significant
 from gradbase.ir import scalar as ir
 from gradbase.ir.analytic import Analytic
@@ -107,36 +108,6 @@ def stub_call(of: SqlType, arguments: list[str]) -> str:
     return f"(CASE WHEN {tests} THEN {null} END)"
 
 
-_TYPE_NAMES = {
-    "null": "INTEGER",
-    "bool": "BOOLEAN", "int8": "TINYINT", "int16": "SMALLINT", "int32": "INTEGER",
-    "int64": "BIGINT", "int128": "HUGEINT", "uint8": "UTINYINT", "uint16": "USMALLINT",
-    "uint32": "UINTEGER", "uint64": "UBIGINT", "uint128": "UHUGEINT", "float32": "FLOAT",
-    "float64": "DOUBLE", "text": "VARCHAR", "enum": "VARCHAR", "blob": "BLOB", "date": "DATE",
-    "time": "TIME", "timestamp": "TIMESTAMP", "timestamptz": "TIMESTAMPTZ", "interval": "INTERVAL",
-    "uuid": "UUID", "json": "JSON",
-}  # fmt: skip
-
-
-def type_sql(of: SqlType) -> str:
-    """The engine's name of a type, for stubs."""
-    match of.kind:
-        case "decimal":
-            return f"DECIMAL({of.size[0]},{of.size[1]})"
-        case "array":
-            assert of.element is not None
-            return f"{type_sql(of.element)}[{of.size[0]}]"
-        case "list":
-            assert of.element is not None
-            return f"{type_sql(of.element)}[]"
-        case "struct":
-            inner = ", ".join(f"{quote_identifier(n)} {type_sql(t)}" for n, t in of.fields)
-            return f"STRUCT({inner})"
-        case "other":
-            return of.text
-    return _TYPE_NAMES[of.kind]
-
-
 def render(scalar: Scalar) -> str:
     """SQL of a scalar over its relation's columns, for stubs (predictions are NULLs)."""
     done: dict[Node, str] = {}
@@ -151,8 +122,8 @@ def _render(n: Scalar, done: Mapping[Node, str]) -> str:
             return quote_identifier(name)
         case ir.Parameter(name=name):
             return f"${name}"
-        case ir.Literal(value=value):
-            return literal_sql(value)
+        case ir.Literal(value=value, of=of):
+            return literal_sql(value, of)
         case ir.Compare():
             return f"({done[n.left]} {n.op} {done[n.right]})"
         case ir.And():
@@ -172,23 +143,6 @@ def _render(n: Scalar, done: Mapping[Node, str]) -> str:
             gaps = [done[a] for a in n.args] + [""]
             return "".join(p + g for p, g in zip(n.parts, gaps, strict=True))
     raise AssertionError(type(n).__name__)
-
-
-def literal_sql(value: ir.Value) -> str:
-    """A value as SQL."""
-    match value:
-        case None:
-            return "NULL"
-        case bool():
-            return "TRUE" if value else "FALSE"
-        case int():
-            return str(value)
-        case float():
-            return f"CAST('{value!r}' AS DOUBLE)"
-        case str():
-            return "'" + value.replace("'", "''") + "'"
-        case bytes():
-            return "'" + "".join(f"\\x{b:02X}" for b in value) + "'::BLOB"
 
 
 class Asker:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from gradbase.errors import BindError
-from gradbase.frontend.rich import Asker, Bound, Rich, join_pieces, type_sql
+from gradbase.frontend.dialect import type_sql
+from gradbase.frontend.rich import Asker, Bound, Rich, join_pieces
 from gradbase.frontend.structure import Span
 from gradbase.frontend.tokens import quote_identifier
 from gradbase.ir.scalar import Column

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from gradbase.errors import BindError
 from gradbase.frontend import model_functions as functions
 from gradbase.frontend.calls import Call
+from gradbase.frontend.dialect import literal_sql, type_sql
 from gradbase.frontend.features import METHOD, Given, predict_call, transform_columns
 from gradbase.frontend.names import distinct_names
-from gradbase.frontend.rich import Bound, Rich, literal_sql, type_sql
+from gradbase.frontend.rich import Bound, Rich
 from gradbase.frontend.scopes import Scope, with_prefix
 from gradbase.frontend.tokens import quote_identifier
 from gradbase.ir.learning import Evaluate, Model
@@ -182,7 +183,9 @@ def _above(binder: Binder, call: Call, model: Model, given: list[Given], label: 
         raise BindError(f"threshold is for two classes, `{model.name}` is {model.task}", at=at)
     proba = predict_call(model, "proba", given, by_name=True, at=at)
     low, high = (
-        SqlScalar((f"CAST({literal_sql(c.value)} AS {type_sql(label.type)})",), (), label.type)
+        SqlScalar(
+            (f"CAST({literal_sql(c.value, c.of)} AS {type_sql(label.type)})",), (), label.type
+        )
         for c in model.output("label").classes
     )
     text = f" > {call.threshold!r} THEN "

@@ -10,9 +10,10 @@ from sqlglot import exp
 from gradbase.errors import BindError, EngineError, GradbaseError, UnsupportedError
 from gradbase.frontend.calls import Call, read_calls
 from gradbase.frontend.convert import Converter
+from gradbase.frontend.dialect import type_sql, written_in
 from gradbase.frontend.names import distinct_names
 from gradbase.frontend.preprocessing import preprocessing_scalar
-from gradbase.frontend.rich import Asker, Bound, Rich, type_sql
+from gradbase.frontend.rich import Asker, Bound, Rich
 from gradbase.frontend.select_list import alias_of, read_items
 from gradbase.frontend.sources import Source, SourceColumn
 from gradbase.frontend.structure import Span, Text, Unrecognised
@@ -57,8 +58,9 @@ def bind_transform(
     """
     tokens = [t for t in significant(clause.sql) if clause.start <= t.start and t.end <= clause.end]
     text = Text(clause.sql, tokens, matching(tokens))
-    binder = _Binder(text, schema, relations)
-    found = [d for piece in text.split((0, len(tokens))) for d in binder.columns(piece)]
+    with written_in(relations.dialect):
+        binder = _Binder(text, schema, relations)
+        found = [d for piece in text.split((0, len(tokens))) for d in binder.columns(piece)]
     if not found:
         raise BindError("TRANSFORM names no column", hint="TRANSFORM (*, …)")
     names = [d.name for d in found]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
 from gradbase.errors import BindError
 from gradbase.ir.analytic import Analytic, analytics
@@ -24,9 +24,13 @@ class Derived(Node):
     expr: Scalar
 
 
-def engine_can(scalar: Scalar) -> bool:
-    """Whether an engine computes `scalar` in SQL."""
-    return not any(isinstance(n, Param | Analytic) for n in walk(scalar))
+def engine_can(scalar: Scalar, unsupported: Container[str]) -> bool:
+    """Whether an engine computes `scalar` in SQL; functions named in `unsupported` it has not."""
+    return not any(
+        isinstance(n, Param | Analytic)
+        or (isinstance(n, Preprocessing) and type(n).__name__ in unsupported)
+        for n in walk(scalar)
+    )
 
 
 def program_can(scalar: Scalar) -> bool:

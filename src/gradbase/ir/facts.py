@@ -12,6 +12,7 @@ from typing import Protocol
 
 from gradbase.ir.learning import Model
 from gradbase.ir.relational import Relation
+from gradbase.ir.scalar import Value
 from gradbase.ir.types import Schema, SqlType
 
 
@@ -49,8 +50,21 @@ class Statistics(Protocol):
 class Capabilities:
     """What an engine can do.
 
-    `representations` for `Predict`; `operators` are class names it can compile; `functions` whether
-    Python functions can be registered in it.
+    Parameters
+    ----------
+    engine : str
+    operators : frozenset of str
+        Class names of the relations it can compile.
+    representations : tuple of str
+        For `Predict`.
+    functions : bool
+        Whether Python functions can be registered in it.
+    unsupported : mapping of str to str
+        Operator, preprocessing function (class names) or representation -> reason and way out.
+    embedded : bool
+        Whether it runs in this process and takes its part of the session's memory and threads.
+    shared : bool
+        Whether other processes may change the database at any time.
     """
 
     engine: str
@@ -58,7 +72,8 @@ class Capabilities:
     representations: tuple[str, ...]
     functions: bool
     unsupported: Mapping[str, str] = field(default_factory=dict)
-    """Operator -> reason and way out."""
+    embedded: bool = True
+    shared: bool = False
 
 
 EXACTNESS = ("bitwise", "tolerance", "approximate")
@@ -147,8 +162,36 @@ class Models(Protocol):
         ...
 
 
+class Dialect(Protocol):
+    """An engine's language, as far as somebody else writes or reads it."""
+
+    name: str
+    """What sqlglot calls it."""
+
+    def type_name(self, of: SqlType) -> str:
+        """The name of a type, for casts; UnsupportedError where it has none."""
+        ...
+
+    def literal(self, value: Value, of: SqlType) -> str:
+        """A constant, every bit of it kept."""
+        ...
+
+    def struct(self, values: Mapping[str, str]) -> str:
+        """A struct (where there is none: JSON) of expressions by name."""
+        ...
+
+    def from_json(self, text: str, structure: str) -> str:
+        """JSON text as a value of `structure`, which is JSON: names -> types of the catalog."""
+        ...
+
+
 class Relations(Protocol):
     """Schemas, answered by an engine without running anything."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """The language of the queries."""
+        ...
 
     def schema(self, sql: str, parameters: Mapping[str, object] | None = None) -> Schema:
         """Schema of a query."""

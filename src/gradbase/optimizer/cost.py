@@ -153,7 +153,9 @@ def _computing(expr: Scalar, context: Context) -> float:
     if isinstance(expr, Column):
         return 0.0
     functions = tuple(scalars(expr, Preprocessing))
-    return scalar_seconds(expr, context) + (engine_seconds(functions) if functions else 0.0)
+    return scalar_seconds(expr, context) + (
+        engine_seconds(functions, context) if functions else 0.0
+    )
 
 
 def _fragment(n: SqlFragment, rows: list[float], context: Context) -> Estimate:

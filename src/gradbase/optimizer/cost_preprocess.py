@@ -149,7 +149,7 @@ def _cost(
         return
     below = [c for c in node.children if isinstance(c, Scalar)]
     in_engine, in_program = own_seconds(node)
-    possible = engine_can(node)
+    possible = engine_can(node, context.capabilities.unsupported)
     engine[node] = in_engine + sum(engine[c] for c in below) if possible else math.inf
     if not computed_here(node) or (plain and possible):
         program[node] = math.inf
@@ -158,11 +158,12 @@ def _cost(
     program[node] = in_program + sum(ready)
 
 
-def engine_seconds(scalars: Iterable[Scalar]) -> float:
+def engine_seconds(scalars: Iterable[Scalar], context: Context) -> float:
     """Computing `scalars` for a row in the engine alone, nothing handed over."""
+    unsupported = context.capabilities.unsupported
     nodes = {n for s in scalars for n in every(s, Scalar)}
     own = (own_seconds(n)[0] for n in nodes if not isinstance(n, Column | Literal))
-    return sum(own) if all(engine_can(s) for s in scalars) else math.inf
+    return sum(own) if all(engine_can(s, unsupported) for s in scalars) else math.inf
 
 
 def program_seconds(scalars: Iterable[Scalar]) -> float:

@@ -241,7 +241,7 @@ class _Tree:
         rows = estimate(node, self.context).rows
         here, there = ("engine", "program") if isinstance(node, Project) else ("program", "engine")
         seconds = {
-            "engine": rows * engine_seconds(done.values()),
+            "engine": rows * engine_seconds(done.values(), self.context),
             "program": rows * program_seconds(done.values()),
         }
         how = "learnt from the rows below and " * any(analytics(e) for e in exprs)

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from gradbase.engines.base import Engine
 from gradbase.errors import GradbaseError
-from gradbase.ir.facts import TableStatistics
+from gradbase.ir.facts import Dialect, TableStatistics
 from gradbase.ir.types import Schema, SqlType
 
 T = TypeVar("T")
@@ -54,6 +54,11 @@ class AskedTypes:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._answers: dict[tuple[str, tuple[str, ...]], object] = {}
+
+    @property
+    def dialect(self) -> Dialect:
+        """The engine's language."""
+        return self._engine.dialect
 
     def types(
         self, sql: str, parameters: Mapping[str, object] | None = None

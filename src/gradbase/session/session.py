@@ -345,7 +345,8 @@ class Session:
 
     def _lend_to_engine(self) -> Lease:
         """Give the engine its part of the memory for as long as the session lasts."""
-        size_bytes = int(self.broker.memory_bytes * ENGINE_SHARE)
+        embedded = self.engine.capabilities.embedded
+        size_bytes = int(self.broker.memory_bytes * ENGINE_SHARE) if embedded else 0
         lease = self.broker.acquire(self.engine.name, "buffer pool", size_bytes=size_bytes)
         self.engine.limit(threads=self.broker.threads, memory_bytes=size_bytes)
         return lease

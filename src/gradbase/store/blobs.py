@@ -1,14 +1,13 @@
-"""Immutable bytes named by their BLAKE3 hash, as files.
+"""Immutable bytes named by their BLAKE3 hash.
 
-A blob above 1 MB is cut by content into chunks, which are blobs themselves; the file
-``<hash>.chunks`` lists them, so blobs that differ little share most of their files. Weights that
+A blob above 1 MB is cut by content into chunks, which are blobs themselves; the piece
+``<hash>.chunks`` lists them, so blobs that differ little share most of them. Weights that
 are imported as a stream, or read in parts, lie in ``<hash>.<shape>.tiles`` (`store.tiles`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -22,8 +21,9 @@ from gradbase.errors import StoreError
 from gradbase.ir.shapes import Shape
 from gradbase.ir.tensor import Param
 from gradbase.store.chunks import cut
-from gradbase.store.files import read_into, reported, write_files
+from gradbase.store.files import reported
 from gradbase.store.folder import Folder, Lease
+from gradbase.store.pieces import FilePieces, Pieces
 from gradbase.store.tiles.file import NUMPY_TYPES, TileFile
 from gradbase.store.tiles.writing import SUFFIX, TileWriter, file_name
 
@@ -39,6 +39,8 @@ class Blobs:
     Parameters
     ----------
     folder : Folder
+    pieces : Pieces
+        Where the bytes lie; tiles are files of `folder` all the same.
     read_only : bool
         `put` is refused.
     users_of : callable
@@ -46,9 +48,14 @@ class Blobs:
     """
 
     def __init__(
-        self, folder: Folder, *, read_only: bool, users_of: Callable[[str], Sequence[str]]
+        self,
+        folder: Folder,
+        pieces: Pieces,
+        read_only: bool,
+        users_of: Callable[[str], Sequence[str]],
     ) -> None:
-        self.folder, self.read_only, self._users_of = folder, read_only, users_of
+        self.folder, self.pieces = folder, pieces
+        self.read_only, self._users_of = read_only, users_of
         self.lease = Lease()
         """Protects what is put outside of a commit, until this store names it or closes."""
         self._aside: Folder | None = None
@@ -56,7 +63,7 @@ class Blobs:
 
     @property
     def path(self) -> Path:
-        """Folder of the files."""
+        """Folder of the files, where they are files."""
         return self.folder.blobs
 
     def put(self, data: bytes | bytearray | memoryview) -> str:
@@ -76,17 +83,17 @@ class Blobs:
         self._check_writable()
         self.folder.prepare()
         hashes: list[str] = []
-        files: dict[Path, memoryview] = {}
+        pieces: dict[str, memoryview] = {}
         for data in datas:
             whole = memoryview(data).cast("B")
             hashes.append(hash_of(whole))
-            files |= self._files(hashes[-1], whole)
-        self._protect(files, self.lease if lease is None else lease)
-        missing = [(p, d) for p, d in files.items() if not _is_there(p, d)]
+            pieces |= self._split(hashes[-1], whole)
+        self._protect(pieces, self.lease if lease is None else lease)
+        missing = [(p, d) for p, d in pieces.items() if not self.pieces.keep(p, d)]
         if missing:
             size = sum(len(d) for _, d in missing)
-            with reported(f"writing {size:,} bytes of blobs to {self.path}"):
-                write_files(missing, self.folder.halves)
+            with reported(f"writing {size:,} bytes of blobs to {self.pieces.where}"):
+                self.pieces.write(missing)
         return hashes
 
     def get(self, blob_hash: str) -> memoryview:
@@ -111,10 +118,8 @@ class Blobs:
         return np.frombuffer(data, NUMPY_TYPES[param.kind]).reshape(param.dims)
 
     def exists(self, blob_hash: str) -> bool:
-        """Whether files for the hash are there (unverified)."""
-        plain = self.path / checked(blob_hash)
-        chunks = plain.with_name(blob_hash + LIST)
-        return plain.is_file() or chunks.is_file() or self._in_tiles(blob_hash) is not None
+        """Whether pieces for the hash are there (unverified)."""
+        return self._has_pieces(blob_hash) or self._in_tiles(blob_hash) is not None
 
     def chunks(self, blob_hash: str) -> list[str]:
         """Hashes of the chunks of a blob; () for one that is a single file or unreadable."""
@@ -152,7 +157,11 @@ class Blobs:
             The store is read-only, or the disk too small; nothing is half written.
         """
         self._check_writable()
-        return self._put_tiles(self.folder, parts, dims, kind, page_bytes)
+        made = self._put_tiles(self.folder, parts, dims, kind, page_bytes)
+        if not isinstance(self.pieces, FilePieces):  # tiles are but a copy on this machine
+            tiled = self.folder.blobs / file_name(made, dims, kind)
+            self.put(TileFile(tiled).whole())
+        return made
 
     def _put_tiles(
         self, to: Folder, parts: Iterable[NDArray[Any]], dims: Shape, kind: str, page_bytes: int
@@ -177,15 +186,15 @@ class Blobs:
         """
         name = file_name(checked(param.hash), param.dims, param.kind)
         found = next((p for p in (f.blobs / name for f in self._folders()) if p.is_file()), None)
-        return TileFile(self._cut(param, page_bytes) if found is None else found)
+        return TileFile(self._tiled(param, page_bytes) if found is None else found)
 
     def _folders(self) -> list[Folder]:
         return [self.folder] if self._aside is None else [self.folder, self._aside]
 
-    def _cut(self, param: Param, page_bytes: int) -> Path:
+    def _tiled(self, param: Param, page_bytes: int) -> Path:
         """Cut a blob that lies in chunks; a database that is only read has its tiles elsewhere."""
         if self.read_only and self._aside is None:
-            self._aside = Folder.beside(None)
+            self._aside = Folder.at(None)
         to = self._folders()[-1]
         try:
             parts = self._elements(param)
@@ -202,29 +211,31 @@ class Blobs:
         """A parameter's elements in C order, a few megabytes at a time."""
         kind = np.dtype(NUMPY_TYPES[param.kind])
         rest = b""
-        for data in self._pieces(param.hash):
+        for data in self._bytes(param.hash):
             joined = rest + data
             whole = len(joined) // kind.itemsize * kind.itemsize
             rest = joined[whole:]
             yield np.frombuffer(joined, kind, whole // kind.itemsize)
 
-    def _pieces(self, blob_hash: str) -> Iterator[bytes]:
+    def _bytes(self, blob_hash: str) -> Iterator[bytes]:
         tiled = self._in_tiles(blob_hash)
         if tiled is not None:
             yield from (strip.tobytes() for strip in TileFile(tiled).strips())
             return
         for name, size in self._parts(blob_hash):
             data = bytearray(size)
-            if not read_into(self.path / name, memoryview(data)):
+            if not self.pieces.read(name, memoryview(data)):
                 raise self._damaged(blob_hash, f"chunk {name} has another size")
             yield bytes(data)
 
     def _parts(self, blob_hash: str) -> list[tuple[str, int]]:
-        """The files that a blob's bytes are in, with their sizes."""
-        plain = self.path / checked(blob_hash)
-        if plain.is_file():
-            return [(blob_hash, plain.stat().st_size)]
-        return self._list(blob_hash)
+        """The pieces that a blob's bytes are in, with their sizes."""
+        size = self.pieces.size(checked(blob_hash))
+        return self._list(blob_hash) if size is None else [(blob_hash, size)]
+
+    def _has_pieces(self, blob_hash: str) -> bool:
+        names = (checked(blob_hash), blob_hash + LIST)
+        return any(self.pieces.size(name) is not None for name in names)
 
     def _verify(self, blob_hash: str) -> None:
         tiled = self._in_tiles(blob_hash)
@@ -235,8 +246,7 @@ class Blobs:
 
     def _in_tiles(self, blob_hash: str) -> Path | None:
         """A file of tiles, where such are all there is of a blob."""
-        plain = self.path / checked(blob_hash)
-        if plain.is_file() or plain.with_name(blob_hash + LIST).is_file():
+        if self._has_pieces(blob_hash):
             return None
         return next(self.path.glob(f"{blob_hash}.*{SUFFIX}"), None)
 
@@ -247,20 +257,20 @@ class Blobs:
                 hint="connect without read_only=True",
             )
 
-    def _files(self, blob_hash: str, whole: memoryview) -> dict[Path, memoryview]:
+    def _split(self, blob_hash: str, whole: memoryview) -> dict[str, memoryview]:
         chunks = cut(whole)
         if len(chunks) == 1:
-            return {self.path / blob_hash: whole}
+            return {blob_hash: whole}
         named = [(hash_of(chunk), chunk) for chunk in chunks]
         lines = [HEADER, *(f"{h} {len(chunk)}" for h, chunk in named)]
         text = memoryview(("\n".join(lines) + "\n").encode())
-        return {self.path / h: c for h, c in named} | {self.path / (blob_hash + LIST): text}
+        return dict(named) | {blob_hash + LIST: text}
 
-    def _protect(self, files: Iterable[Path], lease: Lease) -> None:
-        # Under the lock that deletion holds: after this, no file found to exist disappears.
+    def _protect(self, names: Iterable[str], lease: Lease) -> None:
+        # Under the lock that deletion holds: after this, no piece found to exist disappears.
         with self.folder.lock:
             self.folder.leases.add(lease)
-            lease.hashes.update(hash_in(p) for p in files)
+            lease.hashes.update(map(hash_in, names))
 
     def _read(self, blob_hash: str) -> bytearray:
         try:
@@ -271,7 +281,7 @@ class Blobs:
             data = bytearray(sum(size for _, size in parts))
             start = 0
             for name, size in parts:
-                if not read_into(self.path / name, memoryview(data)[start : start + size]):
+                if not self.pieces.read(name, memoryview(data)[start : start + size]):
                     raise self._damaged(blob_hash, f"chunk {name} has another size")
                 start += size
         except FileNotFoundError as error:
@@ -285,7 +295,12 @@ class Blobs:
         return data
 
     def _list(self, blob_hash: str) -> list[tuple[str, int]]:
-        text = (self.path / (blob_hash + LIST)).read_bytes().decode("ascii", "replace")
+        size = self.pieces.size(blob_hash + LIST)
+        if size is None:
+            raise FileNotFoundError(blob_hash + LIST)
+        written = bytearray(size)
+        self.pieces.read(blob_hash + LIST, memoryview(written))
+        text = written.decode("ascii", "replace")
         header, *lines = text.splitlines() or [""]
         parts = [line.split(" ") for line in lines]
         good = all(len(p) == 2 and _HASH.match(p[0]) and p[1].isdecimal() for p in parts)
@@ -298,22 +313,21 @@ class Blobs:
         return f", used by {', '.join(users)}" if users else ""
 
     def _missing(self, blob_hash: str) -> StoreError:
-        if not self.path.is_dir():
+        missing = self.pieces.missing
+        if missing:
             return StoreError(
-                f"the folder {self.folder.root} with the models' weights is missing; the database "
-                f"was probably copied without it (wanted: blob {blob_hash}"
-                f"{self._used_by(blob_hash)})",
+                f"{missing} (wanted: blob {blob_hash}{self._used_by(blob_hash)})",
                 hint=f"copy the folder too, under the name {self.folder.root.name}",
             )
         return StoreError(
-            f"blob {blob_hash} is missing in {self.path}{self._used_by(blob_hash)}",
-            hint="run `gradbase fsck`; restore the file from a backup or train the model again",
+            f"blob {blob_hash} is missing in {self.pieces.where}{self._used_by(blob_hash)}",
+            hint="run `gradbase fsck`; restore it from a backup or train the model again",
         )
 
     def _damaged(self, blob_hash: str, why: str) -> StoreError:
         return StoreError(
-            f"blob {blob_hash} in {self.path} is damaged: {why}{self._used_by(blob_hash)}",
-            hint="run `gradbase fsck`; restore the file from a backup or train the model again",
+            f"blob {blob_hash} in {self.pieces.where} is damaged: {why}{self._used_by(blob_hash)}",
+            hint="run `gradbase fsck`; restore it from a backup or train the model again",
         )
 
 
@@ -326,9 +340,9 @@ def checked(blob_hash: str) -> str:
     return blob_hash
 
 
-def hash_in(path: Path) -> str:
-    """The hash that a file belongs to: the file's name up to its suffix."""
-    return path.name.partition(".")[0]
+def hash_in(name: str) -> str:
+    """The hash that a file or piece belongs to: its name up to the suffix."""
+    return name.partition(".")[0]
 
 
 def hash_of(data: memoryview) -> str:
@@ -340,15 +354,3 @@ def bytes_of(array: NDArray[Any]) -> memoryview:
     """The little-endian C-order bytes of an array, whose BLAKE3 is `Param.hash`."""
     plain = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     return memoryview(plain.reshape(-1).view(np.uint8).data)
-
-
-def _is_there(path: Path, data: memoryview) -> bool:
-    """Whether `path` already holds `data`; a damaged file does not, and is written again."""
-    found = bytearray(len(data))
-    try:
-        if not read_into(path, memoryview(found)) or memoryview(found) != data:
-            return False
-        os.utime(path)
-    except OSError:
-        return False
-    return True

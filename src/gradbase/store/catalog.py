@@ -15,6 +15,7 @@ from gradbase.engines.base import Engine, Transaction, quote_identifier
 from gradbase.errors import EngineError, StoreError
 from gradbase.store import tables, upgrade
 from gradbase.store.folder import Folder
+from gradbase.store.pieces import FilePieces, Pieces, TablePieces
 from gradbase.store.tables import TABLES, columns, create, types
 
 Row = dict[str, Any]
@@ -26,7 +27,6 @@ ARROW = {
     "VARCHAR": pa.string(),
 }
 """Arrow's type for each type of the catalog's columns."""
-_ROWS = "__gradbase_rows"
 
 
 class Catalog:
@@ -43,9 +43,23 @@ class Catalog:
         self._database: str = database
         self._known: tuple[int, int | None] = (-1, None)
 
+    def pieces(self) -> Pieces:
+        """Where blobs lie: beside the database, or in it where several processes share it."""
+        if self.engine.capabilities.shared:
+            return TablePieces(self.engine, self._database, self.schema)
+        return FilePieces(self.folder)
+
+    def changes_of_others(self) -> int:
+        """Grows with every change, where other processes may write at any time; else 0."""
+        if not self.engine.capabilities.shared or self.format_version() is None:
+            return 0
+        found = self._committed(f"SELECT next_id FROM {self.schema}.format")
+        return found[0][0] + 1 if found else 0
+
     def format_version(self) -> int | None:
         """Version of the tables that are there, None where there are none."""
-        if self._known[0] != self.folder.changes:
+        others = self._known[1] is None and self.engine.capabilities.shared
+        if others or self._known[0] != self.folder.changes:
             changes = self.folder.changes
             self._known = (changes, self._read_format())
         return self._known[1]
@@ -84,7 +98,10 @@ class Catalog:
         self.check_writable()
         with self.folder.lock:
             try:
-                with self._reported("writing the catalog"), self.engine.transaction() as handle:
+                with (
+                    self._reported("writing the catalog"),
+                    self.engine.transaction(writes=True) as handle,
+                ):
                     self._prepare(handle)
                     yield handle
             finally:
@@ -121,10 +138,7 @@ class Catalog:
         """As `insert`, column by column."""
         names = columns(table)
         arrays = [pa.array(v, ARROW[t]) for v, t in zip(values, types(table), strict=True)]
-        handle.execute(
-            f"INSERT INTO {self.schema}.{table} ({', '.join(names)}) SELECT * FROM {_ROWS}",
-            views={_ROWS: pa.Table.from_arrays(arrays, names)},
-        )
+        handle.insert(f"{self.schema}.{table}", pa.Table.from_arrays(arrays, names))
 
     def _prepare(self, handle: Transaction) -> None:
         version = self._read_format()
@@ -137,12 +151,9 @@ class Catalog:
             upgrade.run(version, handle, self.schema)
 
     def _read_format(self) -> int | None:
-        exists = (
-            "SELECT 1 FROM information_schema.tables WHERE table_catalog = ? "
-            "AND table_schema = 'gradbase' AND table_name = 'format'"
-        )
-        if not self._committed(exists, [self._database]):
-            return None
+        with self._reported("reading the catalog"):
+            if not self.engine.has_table(self._database, "gradbase", "format"):
+                return None
         found = self._committed(f"SELECT version FROM {self.schema}.format")
         if len(found) != 1 or not isinstance(found[0][0], int):
             raise StoreError(

@@ -18,8 +18,6 @@ from pathlib import Path
 
 from gradbase.store.files import make_folder, reported
 
-SUFFIX = ".gradbase"
-
 _open: weakref.WeakValueDictionary[Path, Folder] = weakref.WeakValueDictionary()
 _open_lock = threading.Lock()
 
@@ -51,12 +49,10 @@ class Folder:
         )
 
     @classmethod
-    def beside(cls, database: Path | None) -> Folder:
-        """The folder of a database file; a temporary one for None, removed with its last user."""
-        if database is None:
+    def at(cls, root: Path | None) -> Folder:
+        """The folder `root`; a temporary one for None, removed with its last user."""
+        if root is None:
             return cls(Path(tempfile.mkdtemp(prefix="gradbase-")), temporary=True)
-        resolved = database.resolve()
-        root = resolved.with_name(resolved.name + SUFFIX)
         with _open_lock:
             found = _open.get(root)
             if found is None:

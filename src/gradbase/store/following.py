@@ -10,9 +10,9 @@ from typing import Any
 
 import psutil
 
+from gradbase.engines.base import SUFFIX
 from gradbase.engines.paths import database_of
 from gradbase.errors import BindError, StoreError, near
-from gradbase.store.folder import SUFFIX
 from gradbase.store.journal import FILE, Event, post, read
 
 RUNNING, INTERRUPTED = "RUNNING", "INTERRUPTED"

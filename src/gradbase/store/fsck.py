@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from gradbase.errors import StoreError
 from gradbase.store import gc, journal
 from gradbase.store.blobs import Blobs
 from gradbase.store.catalog import Catalog
+from gradbase.store.pieces import Piece
 from gradbase.store.reading import parse_program
 from gradbase.store.runs import Runs
 from gradbase.store.tables import NAMING, OF_VERSION
@@ -66,11 +66,11 @@ def examine(catalog: Catalog, blobs: Blobs, runs: Runs, *, repair: bool) -> Repo
         return report
     if not there:
         report.checked.append("no catalog: no model was ever made here")
-        if not blobs.path.is_dir():
+        if blobs.pieces.missing:
             return report
     check = _Check(catalog, blobs, runs, report, repair=repair)
     with blobs.folder.lock:
-        for finding in check.all(folder_missing=not blobs.path.is_dir()):
+        for finding in check.all(folder_missing=bool(blobs.pieces.missing)):
             report.findings.append(finding)
     return report
 
@@ -151,7 +151,7 @@ class _Check:
 
     def _trials(self, damaged: dict[str, str]) -> Iterator[Finding]:
         hashes = (
-            "(SELECT list(b.hash) FROM {g}.blobs b WHERE b.version_id = t.version_id "
+            "(SELECT array_agg(b.hash) FROM {g}.blobs b WHERE b.version_id = t.version_id "
             "AND b.trial = t.trial) AS hashes"
         )
         rows = self.catalog.rows(
@@ -228,23 +228,26 @@ class _Check:
             yield Finding(text, harmless=True, repaired=self.repair)
 
     def _nameless(self) -> Iterator[Finding]:
-        paths = list(gc.nameless(self.catalog, self.blobs))
-        if paths:
-            size = sum(p.stat().st_size for p in paths)
-            text = f"{len(paths)} files of blobs ({size:,} bytes) that nothing names"
-            yield self._deleted(text, paths)
+        pieces = list(gc.nameless(self.catalog, self.blobs))
+        if pieces:
+            size = sum(p.size_bytes for p in pieces)
+            text = f"{len(pieces)} files of blobs ({size:,} bytes) that nothing names"
+            yield self._deleted(text, pieces, self.blobs.pieces.delete)
 
     def _halves(self) -> Iterator[Finding]:
-        halves = list(self.blobs.folder.halves.glob("*"))
+        halves = self.blobs.pieces.halves()
         if halves:
-            yield self._deleted(f"{len(halves)} half-written files", halves)
+            text = f"{len(halves)} half-written files"
+            yield self._deleted(text, halves, self.blobs.pieces.delete_halves)
 
-    def _deleted(self, text: str, paths: list[Path]) -> Finding:
+    def _deleted(
+        self, text: str, pieces: list[Piece], delete: Callable[[Iterable[str]], None]
+    ) -> Finding:
         if not self.repair:
             return Finding(text, harmless=True)
-        with self.blobs.folder.alone() as alone:
+        with self.blobs.pieces.alone() as alone:
             if alone:
-                gc.delete(paths)
+                delete(p.name for p in pieces)
             return Finding(text, harmless=True, repaired=alone)
 
     def _mended(self, text: str, sql: str, params: list[object] | None = None) -> Finding:

@@ -7,14 +7,13 @@ hour after it was last put. What a creator of this process has put stays while i
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from gradbase.store.blobs import LIST, Blobs, hash_in
-from gradbase.store.catalog import Catalog
-from gradbase.store.files import reported, sync_folder
+from gradbase.store.catalog import Catalog, now
+from gradbase.store.pieces import Piece
 from gradbase.store.tables import NAMING
 
 GRACE_S = 3600.0
@@ -22,7 +21,7 @@ GRACE_S = 3600.0
 
 @dataclass(frozen=True)
 class Swept:
-    """Files deleted, and their bytes."""
+    """Files, or pieces in a table, deleted, and their bytes."""
 
     files: int = 0
     size_bytes: int = 0
@@ -41,33 +40,36 @@ def collect(
         How long other nameless files stay after they were last put.
     """
     folder = blobs.folder
-    if not blobs.path.is_dir():
+    pieces = blobs.pieces
+    if pieces.missing:
         return Swept()
-    with folder.lock, folder.alone() as alone:
+    with folder.lock, pieces.alone() as alone:
         at_once = expanded(blobs, freed) if alone else set[str]()
         doomed = [
-            path
-            for path in nameless(catalog, blobs)
-            if hash_in(path) in at_once or is_old(path, grace_s)
+            piece
+            for piece in nameless(catalog, blobs)
+            if hash_in(piece.name) in at_once or piece.age_s > grace_s
         ]
-        doomed += [p for p in folder.halves.glob("*") if is_old(p, grace_s)]
-        return delete(doomed)
+        halves = [p for p in pieces.halves() if p.age_s > grace_s]
+        pieces.delete(p.name for p in doomed)
+        pieces.delete_halves(p.name for p in halves)
+        return Swept(len(doomed + halves), sum(p.size_bytes for p in doomed + halves))
 
 
-def nameless(catalog: Catalog, blobs: Blobs) -> Iterator[Path]:
-    """Files of blobs that neither the catalog nor a creator names; lists before their chunks.
+def nameless(catalog: Catalog, blobs: Blobs) -> Iterator[Piece]:
+    """Pieces of blobs that neither the catalog nor a creator names; lists before their chunks.
 
-    Files from before the catalog was made are left out: they may belong to another database
+    Pieces from before the catalog was made are left out: they may belong to another database
     that had the same name.
     """
     keep = expanded(blobs, named(catalog))
     for lease in list(blobs.folder.leases):
         keep |= expanded(blobs, lease.hashes)
-    made = catalog.rows(["epoch(created) AS seconds"], "FROM {g}.format")
-    since = made[0]["seconds"] if made else 0.0
-    for path in sorted(blobs.path.iterdir(), key=lambda p: not p.name.endswith(LIST)):
-        if hash_in(path) not in keep and path.stat().st_mtime >= since - 1:
-            yield path
+    made = catalog.rows(["created"], "FROM {g}.format")
+    age_s = (now() - made[0]["created"]).total_seconds() if made else math.inf
+    for piece in sorted(blobs.pieces.listing(), key=lambda p: not p.name.endswith(LIST)):
+        if hash_in(piece.name) not in keep and piece.age_s <= age_s + 1:
+            yield piece
 
 
 def named(catalog: Catalog) -> set[str]:
@@ -79,26 +81,6 @@ def named(catalog: Catalog) -> set[str]:
 def expanded(blobs: Blobs, hashes: Iterable[str]) -> set[str]:
     """The hashes and those of their chunks."""
     found = set(hashes)
-    lists = {hash_in(path) for path in blobs.path.glob(f"*{LIST}")}
-    for blob in found & lists:
+    for blob in found.copy():
         found.update(blobs.chunks(blob))
     return found
-
-
-def is_old(path: Path, grace_s: float) -> bool:
-    """Whether the file was last put more than `grace_s` seconds ago."""
-    return time.time() - path.stat().st_mtime > grace_s
-
-
-def delete(paths: Iterable[Path]) -> Swept:
-    """Delete files durably."""
-    files, size_bytes, folders = 0, 0, set[Path]()
-    with reported("deleting blobs"):
-        for path in paths:
-            size_bytes += path.stat().st_size
-            path.unlink()
-            files += 1
-            folders.add(path.parent)
-        for folder in folders:
-            sync_folder(folder)
-    return Swept(files, size_bytes)

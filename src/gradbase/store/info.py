@@ -8,6 +8,7 @@ from typing import Any
 
 from gradbase.engines.base import quote_identifier
 from gradbase.errors import BindError, near
+from gradbase.ir.facts import Dialect
 from gradbase.ir.learning import METRICS
 from gradbase.store.catalog import quote_text
 from gradbase.store.tables import columns
@@ -61,7 +62,7 @@ SHOW_NONE = """\
 SELECT CAST(NULL AS VARCHAR) AS model, CAST(NULL AS BIGINT) AS version,
  CAST(NULL AS VARCHAR) AS model_type, CAST(NULL AS VARCHAR) AS label,
  CAST(NULL AS BIGINT) AS trials, CAST(NULL AS VARCHAR) AS metric,
- CAST(NULL AS DOUBLE) AS value, CAST(NULL AS BIGINT) AS best_trial,
+ CAST(NULL AS DOUBLE PRECISION) AS value, CAST(NULL AS BIGINT) AS best_trial,
  CAST(NULL AS TIMESTAMP) AS created, CAST(NULL AS BIGINT) AS versions,
  CAST(NULL AS VARCHAR) AS aliases, CAST(NULL AS VARCHAR) AS description,
  CAST(NULL AS TIMESTAMP) AS expires
@@ -70,6 +71,7 @@ WHERE false"""
 
 def query(
     function: str,
+    dialect: Dialect,
     schema: str,
     version: Mapping[str, Any],
     configurations: Sequence[str],
@@ -80,6 +82,8 @@ def query(
 
     Parameters
     ----------
+    dialect : Dialect
+        Of the engine.
     schema : str
         Quoted name of the catalog's schema.
     version : mapping
@@ -89,20 +93,12 @@ def query(
     folds : bool
         Whether it was cross-validated.
     """
-    several = len(configurations) > 1
-    if version["task"] == "transform" and function.upper() != "FEATURE_INFO":
-        raise BindError(
-            "a model that is nothing but a TRANSFORM has no trials and no metrics",
-            hint="SELECT * FROM ML.TRANSFORM(MODEL …, TABLE …)",
-        )
-    if not version["metric"] and function.upper() != "FEATURE_INFO":
-        raise BindError(
-            "a model that was imported has no trials, and no metrics of its training",
-            hint="SELECT * FROM ML.EVALUATE(MODEL …, TABLE rows) with rows that hold the label",
-        )
-    match function.upper():
+    several, function = len(configurations) > 1, function.upper()
+    if function != "FEATURE_INFO":
+        _check_trained(version)
+    match function:
         case "TRIAL_INFO":
-            return _trial_info(schema, version, configurations, folds=folds)
+            return _trial_info(dialect, schema, version, configurations, folds=folds)
         case "FOLD_INFO":
             return _fold_info(schema, version)
         case "TRAINING_INFO":
@@ -119,18 +115,34 @@ def query(
     )
 
 
+def _check_trained(version: Mapping[str, Any]) -> None:
+    if version["task"] == "transform":
+        raise BindError(
+            "a model that is nothing but a TRANSFORM has no trials and no metrics",
+            hint="SELECT * FROM ML.TRANSFORM(MODEL …, TABLE …)",
+        )
+    if not version["metric"]:
+        raise BindError(
+            "a model that was imported has no trials, and no metrics of its training",
+            hint="SELECT * FROM ML.EVALUATE(MODEL …, TABLE rows) with rows that hold the label",
+        )
+
+
 def _trial_info(
-    schema: str, version: Mapping[str, Any], configurations: Sequence[str], *, folds: bool
+    dialect: Dialect,
+    schema: str,
+    version: Mapping[str, Any],
+    configurations: Sequence[str],
+    *,
+    folds: bool,
 ) -> str:
     structure = structure_of(json.loads(c) for c in configurations)
-    tuned = f"from_json(t.configuration, {quote_text(structure)})" if structure != "{}" else "NULL"
+    tuned = dialect.from_json("t.configuration", structure) if structure != "{}" else "NULL"
     metric = version["metric"]
-    measured = f"{quote_identifier(metric)} := t.objective"
-    if folds:
-        measured += f", {quote_identifier(metric + '_stddev')} := d.value"
+    measured = {metric: "t.objective"} | ({f"{metric}_stddev": "d.value"} if folds else {})
     return f"""\
 SELECT t.trial AS trial_id, {tuned} AS hyperparameters,
- struct_pack({measured}) AS hparam_tuning_evaluation_metrics,
+ {dialect.struct(measured)} AS hparam_tuning_evaluation_metrics,
  t.train_loss AS training_loss, t.eval_loss, t.status, t.error AS error_message,
  t.trial = {int(version["best_trial"])} AS is_optimal
 FROM {schema}.trials t LEFT JOIN {schema}.trial_metrics d

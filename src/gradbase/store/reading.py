@@ -78,7 +78,7 @@ def described(catalog: Catalog, name: str, version: Version) -> tuple[Row, list[
 
 
 _ALIASES = (
-    "(SELECT list(a.alias ORDER BY a.alias) FROM {g}.aliases a "
+    "(SELECT array_agg(a.alias ORDER BY a.alias) FROM {g}.aliases a "
     "WHERE a.version_id = v.version_id) AS aliases"
 )
 

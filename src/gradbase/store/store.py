@@ -44,10 +44,10 @@ class Store:
 
     def __init__(self, engine: Engine, *, read_only: bool = False) -> None:
         self.engine, self.read_only = engine, read_only or engine.read_only
-        self._folder = Folder.beside(engine.path)
+        self._folder = Folder.at(engine.folder)
         self._folder.enter()
         self.catalog = Catalog(engine, self._folder, read_only=self.read_only)
-        self.blobs = Blobs(self._folder, read_only=self.read_only, users_of=self._users_of)
+        self.blobs = Blobs(self._folder, self.catalog.pieces(), self.read_only, self._users_of)
         self.runs = Runs(self.catalog)
         self.versions = Versions(self.catalog, self._sweep)
         self._cache: dict[Address, Model] = {}
@@ -59,7 +59,7 @@ class Store:
 
     @classmethod
     def open(cls, engine: Engine, *, read_only: bool = False) -> Self:
-        """The store of an engine's database."""
+        """The store of a database."""
         return cls(engine, read_only=read_only)
 
     @property
@@ -71,9 +71,8 @@ class Store:
     def changes(self) -> int:
         """Grows with every change of the catalog: what was read before one is read again."""
         if self._expires is not None and now() >= self._expires:
-            self._expires = None
-            self._folder.changes += 1
-        return self._folder.changes
+            self._expires, self._folder.changes = None, self._folder.changes + 1
+        return self._folder.changes + self.catalog.changes_of_others()
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -159,11 +158,8 @@ class Store:
     def info(self, function: str, name: str, version: Version = None) -> str:
         """SQL of the query that answers ``ML.<function>(MODEL name)``; see `info.query`."""
         row = reading.version_row(self.catalog, name, version)
-        trials = self.catalog.rows(
-            ["configuration"],
-            "FROM {g}.trials WHERE version_id = ? ORDER BY trial",
-            [row["version_id"]],
-        )
+        rest = "FROM {g}.trials WHERE version_id = ? ORDER BY trial"
+        trials = self.catalog.rows(["configuration"], rest, [row["version_id"]])
         configurations = [t["configuration"] for t in trials]
         if function == "FEATURE_INFO" and not reading.features(self.catalog, row["version_id"]):
             raise _not_kept(f"{name}@{row['version']}", "statistics of its columns")
@@ -172,7 +168,14 @@ class Store:
             "FROM {g}.trial_metrics WHERE version_id = ? AND part = 'fold' LIMIT 1",
             [row["version_id"]],
         )
-        return info.query(function, self.catalog.schema, row, configurations, folds=bool(folds))
+        return info.query(
+            function,
+            self.engine.dialect,
+            self.catalog.schema,
+            row,
+            configurations,
+            folds=bool(folds),
+        )
 
     def describe(self, name: str, version: Version = None) -> Values:
         """What ``DESCRIBE MODEL`` says of a version, see `describing.COLUMNS`."""
@@ -334,8 +337,8 @@ class Store:
     def _delete(self, handle: Transaction, model_id: int) -> list[str]:
         """Delete all rows of a model; returns the hashes they named."""
         mine = "SELECT version_id FROM {g}.versions WHERE model_id = ?"
-        ids = [row[0] for row in self.catalog.select(handle, mine, [model_id])]
-        freed = self.versions.delete(handle, ids)
+        rows = self.catalog.select(handle, mine, [model_id])
+        freed = self.versions.delete(handle, [row[0] for row in rows])
         handle.execute(f"DELETE FROM {self.catalog.schema}.models WHERE model_id = ?", [model_id])
         return freed
 

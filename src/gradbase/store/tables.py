@@ -11,6 +11,8 @@ numbers; nothing was held out: the training rows.
 
 from __future__ import annotations
 
+import re
+
 FORMAT = 3
 """Version of tables and blobs. A change here needs a step in `upgrade.py` and a fixture."""
 
@@ -208,4 +210,9 @@ def types(table: str) -> list[str]:
 
 def create(table: str, schema: str) -> str:
     """The CREATE TABLE statement; `schema` is quoted already."""
-    return f"CREATE TABLE {schema}.{table} ({', '.join(TABLES[table])})"
+    return portable(f"CREATE TABLE {schema}.{table} ({', '.join(TABLES[table])})")
+
+
+def portable(sql: str) -> str:
+    """The statement with the names of types that every engine knows."""
+    return re.sub(r"\bDOUBLE\b", "DOUBLE PRECISION", sql)

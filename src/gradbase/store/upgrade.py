@@ -67,5 +67,5 @@ def run(version: int, handle: Transaction, schema: str) -> None:
     check(version, read_only=False)
     for number in range(version, tables.FORMAT):
         for statement in STEPS[number]:
-            handle.execute(statement.format(g=schema))
+            handle.execute(tables.portable(statement).format(g=schema))
     handle.execute(f"UPDATE {schema}.format SET version = ?", [tables.FORMAT])

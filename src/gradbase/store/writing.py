@@ -107,7 +107,7 @@ def _check_blobs(blobs: Blobs, model: Model) -> None:
     for blob in hashes_of(model):
         if not blobs.exists(blob):
             raise StoreError(
-                f"model {model.address} names blob {blob}, which is not in {blobs.path}",
+                f"model {model.address} names blob {blob}, which is not in {blobs.pieces.where}",
                 hint="the model was not stored; run the statement again",
             )
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import duckdb
 
+from gradbase.engines.duckdb.compiler import DuckDBDialect
 from gradbase.errors import BindError, EngineError, near
-from gradbase.frontend.rich import literal_sql, type_sql
 from gradbase.frontend.tokens import quote_identifier
 from gradbase.ir import relational as ra
 from gradbase.ir import scalar as sc
@@ -57,6 +57,7 @@ class DuckRelations:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self.connection = connection
         self.asked: list[str] = []
+        self.dialect = DuckDBDialect()
 
     def types(self, sql: str, parameters: dict | None = None) -> list[tuple[str, SqlType]]:
         self.asked.append(sql)
@@ -172,7 +173,7 @@ def _scalar(n: sc.Scalar, done: dict) -> str:
         case sc.Column():
             return quote_identifier(n.name)
         case sc.Literal():
-            return literal_sql(n.value)
+            return DuckDBDialect().literal(n.value, n.of)
         case sc.Parameter():
             return f"${n.name}"
         case sc.Compare():
@@ -229,4 +230,4 @@ def _relation(n: ra.Relation, done: dict) -> str:
     raise AssertionError(type(n).__name__)
 
 
-__all__ = ["DuckRelations", "FakeModels", "compile_plan", "run", "type_sql"]
+__all__ = ["DuckRelations", "FakeModels", "compile_plan", "run"]

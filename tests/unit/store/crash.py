@@ -63,18 +63,19 @@ class Steps:
     def arm(self):
         for name in ("write", "fsync", "replace", "unlink"):
             setattr(os, name, self.counted(getattr(os, name)))
-        plain, execute = DuckDBEngine.transaction, DuckDBTransaction.execute
+        plain = DuckDBEngine.transaction
 
         @contextlib.contextmanager
-        def transaction(engine):
+        def transaction(engine, *, writes=False):
             self.take()
-            with plain(engine) as handle:
+            with plain(engine, writes=writes) as handle:
                 yield handle
                 self.take()
             self.take()
 
         DuckDBEngine.transaction = transaction
-        DuckDBTransaction.execute = self.counted(execute)
+        for name in ("execute", "insert"):
+            setattr(DuckDBTransaction, name, self.counted(getattr(DuckDBTransaction, name)))
 
 
 def in_child(work):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,10 @@ from weakref import WeakKeyDictionary
 import duckdb
 import pyarrow as pa
 
-from gradbase.engines.base import Function, Moments, Parameters, View
+from gradbase.engines.base import SUFFIX, Function, Moments, Parameters, View
+from gradbase.engines.compiler import OPERATORS
 from gradbase.engines.duckdb import moments
-from gradbase.engines.duckdb.compiler import OPERATORS, compile_relation
+from gradbase.engines.duckdb.compiler import DuckDBDialect, compile_relation
 from gradbase.engines.duckdb.connections import Connections
 from gradbase.engines.duckdb.errors import translated
 from gradbase.engines.duckdb.queries import (
@@ -65,22 +65,30 @@ class DuckDBEngine:
     """
 
     name = "duckdb"
+    dialect = DuckDBDialect()
 
     def __init__(self, path: Path | None = None, *, read_only: bool = False) -> None:
         self.path = path.absolute() if path else None
         self.read_only = read_only
         self._connections = Connections(self.path, read_only=read_only)
+        self._statistics = DuckDBStatistics(self)
         self._texts: WeakKeyDictionary[Relation, str] = WeakKeyDictionary()
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder beside the file."""
+        path = self.path and self.path.resolve()
+        return path and path.with_name(path.name + SUFFIX)
 
     @property
     def capabilities(self) -> Capabilities:
         """What DuckDB can run."""
         return CAPABILITIES
 
-    @functools.cached_property
+    @property
     def statistics(self) -> DuckDBStatistics:
         """What DuckDB knows about its tables."""
-        return DuckDBStatistics(self)
+        return self._statistics
 
     @property
     def writes(self) -> int:
@@ -107,6 +115,15 @@ class DuckDBEngine:
     def schema(self, sql: str, parameters: Parameters = None) -> Schema:
         """Schema of a query; BindError where two columns share a name."""
         return Schema(tuple(Field(n, t) for n, t in self.types(sql, parameters)))
+
+    def has_table(self, database: str, schema: str, table: str) -> bool:
+        """Whether there is such a table as committed now."""
+        query = (
+            "SELECT 1 FROM information_schema.tables "
+            "WHERE table_catalog = ? AND table_schema = ? AND table_name = ?"
+        )
+        with self.transaction() as handle:
+            return bool(handle.execute(query, [database, schema, table]).fetchall())
 
     def parameter_names(self, sql: str) -> set[str]:
         """Names of the parameters in a statement (numbers for ``?`` and ``$1``)."""
@@ -241,8 +258,8 @@ class DuckDBEngine:
                 yield checked
 
     @contextlib.contextmanager
-    def transaction(self) -> Generator[DuckDBTransaction]:
-        """A transaction of its own, committed at the end of the block, rolled back by an error."""
+    def transaction(self, *, writes: bool = False) -> Generator[DuckDBTransaction]:  # noqa: ARG002
+        """See the protocol; only this process can write, and the store has a lock for `writes`."""
         with self._connections.cursor() as cursor:
             with translated():
                 cursor.begin()

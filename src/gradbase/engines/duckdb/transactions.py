@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from gradbase.engines.base import Parameters
+from gradbase.engines.base import Parameters, quote_identifier
 from gradbase.engines.duckdb.errors import translated
 from gradbase.engines.duckdb.queries import given
 from gradbase.engines.duckdb.streaming import furnished
+
+_ROWS = "__gradbase_rows"
 
 
 class DuckDBTransaction:
@@ -21,18 +22,18 @@ class DuckDBTransaction:
         self._cursor = cursor
         self._rows: list[tuple[Any, ...]] = []
 
-    def execute(
-        self,
-        sql: str,
-        parameters: Parameters = None,
-        *,
-        views: Mapping[str, pa.Table] | None = None,
-    ) -> DuckDBTransaction:
-        """Run a statement, which may read `views`; its rows wait for `fetchall`."""
-        with furnished(self._cursor, views or {}, ()), translated():
+    def execute(self, sql: str, parameters: Parameters = None) -> DuckDBTransaction:
+        """Run a statement; its rows wait for `fetchall`."""
+        with translated():
             self._cursor.execute(sql, given(parameters))
             self._rows = self._cursor.fetchall()
         return self
+
+    def insert(self, table: str, rows: pa.Table) -> None:
+        """Add rows to a table; `table` is quoted already, columns go by name."""
+        names = ", ".join(quote_identifier(n) for n in rows.column_names)
+        with furnished(self._cursor, {_ROWS: rows}, ()), translated():
+            self._cursor.execute(f"INSERT INTO {table} ({names}) SELECT * FROM {_ROWS}")
 
     def fetchall(self) -> list[tuple[Any, ...]]:
         """Rows of the last statement, once."""

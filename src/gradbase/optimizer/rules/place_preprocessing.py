@@ -126,7 +126,7 @@ def _project(n: Project, ctx: Context) -> Node | None:
     wanted = tuple(e for e in n.exprs if _preprocesses(e))
     handed = 2 * sum(handing_seconds(f.type, ctx) for f in n.child.schema)
     cut = cheapest_cut(wanted, ctx, plain=_plain(ctx))
-    if engine_seconds(wanted) <= cut.seconds + handed or set(cut.engine) == set(wanted):
+    if engine_seconds(wanted, ctx) <= cut.seconds + handed or set(cut.engine) == set(wanted):
         return None
     return _through_program(n, wanted, cut.engine, ctx)
 

@@ -23,14 +23,14 @@ from gradbase.ir.preprocessing import (
     Struct,
 )
 from gradbase.ir.scalar import Column, Literal, Scalar, SqlScalar, scalars
-from gradbase.ir.types import SqlType
+from gradbase.ir.types import FLOAT64, TEXT, SqlType, list_of
 from gradbase.ir.vocabulary import Coded, LabelCode, OneHotCode, Vocabulary
 from gradbase.runtime.encode import Blobs
 from gradbase.runtime.preprocess.compute import lookup
 
 INSIDE = "gradbase/"
 """Names inside the graph start with this."""
-_CASTS = (" AS DOUBLE)", " AS VARCHAR)", " AS DOUBLE[])")
+_CASTS = (FLOAT64, TEXT, list_of(FLOAT64))
 
 
 class Computing:
@@ -105,7 +105,9 @@ class Computing:
                 return self._normalized(scalar)
             case LabelCode(arg=arg, vocabulary=vocabulary):
                 return self._add("Cast", [self._coded(arg, vocabulary)], to=self._kind("DOUBLE"))
-            case SqlScalar(parts=("CAST(", to), args=(arg,)) if to in _CASTS:
+            case SqlScalar(parts=("CAST(", to), args=(arg,)) if (
+                to[:4] == " AS " and scalar.type in _CASTS
+            ):
                 if arg.type.is_text == scalar.type.is_text:
                     return self._value(arg)
             case _:

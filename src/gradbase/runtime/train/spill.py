@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 def spill_folder(context: RunContext) -> Path:
     """Where rows that do not fit go: beside the database, or the system's temporary folder."""
     engine: Any = context.engine
-    path: Path | None = engine.path
-    if path is None or engine.read_only:
+    root: Path | None = engine.folder
+    if root is None or engine.read_only:
         return Path(tempfile.gettempdir())
-    folder = path.with_name(path.name + ".gradbase") / "spill"
+    folder = root / "spill"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
