@@ -169,6 +169,8 @@ _CASES: dict[str, Callable[[Call], Tensor | None]] = {
     "embedding.default": _embedding,
     "hardtanh.default": _hardtanh,
 }
+TRANSLATED = frozenset({*_UNARY, *_RESHAPES, *_VIEWS, *_CASES})
+"""Operators with a counterpart of our own, whether they may be kept by name or not."""
 
 
 def _kept(call: Call) -> TorchOp:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from gradbase.importing.steps import kind_of, raw_columns, transformed
 from gradbase.ir.conversion import Numeric, ToTable, ToTensor, Vector
 from gradbase.ir.learning import Feature, Model
 from gradbase.ir.tensor import Concat, Linear, Tensor
-from gradbase.ir.types import FLOAT32, FLOAT64, SqlType, array_of, list_of, struct_of
+from gradbase.ir.types import BOOL, FLOAT32, FLOAT64, INT64, SqlType, array_of, list_of, struct_of
 from gradbase.runtime.train.features import constant
 
 Params = dict[str, npt.NDArray[Any]]
@@ -56,7 +56,7 @@ def imported(
         found = f"the class {what.__name__}" if isinstance(what, type) else repr(type(what))
         raise UnsupportedError(
             f"fitted objects of scikit-learn and torch modules can be imported, found {found}",
-            hint="load a file with its own library first: files are not read here",
+            hint="files: db.import_model(name, 'model.onnx'), or a `.pt2` file of torch.export",
         )
     if classes is not None:
         raise BindError(f"{kind_of(what)} knows its classes, leave `classes` out")
@@ -148,13 +148,13 @@ def _of_module(
     x, params = Exporter().export(module, parts[0] if len(parts) == 1 else Concat(parts))
     if x.dtype not in ("float32", "float64"):
         raise ShapeError(f"{type(module).__name__} returns {x.dtype}, expected float32 or float64")
-    task, outputs = "raw", (ToTable(x, "raw", _raw_type(x)),)
+    task, outputs = "raw", (ToTable(x, "raw", raw_type(x)),)
     if classes is not None:
         found = literals(classes)
-        logit = _logit(x, len(found), params)
+        made = logit(x, len(found), lambda values: constant(values, params))
         task, outputs = (
             "binary" if len(found) == 2 else "multiclass",
-            heads(Predictor(logit, found)),
+            heads(Predictor(made, found)),
         )
     elif label is not None:
         if x.shape[-1] != 1:
@@ -180,11 +180,11 @@ def _entry(feature: Feature) -> Tensor:
     )
 
 
-def _logit(x: Tensor, classes: int, params: Params) -> Tensor:
-    """One logit of two classes, one per class of more."""
+def logit(x: Tensor, classes: int, kept: Callable[[npt.NDArray[Any]], Tensor]) -> Tensor:
+    """One logit of two classes, one per class of more; `kept` makes constants."""
     width = x.shape[-1]
     if width == classes == 2:
-        return Linear(x, constant(np.array([[-1.0, 1.0]], x.dtype), params))
+        return Linear(x, kept(np.array([[-1.0, 1.0]], x.dtype)))
     if width == (1 if classes == 2 else classes):
         return x
     raise ShapeError(
@@ -192,6 +192,11 @@ def _logit(x: Tensor, classes: int, params: Params) -> Tensor:
     )
 
 
-def _raw_type(x: Tensor) -> SqlType:
-    kind = FLOAT32 if x.dtype == "float32" else FLOAT64
+_RAW = {"float32": FLOAT32, "float64": FLOAT64, "int64": INT64, "int32": SqlType("int32"),
+        "uint8": SqlType("uint8"), "bool": BOOL}  # fmt: skip
+
+
+def raw_type(x: Tensor) -> SqlType:
+    """The type of a column with what a network gives."""
+    kind = _RAW[x.dtype]
     return kind if x.shape[-1] == 1 else array_of(kind, x.shape[-1])

@@ -81,7 +81,7 @@ class Category(Encoding):
 
 @node
 class Vector(Encoding):
-    """``FLOAT[n]`` taken elementwise: ``(x - mean) * scale``; a missing vector gives zeros.
+    """``FLOAT[n]`` taken elementwise: ``(x - mean) * scale`` as `kind`; a missing one gives zeros.
 
     `mean` and `scale` are Params (or Consts) of shape (n,) float64; None: taken as it is.
     """
@@ -89,10 +89,15 @@ class Vector(Encoding):
     size: int
     mean: Tensor | None = None
     scale: Tensor | None = None
+    kind: str = "float32"
 
     @property
     def width(self) -> int:
         return self.size
+
+    @property
+    def dtype(self) -> str:
+        return self.kind
 
 
 @node

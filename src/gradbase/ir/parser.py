@@ -11,6 +11,7 @@ from gradbase.ir import (
     analytic,
     conversion,
     derived,
+    imported,
     inspection,
     learning,
     preprocessing,
@@ -41,6 +42,7 @@ _FAMILIES = (
     inspection,
     unlabelled,
     wide,
+    imported,
 )
 CLASSES: Mapping[str, type[Node]] = {
     name: value

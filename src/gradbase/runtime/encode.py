@@ -23,6 +23,7 @@ import torch
 
 from gradbase.errors import DataError, UnsupportedError
 from gradbase.ir.conversion import Category, Encoding, MultiHot, Numeric, Sparse, Vector
+from gradbase.ir.imported import Text
 from gradbase.ir.tensor import Const, Param, Tensor
 from gradbase.runtime.columns import array_lengths, category_text, kernels, numbers
 
@@ -81,6 +82,8 @@ def encode(
     DataError
         A value is ±Inf, or a vector has another length.
     """
+    if isinstance(encoding, Text):
+        return torch.from_numpy(_texts(column))
     out = np.empty((len(column), encoding.width), dtype=encoding.dtype)
     encode_into(out, column, encoding, name=name, first_row=first_row, blobs=blobs,
                 imported=imported)  # fmt: skip
@@ -173,6 +176,13 @@ def _infinite(value: float, name: str, row: int) -> DataError:
         at=f"column {name}, row {row}",
         hint=f"leave such rows out (WHERE isfinite({name})) or make the value NULL",
     )
+
+
+def _texts(column: Column) -> npt.NDArray[np.uint8]:
+    """Texts as rows of UTF-8, filled up with zeros; NULL is empty."""
+    words = np.array([(t or "").encode() or b"\0" for t in column.to_pylist()], dtype=np.bytes_)
+    width = max(words.dtype.itemsize, 1)
+    return words.astype(f"S{width}").view(np.uint8).reshape(len(column), width).copy()
 
 
 # -- categories --------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 from gradbase.errors import UnsupportedError
 from gradbase.ir import aten
+from gradbase.ir.imported import Trees
 from gradbase.ir.shapes import Shape
 from gradbase.ir.tensor import (
     Binary,
@@ -99,6 +100,8 @@ def operator(node: Tensor, *, in_place: bool = False) -> Operator:
             return lambda v, _rows: v[1].index_select(0, v[0][:, 0])
         case Reshape(dims=dims):
             return lambda v, rows: v[0].reshape(sizes(dims, rows))
+        case Trees(depth=depth, precision=precision):
+            return _trees(depth, getattr(torch, precision))
         case TorchOp():
             return aten_operator(node)
     raise UnsupportedError(f"operator {type(node).__name__} cannot be run by torch")
@@ -203,3 +206,19 @@ def _distances(values: Values, _rows: int) -> torch.Tensor:
 def _cosines(values: Values, _rows: int) -> torch.Tensor:
     x, centroids = (F.normalize(v, dim=1) for v in values)
     return (1 - x @ centroids.T).clamp_(min=0)
+
+
+def _trees(depth: int, precision: torch.dtype) -> Operator:
+    """Every row walks down all trees at once."""
+
+    def run(v: Values, rows: int) -> torch.Tensor:
+        x, roots, feature, limit, left, right, missing_left, value = v
+        numbers = x.to(precision).to(limit.dtype)
+        at = roots.expand(rows, -1)
+        for _ in range(depth):
+            number = numbers.gather(1, feature[at])
+            strayed = number.isnan() & missing_left[at]
+            at = torch.where((number <= limit[at]) | strayed, left[at], right[at])
+        return value[at].sum(dim=1)
+
+    return run

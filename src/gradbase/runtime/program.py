@@ -23,12 +23,14 @@ import pyarrow as pa
 import torch
 
 from gradbase.ir.conversion import ToTensor
+from gradbase.ir.imported import Opaque
 from gradbase.ir.learning import Model
 from gradbase.ir.tensor import Concat, Const, Linear, Param, Tensor, Unary, UserModule
 from gradbase.runtime.context import Metrics, Modules, RunContext, no_modules
 from gradbase.runtime.encode import Blobs, constant, encode, null_rows
 from gradbase.runtime.inputs import Assembly, is_assembled
 from gradbase.runtime.modules import module_operator
+from gradbase.runtime.opaque import opaque_operator
 from gradbase.runtime.operators import Buffer, Operator, affine, operator
 from gradbase.runtime.outputs import Output
 
@@ -86,6 +88,8 @@ class Program:
         for step in self.steps:
             if isinstance(step, UserModule):
                 self.called[step] = module_operator(step, modules, self.weights)
+            elif isinstance(step, Opaque):
+                self.called[step] = opaque_operator(step, self.weights[step.program])
             elif not (is_leaf(step) or step in self.weights):
                 operator(step)  # refuse now what cannot run
 
@@ -131,7 +135,7 @@ class Program:
         for step in self.steps:
             if isinstance(step, (Param, Const)):
                 found[step] = torch.from_numpy(np.array(constant(step, self.blobs)))
-            elif not is_leaf(step) and _is_constant(step, found):
+            elif not (is_leaf(step) or isinstance(step, Opaque)) and _is_constant(step, found):
                 found[step] = operator(step)([found[c] for c in inputs_of(step)], 0)
         return found
 

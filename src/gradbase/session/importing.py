@@ -1,14 +1,18 @@
-"""`Session.import_model`: an object from Python becomes a version of a model."""
+"""`Session.import_model`: an object from Python, or a file, becomes a version of a model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradbase import __version__
 from gradbase.errors import BindError
 from gradbase.frontend.addresses import check_name
+from gradbase.importing.entries import Given
+from gradbase.importing.from_file import imported_file, kind_of_file
 from gradbase.importing.models import imported
+from gradbase.ir.learning import Model
 from gradbase.ir.types import SqlType
 from gradbase.selection.tracing import tracing
 from gradbase.session.rows import Rows
@@ -26,30 +30,57 @@ def import_model(
     features: Any,
     label: str | None,
     classes: Sequence[Any] | None,
+    output: str | None,
     replace: bool,
 ) -> None:
     """See `Session.import_model`."""
     check_name(name)
     session.store.check_creatable(name, or_replace=replace, if_not_exists=False)
     given = _features(session, features)
+    if isinstance(what, str | Path):
+        path = Path(what)
+        store_file(session, name, path, kind_of_file(path), given, label, classes, output, replace=replace)
+        return
+    if output is not None:
+        raise BindError("`output` chooses among the outputs of a file, leave it out")
     with tracing():
         model, params = imported(name, what, given, label, classes)
+    _store(session, model, params, type(what).__name__, _origin(what), replace=replace)
+
+
+def store_file(
+    session: Session, name: str, path: Path, kind: str, features: Given, label: str | None,
+    classes: Sequence[Any] | None, output: str | None, *, replace: bool, if_not_exists: bool = False,
+    sql: str = "",
+) -> None:  # fmt: skip
+    """Make the network in a file a version of model `name`."""
+    path = path.expanduser().absolute()
+    model, constants = imported_file(name, path, kind, features, label, classes, output)
+    _store(session, model, constants, kind, f"file {path}", replace=replace,
+           if_not_exists=if_not_exists, sql=sql)  # fmt: skip
+
+
+def _store(
+    session: Session, model: Model, params: Mapping[str, Any], kind: str, origin: str, *,
+    replace: bool, if_not_exists: bool = False, sql: str = "",
+) -> None:  # fmt: skip
     record = ModelRecord(
-        name=name,
-        model_type=f"imported:{type(what).__name__}",
+        name=model.name,
+        model_type=f"imported:{kind}",
         task=model.task,
         label=model.label,
         query="",
+        sql=sql,
         options={},
         seed=0,
         relation_hash="",
-        code_version=f"gradbase {__version__}, {_origin(what)}",
+        code_version=f"gradbase {__version__}, {origin}",
         engine=session.engine.name,
         trials=(TrialRecord(1, SUCCEEDED, model=model, params=params),),
         metric="",
         best_trial=1,
     )
-    session.store.commit(record, or_replace=replace, if_not_exists=False)
+    session.store.commit(record, or_replace=replace, if_not_exists=if_not_exists)
 
 
 def _origin(what: Any) -> str:

@@ -243,9 +243,10 @@ class Session:
         features: Any = None,
         label: str | None = None,
         classes: Sequence[Any] | None = None,
+        output: str | None = None,
         replace: bool = True,
     ) -> ModelHandle:
-        """Store a fitted object of scikit-learn, or a ``torch.nn.Module``, as a model.
+        """Store a fitted object of scikit-learn, a ``torch.nn.Module`` or a file as a model.
 
         It predicts as the object does, without the object and without its library. A row with NULL
         in a column that is read gives NULL, unless an imputer of a pipeline fills it; NaN passes
@@ -255,8 +256,9 @@ class Session:
         ----------
         name : str
         what : object
-            An estimator, a pipeline or a search of scikit-learn; or a module from Tensor[B, n]
-            float32 to Tensor[B, m], exported in eval mode.
+            An estimator, a pipeline or a search of scikit-learn; a module from Tensor[B, n]
+            float32 to Tensor[B, m], exported in eval mode; or the path of an ONNX file or of an
+            exported program of torch (``.pt2``), read without running anything in it.
         features : list of str, or rows
             The columns that are read, in their order. Left out for objects of scikit-learn that
             were fitted on a data frame. Rows (a table's name, a query, a data frame) give names and
@@ -267,6 +269,8 @@ class Session:
         classes : sequence, optional
             Of a module that returns logits: one per class, or one of two classes. Without label
             and classes PREDICT gives what the module returns.
+        output : str, optional
+            Of a file with several outputs; the first one if left out.
         replace : bool
             False: an existing model of that name is an error.
 
@@ -281,8 +285,9 @@ class Session:
 
         self._check_open()
         import_model(
-            self, name, what, features=features, label=label, classes=classes, replace=replace
-        )
+            self, name, what, features=features, label=label, classes=classes, output=output,
+            replace=replace,
+        )  # fmt: skip
         return self.model(name)
 
     def register(self, name: str, rows: Any) -> None:
