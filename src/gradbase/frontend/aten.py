@@ -38,7 +38,7 @@ DROPPED = frozenset(
 """Checks that tracing leaves behind, without a result."""
 
 # `view` needs a memory layout that a plan does not promise: kept, it becomes `reshape`.
-_VIEWS = ("view.default", "_unsafe_view.default", "reshape.default")
+VIEWS = ("view.default", "_unsafe_view.default", "reshape.default")
 _RESHAPES = frozenset(
     ("_unsafe_view.default", "flatten.using_ints", "reshape.default", "squeeze.default",
      "squeeze.dim", "squeeze.dims", "unflatten.int", "unsqueeze.default", "view.default")
@@ -169,13 +169,13 @@ _CASES: dict[str, Callable[[Call], Tensor | None]] = {
     "embedding.default": _embedding,
     "hardtanh.default": _hardtanh,
 }
-TRANSLATED = frozenset({*_UNARY, *_RESHAPES, *_VIEWS, *_CASES})
+TRANSLATED = frozenset({*_UNARY, *_RESHAPES, *VIEWS, *_CASES})
 """Operators with a counterpart of our own, whether they may be kept by name or not."""
 
 
 def _kept(call: Call) -> TorchOp:
     args, target = call.args, call.name
-    if target in _VIEWS:
+    if target in VIEWS:
         # With explicit sizes: -1 would be ambiguous for a batch without rows.
         args = [call.args[0], [{"B": -n} if n < 0 else n for n in call.shape]]
         target = "reshape.default"

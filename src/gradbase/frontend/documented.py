@@ -102,6 +102,24 @@ STATEMENTS = (
         _SUMMARY,
     ),
     Entry(
+        "CREATE MODEL of a file",
+        "CREATE [OR REPLACE] MODEL [IF NOT EXISTS] name\nOPTIONS (model_type = {'onnx' | 'torch'}, "
+        "model_path = 'file'[, features = ['column', …]]\n         [, output = 'name'][, classes = "
+        "[…]][, label = 'column'])",
+        "Makes a model of an ONNX file, or of an exported program of torch (`.pt2`), without a query "
+        "and without running anything in the file. See [models made elsewhere](../importing.md).",
+        "CREATE OR REPLACE MODEL copied\n"
+        "OPTIONS (model_type = 'onnx', model_path = 'churn.onnx', output = 'predict_proba')",
+        (
+            ("model", "its name"),
+            ("version", "the new version's number"),
+            ("outputs", "columns that it can give"),
+            ("weight_bytes", "size of its constants"),
+            ("seconds", "of the whole statement"),
+        ),
+        before='db.model("churn").export("churn.onnx")',
+    ),
+    Entry(
         "ALTER MODEL",
         "ALTER MODEL [IF EXISTS] name\n{ SET ALIAS alias = version\n| DROP ALIAS [IF EXISTS] alias\n"
         "| SET VERSION version\n| PRUNE VERSIONS KEEP count\n| SET OPTIONS (description = 'text', "

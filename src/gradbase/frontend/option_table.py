@@ -22,14 +22,13 @@ TRANSFORM_ONLY = "transform_only"
 LATER_MODEL_TYPES = (
     "arima_plus", "arima_plus_xreg", "autoencoder", "automl_classifier", "automl_regressor",
     "boosted_tree_classifier", "boosted_tree_regressor", "contribution_analysis",
-    "matrix_factorization", "onnx", "random_forest_classifier", "random_forest_regressor",
-    "tensorflow", "tensorflow_lite", "torch", "xgboost",
+    "matrix_factorization", "random_forest_classifier", "random_forest_regressor", "tensorflow",
+    "tensorflow_lite", "xgboost",
 )  # fmt: skip
 _TREES = "fit it with scikit-learn, and db.import_model(name, it) makes a model of it"
 INSTEAD = {
     **dict.fromkeys((t for t in LATER_MODEL_TYPES if t.startswith(("boosted", "random"))), _TREES),
     "autoencoder": "pca finds the linear latent columns",
-    "torch": "db.import_model(name, module) makes a model of a module",
 }
 """What to do today instead of a type that is not offered."""
 KMEANS, PCA = "kmeans", "pca"

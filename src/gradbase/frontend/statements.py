@@ -8,6 +8,7 @@ from gradbase.errors import BindError, ParseError, UnsupportedError, near, under
 from gradbase.frontend.addresses import read_name
 from gradbase.frontend.cursor import Cursor, OptionValue, read_number, read_string, read_value
 from gradbase.frontend.export_statement import ExportModel, read_export
+from gradbase.frontend.import_statement import ImportModel, is_import, read_import
 from gradbase.frontend.model_statements import (
     AlterModel,
     DescribeModel,
@@ -29,6 +30,7 @@ __all__ = [
     "DropModel",
     "Explain",
     "ExportModel",
+    "ImportModel",
     "Native",
     "Query",
     "ResumeSearch",
@@ -116,8 +118,8 @@ class Explain:
 
 
 Statement = (
-    Native | CreateModel | AlterModel | DescribeModel | DropModel | ExportModel | ShowModels
-    | ShowSearches | ResumeSearch | SetOption | Query | Explain
+    Native | CreateModel | ImportModel | AlterModel | DescribeModel | DropModel | ExportModel
+    | ShowModels | ShowSearches | ResumeSearch | SetOption | Query | Explain
 )  # fmt: skip
 
 
@@ -240,7 +242,7 @@ def _setting(cursor: Cursor) -> bool | int | float | str | None:
     raise cursor.error("expected a value")
 
 
-def _create(cursor: Cursor) -> CreateModel:
+def _create(cursor: Cursor) -> CreateModel | ImportModel:
     cursor.next()
     or_replace = cursor.accept("OR", "REPLACE")
     cursor.expect("MODEL", "MODEL")
@@ -255,6 +257,13 @@ def _create(cursor: Cursor) -> CreateModel:
         cursor.fail("expected OPTIONS (…)", hint=near(cursor.peek(), ("OPTIONS", "TRANSFORM")))
     cursor.next()
     options = _options(cursor)
+    if is_import(options):
+        cursor.end()
+        if transform is not None:
+            raise BindError("a model of a file has no TRANSFORM", hint="compute it in the query")
+        return read_import(
+            name.name, options, cursor.sql, or_replace=or_replace, if_not_exists=if_not_exists
+        )
     if cursor.token is None:
         check_model_type(options)  # those without rows are imports: known, and not offered
     cursor.expect("AS", "AS and the training query")

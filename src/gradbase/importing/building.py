@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from gradbase.errors import GradbaseError, ShapeError, UnsupportedError
-from gradbase.frontend.aten import TRANSLATED, Call, checked_dtype, translate
+from gradbase.frontend.aten import TRANSLATED, VIEWS, Call, checked_dtype, translate
 from gradbase.importing.constants import Constants, Load
 from gradbase.ir.aten import ALLOWED
 from gradbase.ir.shapes import Shape, elements
@@ -58,7 +58,9 @@ class Value:
     @functools.cached_property
     def shape(self) -> Shape:
         """Sizes as plans write them: -k for k times the batch."""
-        return tuple(size_of(a, b) for a, b in zip(self.pair[0].shape, self.pair[1].shape, strict=True))
+        return tuple(
+            size_of(a, b) for a, b in zip(self.pair[0].shape, self.pair[1].shape, strict=True)
+        )
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ def size_of(a: int, b: int) -> int:
     times, rest = divmod(a, BATCHES[0])
     if rest or times * BATCHES[1] != b:
         raise UnsupportedError(
-            f"a size is computed from the batch size: {a} for {BATCHES[0]} rows, {b} for {BATCHES[1]}"
+            f"a size is computed from the batch size: {a} for {BATCHES[0]} rows, {b} for "
+            f"{BATCHES[1]}"
         )
     return -times
 
@@ -117,7 +120,9 @@ class Builder:
         """A value that depends on rows."""
         kind = getattr(torch, node.dtype)
         pair = [
-            torch.empty(tuple(-n * b if n < 0 else n for n in node.shape), dtype=kind, device="meta")
+            torch.empty(
+                tuple(-n * b if n < 0 else n for n in node.shape), dtype=kind, device="meta"
+            )
             for b in BATCHES
         ]
         return Value((pair[0], pair[1]), node)
@@ -139,7 +144,7 @@ class Builder:
         if value.load is not None:
             return value.load
         content = value.pair[0]
-        return lambda: content.numpy()
+        return content.numpy
 
     def is_constant(self, value: Value) -> bool:
         """Whether a value is the same for all rows."""
@@ -162,7 +167,9 @@ class Builder:
         if not value.known:
             raise UnsupportedError(f"a size that is computed from rows {self._here}")
         first, second = (p.reshape(-1).tolist() for p in value.pair)
-        return [int(a) if a == b else Size((int(a), int(b))) for a, b in zip(first, second, strict=True)]
+        return [
+            int(a) if a == b else Size((int(a), int(b))) for a, b in zip(first, second, strict=True)
+        ]
 
     # -- operators ---------------------------------------------------------------------------------
 
@@ -171,6 +178,12 @@ class Builder:
         found = self.calls(name, *args, **named)
         assert isinstance(found, Value)
         return found
+
+    def first(self, name: str, *args: Any) -> Value:
+        """The first of several results."""
+        found = self.calls(name, *args)
+        assert isinstance(found, list)
+        return found[0]
 
     def calls(self, name: str, *args: Any, **named: Any) -> Result:
         """All results of an ATen operator.
@@ -186,6 +199,7 @@ class Builder:
         """
         if name not in RUNNABLE:
             raise UnsupportedError(f"the operator `{name}` has no place in a plan", at=self.path)
+        name = "reshape.default" if name in VIEWS else name  # plans promise no memory layout
         values = _values([*args, *named.values()])
         if values and all(self.is_constant(v) or v.known for v in values):
             found = self._computed(name, args, named) or self._folded(name, args, named)
@@ -202,7 +216,9 @@ class Builder:
         if not all(v.known for v in _values([*args, *named.values()])):
             return None
         for at in (0, 1):
-            if any(p.numel() > KNOWN_ELEMENTS for p in _parts(self._run(name, args, named, at, "meta"))):
+            if any(
+                p.numel() > KNOWN_ELEMENTS for p in _parts(self._run(name, args, named, at, "meta"))
+            ):
                 return None
         results = [self._run(name, args, named, at, "cpu") for at in (0, 1)]
         if isinstance(results[0], torch.Tensor):
@@ -236,7 +252,11 @@ class Builder:
                 case Value(known=True):
                     return value.pair[at].to("meta") if where == "meta" else value.pair[at]
                 case Value():
-                    return torch.from_numpy(np.array(self.loads(value)())) if where == "load" else value.pair[at]
+                    return (
+                        torch.from_numpy(np.array(self.loads(value)()))
+                        if where == "load"
+                        else value.pair[at]
+                    )
                 case Size(pair=pair):
                     return pair[at]
                 case ("dtype", str(kind)):
@@ -251,7 +271,9 @@ class Builder:
             if where == "meta" and name in ("scalar_tensor.default", "full.default"):
                 named = {**named, "device": "meta"}
             with torch.no_grad():
-                return function(*(plain(a) for a in args), **{k: plain(v) for k, v in named.items()})
+                return function(
+                    *(plain(a) for a in args), **{k: plain(v) for k, v in named.items()}
+                )
         except GradbaseError:
             raise
         except AttributeError as error:
@@ -267,11 +289,13 @@ class Builder:
         kind = checked_dtype(value.dtype)
         if elements(value.shape) > ROW_ELEMENTS:
             raise ShapeError(
-                f"`{name}` gives {elements(value.shape):,} numbers per row, at most {ROW_ELEMENTS:,} can be",
+                f"`{name}` gives {elements(value.shape):,} numbers per row, at most "
+                f"{ROW_ELEMENTS:,} can be",
                 at=self.path,
             )
-        call = Call(name, [self._argument(a) for a in args],
-                    {k: self._argument(v) for k, v in named.items()}, value.shape, kind, output)  # fmt: skip
+        positional = [self._argument(a) for a in args]
+        keywords = {k: self._argument(v) for k, v in named.items()}
+        call = Call(name, positional, keywords, value.shape, kind, output)
         return Value(pair, self._biased(translate(call)))
 
     def _argument(self, value: Any) -> Any:
@@ -321,4 +345,3 @@ def _parts(found: Any) -> list[torch.Tensor]:
 def _same(pair: tuple[torch.Tensor, torch.Tensor]) -> bool:
     a, b = pair
     return a is b or (a.shape == b.shape and a.dtype == b.dtype and bool(torch.equal(a, b)))
-

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import blake3
 import numpy as np
 import numpy.typing as npt
 
 from gradbase.errors import DataError, UnsupportedError
 from gradbase.importing.files.graph import Weight
 from gradbase.ir.tensor import DTYPES, Const, Param, Tensor
+from gradbase.store.blobs import bytes_of, hash_of
 
 Array = npt.NDArray[Any]
 Load = Callable[[], Array]
@@ -63,8 +63,10 @@ class Constants(Mapping[str, Array]):
         if weight.values is not None and not isinstance(weight.values, tuple):
             return _widened(weight.values)
         if weight.dtype == "bfloat16":
-            return (self._bytes(weight).view("<u2").astype(np.uint32) << 16).view(np.float32).reshape(
-                weight.dims
+            return (
+                (self._bytes(weight).view("<u2").astype(np.uint32) << 16)
+                .view(np.float32)
+                .reshape(weight.dims)
             )
         if weight.dtype not in DTYPES and weight.dtype not in WIDENED:
             raise UnsupportedError(f"weight `{weight.name}` is of {weight.dtype}")
@@ -73,7 +75,7 @@ class Constants(Mapping[str, Array]):
     def _bytes(self, weight: Weight) -> Array:
         assert self._path is not None
         path = self._path.parent / weight.file if weight.file else self._path
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             data = os.pread(file.fileno(), weight.size, weight.start)
             while len(data) < weight.size:  # one call reads 2 GB at most
                 more = os.pread(file.fileno(), weight.size - len(data), weight.start + len(data))
@@ -89,7 +91,7 @@ class Constants(Mapping[str, Array]):
         exact = kind != "int64" or not found.size or int(np.abs(found).max()) < _EXACT_INTEGERS
         if found.size <= CONST_ELEMENTS and exact:
             return Const(tuple(float(v) for v in found.ravel()), found.shape, kind)
-        key = blake3.blake3(memoryview(found).cast("B")).hexdigest() if found.size else ""
+        key = hash_of(bytes_of(found))
         if found.nbytes <= KEPT_BYTES:
             self._loads[key] = lambda: found
         else:

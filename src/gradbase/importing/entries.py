@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from gradbase.errors import BindError, ShapeError, UnsupportedError, near
@@ -19,6 +20,16 @@ from gradbase.ir.types import BOOL, FLOAT32, FLOAT64, INT64, TEXT, SqlType, arra
 Given = Mapping[str, SqlType | None] | None
 _TYPES = {"float32": FLOAT32, "float64": FLOAT64, "int64": INT64, "int32": SqlType("int32"),
           "uint8": SqlType("uint8"), "bool": BOOL, "text": TEXT}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is said of a file: see `Session.import_model`."""
+
+    features: Given = None
+    label: str | None = None
+    classes: Sequence[Any] | None = None
+    output: str | None = None
 
 
 class Entries:
@@ -53,8 +64,7 @@ class Entries:
     @property
     def batch(self) -> int:
         """Rows that the file asks for, 0 where any number will do."""
-        sizes = {p.dims[0] for p in self.ports if p.dims} - {None}
-        return max((s for s in sizes if s), default=0)
+        return max((next(iter(p.dims or ()), None) or 0 for p in self.ports), default=0)
 
     def _place(self, given: Given) -> None:
         if given is None:
@@ -73,7 +83,8 @@ class Entries:
             self.of[port.name], rest = self._columns(port, rest, alone=len(self.ports) == 1)
         if rest:
             raise ShapeError(
-                f"the network reads {', '.join(map(_shown, self.ports))}; column `{rest[0][0]}` is left over"
+                f"the network reads {', '.join(map(_shown, self.ports))}; column `{rest[0][0]}` "
+                "is left over"
             )
 
     def _columns(
@@ -153,7 +164,9 @@ class Entries:
         """The texts of an input as they are."""
         features = self.of[port.name]
         if len(features) > 1:
-            raise UnsupportedError(f"input {_shown(port)} of several texts; one per input can be read")
+            raise UnsupportedError(
+                f"input {_shown(port)} of several texts; one per input can be read"
+            )
         return ToTensor(features[0].name, Text())
 
 

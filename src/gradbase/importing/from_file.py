@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,14 @@ from gradbase.errors import BindError, DataError, GradbaseError, ShapeError, Uns
 from gradbase.importing import opaque, pt2
 from gradbase.importing.building import Builder, Value
 from gradbase.importing.constants import Constants, plan_dtype
-from gradbase.importing.entries import Entries, Given
+from gradbase.importing.entries import Entries, Given, Wanted
 from gradbase.importing.files.graph import Graph, Port, Step, Weight
+from gradbase.importing.files.limited import KINDS, read_graph
 from gradbase.importing.files.onnx_reader import STANDARD
 from gradbase.importing.heads import Outputs, model_outputs
-from gradbase.importing.files.limited import KINDS, read_graph
+from gradbase.importing.onnx_calls import Call
 from gradbase.importing.onnx_learners import LEARNERS, Words, passed_on
-from gradbase.importing.onnx_operators import OPERATORS, Call
+from gradbase.importing.onnx_operators import OPERATORS
 from gradbase.importing.probing import check_rows_alone
 from gradbase.ir.learning import Model
 from gradbase.ir.tensor import Tensor
@@ -25,20 +25,13 @@ FORMATS = {"onnx": "onnx", "torch": "pt2"}
 """What model_type says of a file, and its kind."""
 
 
-def imported_file(
-    name: str, path: Path, kind: str, features: Given, label: str | None,
-    classes: Sequence[Any] | None, output: str | None,
-) -> tuple[Model, Constants]:  # fmt: skip
+def imported_file(name: str, path: Path, kind: str, wanted: Wanted) -> tuple[Model, Constants]:
     """The model `name` that predicts as the network in a file does.
 
     Parameters
     ----------
     kind : str
         ``onnx`` or ``pt2``.
-    features : mapping, optional
-        The columns it reads, in order, with their types where these are known.
-    output : str, optional
-        Which output; the first one if left out.
 
     Raises
     ------
@@ -50,10 +43,10 @@ def imported_file(
         Sizes do not fit, with the layer's path.
     """
     graph = read_graph(path, kind)
-    network = Network(path, kind, graph, features)
-    outputs = network.outputs(output)
-    task, heads = model_outputs(network.builder, outputs, label, classes)
-    shown = "" if task == "raw" else label or "label"
+    network = Network(path, kind, graph, wanted.features)
+    outputs = network.outputs(wanted.output)
+    task, heads = model_outputs(network.builder, outputs, wanted.label, wanted.classes)
+    shown = "" if task == "raw" else wanted.label or "label"
     model = Model(name, 0, 1, task, shown, network.entries.features, heads, imported=True)
     check_rows_alone(model, network.builder.constants)
     return model, network.builder.constants
@@ -86,14 +79,18 @@ class Network:
             raise UnsupportedError("the network has no output")
         if wanted is not None and wanted not in names:
             raise BindError(
-                f"the network has no output `{wanted}`; it has {', '.join(names)}", hint=near(wanted, names)
+                f"the network has no output `{wanted}`; it has {', '.join(names)}",
+                hint=near(wanted, names),
             )
         chosen = [wanted] if wanted is not None else names
         try:
             self._translate()
-        except UnsupportedError as error:
-            if self.kind != "onnx":
-                raise
+        except (UnsupportedError, ShapeError) as error:
+            rows = self.entries.batch
+            fixed = f"; the file is written for batches of {rows} rows" if rows else ""
+            if self.kind != "onnx" or (isinstance(error, ShapeError) and not rows):
+                hint = "export it with dynamic_shapes for the first size" if rows else error.hint
+                raise type(error)(error.message + fixed, at=error.at, hint=hint) from error
             self._whole(error)
         found = [Outputs(n, self.values[n]) for n in chosen if n in self.values]
         if not found:
@@ -112,7 +109,9 @@ class Network:
             try:
                 self._step(step)
             except GradbaseError as error:
-                if error.at is None and isinstance(error, UnsupportedError | ShapeError | DataError):
+                if error.at is None and isinstance(
+                    error, UnsupportedError | ShapeError | DataError
+                ):
                     raise type(error)(error.message, at=path, hint=error.hint) from error
                 raise
 
@@ -121,7 +120,9 @@ class Network:
             return Words(weight.values if isinstance(weight.values, tuple) else ())
         try:
             kind = plan_dtype(weight.dtype)
-            return self.builder.constant(lambda: self.builder.constants.load(weight), weight.dims, kind)
+            return self.builder.constant(
+                lambda: self.builder.constants.load(weight), weight.dims, kind
+            )
         except (UnsupportedError, AttributeError) as error:
             raise UnsupportedError(f"weight `{weight.name}` is of {weight.dtype}") from error
 
@@ -132,12 +133,15 @@ class Network:
         for name in step.inputs:
             if name not in self.values:
                 raise DataError(
-                    f"{step.op} reads `{name[:80]}`, which no operator before it makes: the graph is cyclic "
+                    f"{step.op} reads `{name[:80]}`, which no operator before it makes: the "
+                    "graph is cyclic "
                     "or not in order"
                 )
         try:
             made = self._translated(step)
         except (UnsupportedError, ShapeError) as error:
+            if step.domain == "" and step.op in OPERATORS and isinstance(error, ShapeError):
+                raise  # it would not fit there either
             made = self._opaque(step, error)
         parts = made if isinstance(made, list) else [made]
         self.values.update(zip(step.outputs, parts, strict=False))
@@ -155,7 +159,16 @@ class Network:
             raise UnsupportedError(f"operator `{step.op}` is not among those of plans")
         try:
             return known(call)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+        except GradbaseError:
+            raise
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            IndexError,
+            AttributeError,
+            OverflowError,
+        ) as error:
             raise UnsupportedError(f"{step.op} with unusual attributes ({error})") from error
 
     def _opaque(self, step: Step, error: GradbaseError) -> list[Any]:
@@ -168,26 +181,34 @@ class Network:
         data = self._bytes(step)
         program = opaque.one_operator(data, step, self.graph.opsets, inputs, builder)
         free = {n: v for n, v in inputs.items() if not builder.is_constant(v)}
-        made = opaque.kept_whole(
-            builder, program, {n: builder.node(v) for n, v in free.items()},
-            {n: (v.dtype, v.shape) for n, v in free.items()}, [n for n in step.outputs if n], step.op,
-        )  # fmt: skip
+        try:
+            part = opaque.Part(
+                program,
+                {n: builder.node(v) for n, v in free.items()},
+                {n: (v.dtype, v.shape) for n, v in free.items()},
+                step.op,
+            )
+            made = opaque.kept_whole(builder, part, [n for n in step.outputs if n])
+        except DataError as other:
+            reason = f"{error.message}; ONNX Runtime cannot run it either: {other.message}"
+            raise type(error)(reason[:600], at=error.at, hint=error.hint) from other
         if not made:
             raise error
         return [builder.input(made[n]) if n in made else None for n in step.outputs]
 
     def _bytes(self, step: Step) -> bytes:
-        with open(self.path, "rb") as file:
+        with self.path.open("rb") as file:
             file.seek(step.at[0])
             return file.read(step.at[1] - step.at[0])
 
     # -- as a whole --------------------------------------------------------------------------------
 
-    def _whole(self, error: UnsupportedError) -> None:
+    def _whole(self, error: UnsupportedError | ShapeError) -> None:
         """The whole file stays whole, run by ONNX Runtime."""
         if any(w.file for w in self.graph.weights):
             raise UnsupportedError(
-                f"{error.message}; weights in files of their own keep the network from staying whole",
+                f"{error.message}; weights in files of their own keep the network from staying "
+                "whole",
                 at=error.at, hint=error.hint,
             )  # fmt: skip
         foreign = [s for s in self.graph.steps if s.domain not in STANDARD]
@@ -198,9 +219,8 @@ class Network:
         inputs = {p.name: self._plain_input(p) for p in self.graph.inputs}
         names = ", ".join(sorted({s.op for s in self.graph.steps}))[:200]
         try:
-            made = opaque.kept_whole(
-                self.builder, self.path.read_bytes(), inputs, dims, [], names, self.entries.batch
-            )
+            part = opaque.Part(self.path.read_bytes(), inputs, dims, names, self.entries.batch)
+            made = opaque.kept_whole(self.builder, part, [])
         except GradbaseError as other:
             raise UnsupportedError(
                 f"{error.message}; ONNX Runtime cannot run the network either: {other.message}",
@@ -220,7 +240,8 @@ class Network:
 
 def _custom(step: Step) -> UnsupportedError:
     return UnsupportedError(
-        f"operator `{step.op}` is of `{step.domain[:60]}`, which comes in a library of its own; such "
+        f"operator `{step.op}` is of `{step.domain[:60]}`, which comes in a library of its own; "
+        "such "
         "libraries are never loaded, so it cannot stay whole either",
         hint="export the model without custom operators",
     )
@@ -229,4 +250,3 @@ def _custom(step: Step) -> UnsupportedError:
 def _path(step: Step, number: int) -> str:
     named = f"layer {step.name}, " if step.name else ""
     return f"{named}operator {number} ({step.op.removeprefix('torch.ops.')})"
-

@@ -52,7 +52,8 @@ def model_outputs(
     if label is not None:
         if x.shape[-1] != 1:
             raise ShapeError(
-                f"output `{outputs[0].name}` has {x.shape[-1]} numbers per row; a value to be compared "
+                f"output `{outputs[0].name}` has {x.shape[-1]} numbers per row; a value to be "
+                "compared "
                 f"with `{label}` is one",
                 hint="classes=[…] where they are logits; without both they stay as they are",
             )
@@ -78,7 +79,9 @@ def _rows(builder: Builder, output: Outputs) -> Tensor:
 def _floats(builder: Builder, x: Tensor) -> Tensor:
     if x.dtype in ("float32", "float64"):
         return x
-    return builder.node(builder.call("_to_copy.default", builder.input(x), dtype=("dtype", "float64")))
+    return builder.node(
+        builder.call("_to_copy.default", builder.input(x), dtype=("dtype", "float64"))
+    )
 
 
 def _classifier(builder: Builder, outputs: Sequence[Outputs]) -> tuple[str, tuple[ToTable, ...]]:

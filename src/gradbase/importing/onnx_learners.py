@@ -10,7 +10,7 @@ import numpy as np
 
 from gradbase.errors import DataError, UnsupportedError
 from gradbase.importing.building import Value
-from gradbase.importing.onnx_operators import Call, Translator
+from gradbase.importing.onnx_calls import Call, Translator
 from gradbase.importing.onnx_trees import summed
 from gradbase.ir.conversion import Category, ToTensor
 from gradbase.ir.tensor import Embedding, TorchOp
@@ -68,7 +68,9 @@ def _transformed(c: Call, scores: Value, how: str) -> Value:
 
 
 def _float32(c: Call, x: Value) -> Value:
-    return x if x.dtype == "float32" else c.b.call("_to_copy.default", x, dtype=("dtype", "float32"))
+    return (
+        x if x.dtype == "float32" else c.b.call("_to_copy.default", x, dtype=("dtype", "float32"))
+    )
 
 
 def _both(c: Call, positive: Value, negative: Value) -> Value:
@@ -136,7 +138,9 @@ def _linear(c: Call, outputs: int) -> Value:
 
 
 def _linear_regressor(c: Call) -> Value:
-    return _transformed(c, _linear(c, int(c.attribute("targets", 1))), c.attribute("post_transform", "NONE"))
+    return _transformed(
+        c, _linear(c, int(c.attribute("targets", 1))), c.attribute("post_transform", "NONE")
+    )
 
 
 def _linear_classifier(c: Call) -> list[Any]:
@@ -160,7 +164,9 @@ def _scaler(c: Call) -> Value:
     offset, scale = c.attribute("offset"), c.attribute("scale")
     if offset:
         x = c.b.call("sub.Tensor", x, c.b.literal([float(v) for v in offset], "float32"))
-    return c.b.call("mul.Tensor", x, c.b.literal([float(v) for v in scale], "float32")) if scale else x
+    return (
+        c.b.call("mul.Tensor", x, c.b.literal([float(v) for v in scale], "float32")) if scale else x
+    )
 
 
 def _imputer(c: Call) -> Value:
@@ -217,8 +223,9 @@ def _coded(c: Call, column: str, words: list[str], table: Any) -> Value:
 def _label_encoder(c: Call) -> Value:
     keys = c.attribute("keys_strings") or c.attribute("classes_strings")
     x = c.x[0]
-    if not isinstance(x, Texts) or not keys or len(x.columns) != 1:
-        raise UnsupportedError("LabelEncoder of numbers")
+    words = c.attribute("values_strings")
+    if not isinstance(x, Texts) or not keys or len(x.columns) != 1 or words:
+        raise UnsupportedError("LabelEncoder of numbers, or to texts")
     floats = c.attribute("values_floats")
     values = floats or c.attribute("values_int64s") or list(range(len(keys)))
     otherwise = c.attribute("default_float", 0.0) if floats else c.attribute("default_int64", -1)
@@ -244,7 +251,9 @@ def _extract(c: Call) -> Any:
         node = node.children[0]  # type: ignore[assignment]
     if not isinstance(node, TorchOp) or node.target != "argmax.default":
         raise UnsupportedError("ArrayFeatureExtractor by a number that is computed")
-    classes = x.values if isinstance(x, Words) else tuple(c.b.content(c.get(0)).reshape(-1).tolist())
+    classes = (
+        x.values if isinstance(x, Words) else tuple(c.b.content(c.get(0)).reshape(-1).tolist())
+    )
     return Labels(classes, c.b.input(node.inputs_[0]))
 
 
@@ -280,7 +289,7 @@ LEARNERS: Mapping[str, Translator] = {
 
 
 def passed_on(c: Call) -> Any:
-    """What an operator that changes no texts makes of texts, labels and words; None: it changes them.
+    """What an operator makes of texts and labels that it does not change; None: it reads no such.
 
     Raises
     ------

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from gradbase.errors import DataError, UnsupportedError
 from gradbase.importing.building import Builder, Value
-from gradbase.importing.onnx_operators import Call
+from gradbase.importing.onnx_calls import Call
 from gradbase.ir.imported import Trees
 
 Ints = npt.NDArray[np.int64]
@@ -21,8 +21,12 @@ def summed(c: Call, prefix: str, outputs: int) -> Value:
     of = {k: _list(c, f"{prefix}_{k}") for k in ("treeids", "nodeids", "ids", "weights")}
     rows = places.find(of["treeids"], of["nodeids"])
     targets = of["ids"]
-    if len({len(v) for v in of.values()}) != 1 or (len(targets) and not 0 <= targets.min() <= targets.max() < outputs):
-        raise DataError(f"the leaves of {c.step.name or c.step.op} speak of {outputs} outputs wrongly")
+    if len({len(v) for v in of.values()}) != 1 or (
+        len(targets) and not 0 <= targets.min() <= targets.max() < outputs
+    ):
+        raise DataError(
+            f"the leaves of {c.step.name or c.step.op} speak of {outputs} outputs wrongly"
+        )
     value = np.zeros((places.count, outputs))
     np.add.at(value, (rows, targets), of["weights"].astype(np.float64))
     return ensemble(c.b, c.get(0), places, value)
@@ -64,10 +68,17 @@ class _Places:
         trees, nodes = _list(c, "nodes_treeids"), _list(c, "nodes_nodeids")
         self.count = len(nodes)
         modes: list[str] = c.attribute("nodes_modes", [])
-        lists = {k: _list(c, f"nodes_{k}") for k in ("featureids", "truenodeids", "falsenodeids", "values")}
-        if not self.count or {len(trees), len(modes), *(len(v) for v in lists.values())} != {self.count}:
+        lists = {
+            k: _list(c, f"nodes_{k}")
+            for k in ("featureids", "truenodeids", "falsenodeids", "values")
+        }
+        if not self.count or {len(trees), len(modes), *(len(v) for v in lists.values())} != {
+            self.count
+        }:
             raise DataError(f"the lists of {c.step.name or c.step.op} differ in length")
-        self._numbers = {k: i for i, k in enumerate(zip(trees.tolist(), nodes.tolist(), strict=True))}
+        self._numbers = {
+            k: i for i, k in enumerate(zip(trees.tolist(), nodes.tolist(), strict=True))
+        }
         own = np.arange(self.count)
         self.modes = np.array(modes)
         branch = self.modes != "LEAF"
@@ -76,6 +87,8 @@ class _Places:
         false[branch] = self.find(trees[branch], lists["falsenodeids"][branch])
         tracks = _list(c, "nodes_missing_value_tracks_true")
         tracks = tracks.astype(bool) if len(tracks) == self.count else np.zeros(self.count, bool)
+        if (true[branch] == own[branch]).any() or (false[branch] == own[branch]).any():
+            raise DataError("the trees are cyclic: a node is its own child")
         swapped = np.isin(self.modes, ("BRANCH_GT", "BRANCH_GTE"))
         known = ("LEAF", "BRANCH_LEQ", "BRANCH_LT", "BRANCH_GT", "BRANCH_GTE")
         if not np.isin(self.modes, known).all():

@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ def require(what: str, why: str) -> None:
     """UnsupportedError where there is nothing to run `what` with."""
     if not available():
         raise UnsupportedError(
-            f"{what} has no operator of ours ({why}), and ONNX Runtime, which could run it, is not installed",
+            f"{what} has no operator of ours ({why}), and ONNX Runtime, which could run it, is "
+            "not installed",
             hint="pip install 'gradbase[onnx]'",
         )
 
@@ -73,7 +75,11 @@ def _tensor(name: str, content: Any) -> bytes:
 
 
 def one_operator(
-    data: bytes, step: Step, opsets: Mapping[str, int], values: Mapping[str, Value], builder: Builder
+    data: bytes,
+    step: Step,
+    opsets: Mapping[str, int],
+    values: Mapping[str, Value],
+    builder: Builder,
 ) -> bytes:
     """The operator at `step` (`data`: as it stands in the file) as a model of its own."""
     graph = _field(1, data) + _field(2, "part")
@@ -98,7 +104,9 @@ def one_operator(
 Feeds = Sequence[tuple[str, str, tuple[int, ...]]]
 
 
-def asked_shapes(program: bytes, feeds: tuple[Feeds, Feeds], outputs: Sequence[str]) -> dict[str, Any]:
+def asked_shapes(
+    program: bytes, feeds: tuple[Feeds, Feeds], outputs: Sequence[str]
+) -> dict[str, Any]:
     """(dtype, shape) of each output for both batch sizes, found by running it once in a child."""
     with tempfile.TemporaryDirectory() as folder:
         model, request = Path(folder, "part.onnx"), Path(folder, "request.json")
@@ -110,35 +118,42 @@ def asked_shapes(program: bytes, feeds: tuple[Feeds, Feeds], outputs: Sequence[s
     return {n: pair for n, *pair in zip(names, *found["shapes"], strict=True)}
 
 
-def kept_whole(
-    builder: Builder, program: bytes, inputs: Mapping[str, Tensor], dims: Mapping[str, tuple[str, Shape]],
-    outputs: Sequence[str], operators: str, batch: int = 0,
-) -> dict[str, Tensor]:  # fmt: skip
-    """An `Opaque` for every output that is a tensor.
+@dataclass(frozen=True)
+class Part:
+    """A part that stays whole.
 
-    Parameters
-    ----------
-    inputs : mapping of the program's input to what it reads
-    dims : mapping of the program's input to its dtype and shape (-k: k times the batch)
-    batch : int
-        Rows of every call, 0 for any number.
+    `inputs` says what each input of `program` reads, `dims` its dtype and shape (-k: k times the
+    batch); `batch` is the rows of every call, 0 for any number.
     """
-    sizes = (batch, batch) if batch else BATCHES
 
-    def feeds(rows: int) -> Feeds:
-        return [(n, k, tuple(-d * rows if d < 0 else d for d in shape)) for n, (k, shape) in dims.items()]
+    program: bytes
+    inputs: Mapping[str, Tensor]
+    dims: Mapping[str, tuple[str, Shape]]
+    operators: str
+    batch: int = 0
 
-    found = asked_shapes(program, (feeds(sizes[0]), feeds(sizes[1])), outputs)
-    blob = builder.constants.tensor(lambda: np.frombuffer(program, np.uint8))
+    def feeds(self, rows: int) -> Feeds:
+        """Names, dtypes and sizes of the inputs for `rows` rows."""
+        return [
+            (name, kind, tuple(-d * rows if d < 0 else d for d in shape))
+            for name, (kind, shape) in self.dims.items()
+        ]
+
+
+def kept_whole(builder: Builder, part: Part, outputs: Sequence[str]) -> dict[str, Tensor]:
+    """An `Opaque` for each of `outputs` (none named: all) that is a tensor."""
+    sizes = (part.batch, part.batch) if part.batch else BATCHES
+    found = asked_shapes(part.program, (part.feeds(sizes[0]), part.feeds(sizes[1])), outputs)
+    blob = builder.constants.tensor(lambda: np.frombuffer(part.program, np.uint8))
     made: dict[str, Tensor] = {}
     for name, (one, other) in found.items():
         if one is None or other is None or one[0] not in DTYPES:
             continue
-        if batch:
-            shape = tuple(-1 if i == 0 and n == batch else n for i, n in enumerate(one[1]))
+        pairs = list(zip(one[1], other[1], strict=True))
+        if part.batch:
+            shape = tuple(-1 if i == 0 and a == part.batch else a for i, (a, _) in enumerate(pairs))
         else:
-            shape = tuple(size_of(a, b) for a, b in zip(one[1], other[1], strict=True))
-        made[name] = Opaque(
-            blob, tuple(inputs.values()), tuple(inputs), name, shape, one[0], operators, batch
-        )
+            shape = tuple(size_of(a, b) for a, b in pairs)
+        inputs, names = tuple(part.inputs.values()), tuple(part.inputs)
+        made[name] = Opaque(blob, inputs, names, name, shape, one[0], part.operators, part.batch)
     return made

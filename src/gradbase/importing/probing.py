@@ -30,7 +30,13 @@ def check_rows_alone(model: Model, constants: Constants) -> None:
     if model.param_bytes > PROBED_BYTES:
         return
     batch = _rows(model)
-    method = model.outputs[-1].method if model.task == "raw" else "proba" if model.outputs[0].classes else "value"
+    method = (
+        model.outputs[-1].method
+        if model.task == "raw"
+        else "proba"
+        if model.outputs[0].classes
+        else "value"
+    )
     try:
         program = Program(model, (method,), constants)
         together = _numbers(program, batch)
@@ -42,7 +48,8 @@ def check_rows_alone(model: Model, constants: Constants) -> None:
         raise UnsupportedError(f"the network cannot run: {lines[0][:300]}") from error
     if not np.allclose(together, np.concatenate(alone), _TOLERANCE, _TOLERANCE, equal_nan=True):
         raise UnsupportedError(
-            "the network mixes the rows of a batch: a prediction would depend on the rows beside it",
+            "the network mixes the rows of a batch: a prediction would depend on the rows beside "
+            "it",
             hint="export it in eval mode, with the batch as the first size throughout",
         )
 
@@ -50,7 +57,12 @@ def check_rows_alone(model: Model, constants: Constants) -> None:
 def _numbers(program: Program, batch: pa.RecordBatch) -> Any:
     column = program.runner(batch.schema.types)(batch)[0]
     if pa.types.is_nested(column.type):
-        return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1).astype(np.float64)
+        return (
+            column.flatten()
+            .to_numpy(zero_copy_only=False)
+            .reshape(len(column), -1)
+            .astype(np.float64)
+        )
     return column.to_numpy(zero_copy_only=False)[:, None].astype(np.float64)
 
 

@@ -25,13 +25,18 @@ _SIZES: Mapping[str, Callable[[Any, Any], Any]] = {
     "gt": lambda a, b: a > b,
     "ge": lambda a, b: a >= b,
 }
-_IDENTITIES = ("alias.default", "clone.default", "contiguous.default", "detach.default", "detach_.default",
-               "dropout.default", "feature_dropout.default", "alpha_dropout.default",
-               "lift_fresh_copy.default", "dropout_.default")  # fmt: skip
-_IN_PLACE = ("relu_.default", "add_.Tensor", "mul_.Tensor", "sub_.Tensor", "div_.Tensor", "sigmoid_.default",
-             "tanh_.default", "silu_.default", "hardtanh_.default", "leaky_relu_.default",
-             "masked_fill_.Scalar", "hardswish_.default", "hardsigmoid_.default", "elu_.default",
-             "clamp_.default", "clamp_min_.default")  # fmt: skip
+_IDENTITIES = frozenset(
+    f"{name}.default"
+    for name in ("alias", "alpha_dropout", "clone", "contiguous", "detach", "detach_", "dropout",
+                 "dropout_", "feature_dropout", "lift_fresh_copy")
+)  # fmt: skip
+_IN_PLACE = frozenset(
+    ("add_.Tensor", "clamp_.default", "clamp_min_.default", "div_.Tensor", "elu_.default",
+     "hardsigmoid_.default", "hardswish_.default", "hardtanh_.default", "leaky_relu_.default",
+     "masked_fill_.Scalar", "mul_.Tensor", "relu_.default", "sigmoid_.default", "silu_.default",
+     "sub_.Tensor", "tanh_.default")
+)  # fmt: skip
+"""Run as what gives a new tensor."""
 
 
 def run_step(builder: Builder, step: Step, values: dict[str, Any]) -> None:
@@ -59,8 +64,7 @@ def run_step(builder: Builder, step: Step, values: dict[str, Any]) -> None:
     elif name not in DROPPED:
         found = _call(builder, name, args, named)
         parts = found if isinstance(found, list) else [found]
-        for output, part in zip(step.outputs, parts, strict=False):
-            values[output] = part
+        values.update(zip(step.outputs, parts, strict=False))
 
 
 def _call(builder: Builder, name: str, args: list[Any], named: dict[str, Any]) -> Any:
@@ -75,11 +79,11 @@ def _call(builder: Builder, name: str, args: list[Any], named: dict[str, Any]) -
     if name == "batch_norm.default":
         if args[5]:
             raise UnsupportedError(
-                "a batch normalisation in training mode mixes rows", hint="call eval() before the export"
+                "a batch normalisation in training mode mixes rows",
+                hint="call eval() before the export",
             )
         statistics = [args[0], *args[1:5], args[6], args[7]]
-        found = builder.calls("_native_batch_norm_legit_no_training.default", *statistics)
-        return found[0]
+        return builder.first("_native_batch_norm_legit_no_training.default", *statistics)
     if name not in RUNNABLE:
         raise _unknown(f"aten.{name}")
     return builder.calls(name, *args, **named)
@@ -87,7 +91,8 @@ def _call(builder: Builder, name: str, args: list[Any], named: dict[str, Any]) -
 
 def _unknown(name: str) -> UnsupportedError:
     return UnsupportedError(
-        f"the operator `{name[:100]}` is not among those that a `.pt2` file may use; it stays whole in "
+        f"the operator `{name[:100]}` is not among those that a `.pt2` file may use; it stays "
+        "whole in "
         "no way, as running it would mean to trust the file",
         hint=near(name.removeprefix("aten."), RUNNABLE)
         or "load the module in Python and import the object, or export it to ONNX",
@@ -99,7 +104,8 @@ def _resolved(argument: Any, values: dict[str, Any]) -> Any:
         case ("tensor" | "size", str(name)):
             if name not in values:
                 raise DataError(
-                    f"an operator reads `{name[:80]}`, which none before it makes: the program is cyclic "
+                    f"an operator reads `{name[:80]}`, which none before it makes: the program "
+                    "is cyclic "
                     "or not in order"
                 )
             return values[name]
@@ -126,4 +132,3 @@ def _size(compute: Callable[[Any, Any], Any], args: list[Any]) -> Any:
         except (ArithmeticError, OverflowError) as error:
             raise DataError(f"a size cannot be computed: {error}") from error
     return made[0] if made[0] == made[1] else Size((made[0], made[1]))
-

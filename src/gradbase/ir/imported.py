@@ -36,7 +36,9 @@ class Trees(Tensor):
         nodes = {t.shape[0] for t in (self.feature, self.limit, self.left, self.right,
                                       self.missing_left, self.value)}  # fmt: skip
         if len(nodes) != 1 or len(self.x.shape) != 2:
-            raise ShapeError(f"Trees over {list(self.x.shape)} with tables of {sorted(nodes)} nodes")
+            raise ShapeError(
+                f"Trees over {list(self.x.shape)} with tables of {sorted(nodes)} nodes"
+            )
 
     @functools.cached_property
     def shape(self) -> Shape:  # type: ignore[override]
@@ -60,9 +62,10 @@ class Trees(Tensor):
 class Opaque(Tensor):
     """A part of an ONNX network that stays whole, run by ONNX Runtime.
 
-    `program` is the part as an ONNX model (uint8); `names[i]` its input for ``inputs_[i]``, `output`
-    the one of its outputs that this is. `operators` says what is in it, for messages. A program that
-    takes `batch` rows only (0: any number) is called for as many at a time, the last of them padded.
+    `program` is the part as an ONNX model (uint8); `names[i]` its input for ``inputs_[i]``, and
+    `output` the one of its outputs that this is. `operators` says what is in it, for messages. A
+    program that takes `batch` rows only (0: any number) is called for as many at a time, the last
+    of them padded.
     """
 
     program: Tensor

@@ -49,7 +49,8 @@ def _session(node: Opaque, program: torch.Tensor) -> Any:
         import onnxruntime as ort
     except ImportError as error:
         raise UnsupportedError(
-            f"the network has a part ({node.operators}) that ONNX Runtime runs, which is not installed",
+            f"the network has a part ({node.operators}) that ONNX Runtime runs, which is not "
+            "installed",
             hint="pip install 'gradbase[onnx]'",
         ) from error
     options = ort.SessionOptions()
@@ -57,7 +58,9 @@ def _session(node: Opaque, program: torch.Tensor) -> Any:
     options.enable_cpu_mem_arena = False
     options.log_severity_level = 4
     try:
-        return ort.InferenceSession(program.numpy().tobytes(), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(
+            program.numpy().tobytes(), options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # ONNX Runtime's errors share no class
         raise UnsupportedError(f"ONNX Runtime refuses {node.operators}: {error}") from error
 

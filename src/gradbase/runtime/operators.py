@@ -122,11 +122,11 @@ def one_hot(codes: torch.Tensor, count: int) -> torch.Tensor:
 def _linear() -> Operator:
     buffer = Buffer()
 
-    def run(v: Values, rows: int) -> torch.Tensor:
+    def run(v: Values, _rows: int) -> torch.Tensor:
         x, weight, bias = v[0], v[1], v[2] if len(v) > 2 else None
         if x.dim() != 2 or x.dtype != torch.float32:
             return F.linear(x, weight, bias)
-        out = buffer.take(weight.shape[0], rows)
+        out = buffer.take(weight.shape[0], x.shape[0])  # some networks merge rows with another size
         return affine(weight, x.T, bias, out).T
 
     return run

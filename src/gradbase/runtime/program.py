@@ -33,6 +33,7 @@ from gradbase.runtime.modules import module_operator
 from gradbase.runtime.opaque import opaque_operator
 from gradbase.runtime.operators import Buffer, Operator, affine, operator
 from gradbase.runtime.outputs import Output
+from gradbase.runtime.tiling import copy_rows, like_columns, padded
 
 FOLDED_SHIFT = 16.0
 """Standardisation is folded where every |mean * scale| is at most this: beyond, float32 cancels."""
@@ -210,7 +211,7 @@ class Runner:
         """One column per output for a batch whose columns are `Model.reads`, in order."""
         rows = features.num_rows
         if self.program.bitwise:
-            features = _padded(features, self.tile_rows)
+            features = padded(features, self.tile_rows)
         values = dict(zip(self.program.roots, self.run(features, first_row), strict=True))
         nulls = null_rows(features.columns) if self.program.imported else None
         with torch.inference_mode():
@@ -229,9 +230,9 @@ class Runner:
                 tile = features.slice(start, self.tile_rows)
                 self._tile(tile, first_row + start)
                 values = [self._values[r] for r in self._roots]
-                whole = whole or [_like_columns(v, rows) for v in values]
+                whole = whole or [like_columns(v, rows) for v in values]
                 for all_rows, value in zip(whole, values, strict=True):
-                    _copy_rows(all_rows[start : start + tile.num_rows], value)
+                    copy_rows(all_rows[start : start + tile.num_rows], value)
             return whole
 
     def _tile(self, batch: pa.RecordBatch, first_row: int) -> None:
@@ -258,29 +259,6 @@ class Runner:
 
 
 _NOTHING = torch.empty(0)
-
-
-def _padded(batch: pa.RecordBatch, multiple: int) -> pa.RecordBatch:
-    """`batch` with its last row repeated until its rows are a multiple of `multiple`."""
-    rows = batch.num_rows
-    if rows % multiple == 0:
-        return batch
-    whole = np.minimum(np.arange(-(-rows // multiple) * multiple), rows - 1)
-    return batch.take(pa.array(whole))
-
-
-def _like_columns(value: torch.Tensor, rows: int) -> torch.Tensor:
-    """Memory for `rows` rows like `value`; matrices are kept [width, rows]."""
-    if value.dim() == 2:
-        return torch.empty((value.shape[1], rows), dtype=value.dtype).T
-    return torch.empty((rows, *value.shape[1:]), dtype=value.dtype)
-
-
-def _copy_rows(target: torch.Tensor, value: torch.Tensor) -> None:
-    if value.dim() == 2:  # along the rows: for columns of width 1 the other way is ten times slower
-        target.T.copy_(value.T)
-    else:
-        target.copy_(value)
 
 
 def _may_overwrite(node: Tensor, program: Program) -> bool:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from gradbase import __version__
-from gradbase.errors import BindError
+from gradbase.errors import BindError, DataError, ShapeError, UnsupportedError
 from gradbase.frontend.addresses import check_name
-from gradbase.importing.entries import Given
+from gradbase.importing.entries import Wanted
 from gradbase.importing.from_file import imported_file, kind_of_file
 from gradbase.importing.models import imported
 from gradbase.ir.learning import Model
 from gradbase.ir.types import SqlType
 from gradbase.selection.tracing import tracing
+from gradbase.session.results import Result
 from gradbase.session.rows import Rows
 from gradbase.store.records import SUCCEEDED, ModelRecord, TrialRecord
 
 if TYPE_CHECKING:
+    from gradbase.frontend.import_statement import ImportModel
     from gradbase.session.session import Session
 
 
@@ -39,7 +44,8 @@ def import_model(
     given = _features(session, features)
     if isinstance(what, str | Path):
         path = Path(what)
-        store_file(session, name, path, kind_of_file(path), given, label, classes, output, replace=replace)
+        wanted = Wanted(given, label, classes, output)
+        store_file(session, name, path, kind_of_file(path), wanted, replace=replace)
         return
     if output is not None:
         raise BindError("`output` chooses among the outputs of a file, leave it out")
@@ -49,15 +55,47 @@ def import_model(
 
 
 def store_file(
-    session: Session, name: str, path: Path, kind: str, features: Given, label: str | None,
-    classes: Sequence[Any] | None, output: str | None, *, replace: bool, if_not_exists: bool = False,
-    sql: str = "",
+    session: Session, name: str, path: Path, kind: str, wanted: Wanted, *, replace: bool,
+    if_not_exists: bool = False, sql: str = "",
 ) -> None:  # fmt: skip
     """Make the network in a file a version of model `name`."""
     path = path.expanduser().absolute()
-    model, constants = imported_file(name, path, kind, features, label, classes, output)
+    model, constants = imported_file(name, path, kind, wanted)
     _store(session, model, constants, kind, f"file {path}", replace=replace,
            if_not_exists=if_not_exists, sql=sql)  # fmt: skip
+
+
+def create_from_file(session: Session, statement: ImportModel) -> Result:
+    """CREATE MODEL of a file; returns one row: model, version, outputs, parameters, seconds."""
+    started = time.perf_counter()
+    name = statement.name
+    if not session.store.check_creatable(
+        name, or_replace=statement.or_replace, if_not_exists=statement.if_not_exists
+    ):
+        return Result.of(pa.table({n: [] for n in SUMMARY}))
+    try:
+        features = None if statement.features is None else dict.fromkeys(statement.features)
+        wanted = Wanted(features, statement.label, statement.classes, statement.output)
+        store_file(
+            session, name, statement.path, statement.kind, wanted, replace=statement.or_replace,
+            if_not_exists=statement.if_not_exists, sql=statement.sql,
+        )  # fmt: skip
+    except (BindError, DataError, ShapeError, UnsupportedError) as error:
+        places = [p for p in (statement.at, error.at) if p]
+        raise type(error)(error.message, at="\n      ".join(places), hint=error.hint) from error
+    model = session.model(name).model
+    row = (
+        name,
+        model.version,
+        len(model.outputs),
+        model.param_bytes,
+        time.perf_counter() - started,
+    )
+    return Result.of(pa.table({n: [v] for n, v in zip(SUMMARY, row, strict=True)}))
+
+
+SUMMARY = ("model", "version", "outputs", "weight_bytes", "seconds")
+"""What CREATE MODEL of a file returns."""
 
 
 def _store(

@@ -248,27 +248,24 @@ class Session:
     ) -> ModelHandle:
         """Store a fitted object of scikit-learn, a ``torch.nn.Module`` or a file as a model.
 
-        It predicts as the object does, without the object and without its library. A row with NULL
-        in a column that is read gives NULL, unless an imputer of a pipeline fills it; NaN passes
-        through.
+        It predicts as that does, without it and its library. A row with NULL in a column that is
+        read gives NULL, unless an imputer of a pipeline fills it; NaN passes through.
 
         Parameters
         ----------
         name : str
         what : object
             An estimator, a pipeline or a search of scikit-learn; a module from Tensor[B, n]
-            float32 to Tensor[B, m], exported in eval mode; or the path of an ONNX file or of an
-            exported program of torch (``.pt2``), read without running anything in it.
+            float32 to Tensor[B, m]; or the path of an ONNX file or of an exported program of torch
+            (``.pt2``), read without running anything in it.
         features : list of str, or rows
-            The columns that are read, in their order. Left out for objects of scikit-learn that
-            were fitted on a data frame. Rows (a table's name, a query, a data frame) give names and
-            types: arrays of n numbers are n inputs of a module.
+            The columns that are read, in order; left out where the object or file names them. Rows
+            (a table's name, a query, a data frame) give names and types.
         label : str, optional
-            Of scikit-learn ``label`` if left out. A module with a label and no classes predicts
-            this number.
+            Of scikit-learn ``label`` if left out. A label without classes: a number is predicted.
         classes : sequence, optional
-            Of a module that returns logits: one per class, or one of two classes. Without label
-            and classes PREDICT gives what the module returns.
+            Of logits: one per class, or one of two classes. Without label and classes PREDICT gives
+            what the module returns.
         output : str, optional
             Of a file with several outputs; the first one if left out.
         replace : bool
@@ -286,8 +283,7 @@ class Session:
         self._check_open()
         import_model(
             self, name, what, features=features, label=label, classes=classes, output=output,
-            replace=replace,
-        )  # fmt: skip
+            replace=replace)  # fmt: skip
         return self.model(name)
 
     def register(self, name: str, rows: Any) -> None:

@@ -20,6 +20,7 @@ from gradbase.frontend.statements import (
     DropModel,
     Explain,
     ExportModel,
+    ImportModel,
     Native,
     Query,
     ResumeSearch,
@@ -72,6 +73,10 @@ def _ours(session: Session, statement: Statement, text: str, params: Params) -> 
             from gradbase.session.training import create_model
 
             return create_model(session, statement, parameter_values(params))
+        case ImportModel():
+            from gradbase.session.importing import create_from_file
+
+            return create_from_file(session, statement)
         case AlterModel():
             return Result.of(alter(session, statement))
         case DescribeModel():

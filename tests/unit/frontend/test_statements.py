@@ -169,8 +169,8 @@ def test_process_tables_are_replaced_by_name():
         ("CREATE MODEL a. OPTIONS () AS FROM t", ParseError, r"found `\("),
         (
             "CREATE MODEL m OPTIONS (model_type = 'onnx')",
-            UnsupportedError,
-            r"'onnx' is not offered",
+            BindError,
+            r"needs the option model_path",
         ),
         (
             "CREATE MODEL m OPTIONS () AS (training_data AS (FROM t), x AS (FROM t))",

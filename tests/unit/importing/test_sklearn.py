@@ -221,7 +221,7 @@ REFUSED = (
     (make_pipeline(FunctionTransformer(np.abs), linear_model.Ridge()).fit(NUMBERS, VALUE), "func"),
     (linear_model.Ridge().fit(NUMBERS, np.stack([VALUE, VALUE], 1)), "several labels"),
     (tree.DecisionTreeClassifier().fit(NUMBERS, np.stack([Y, Y], 1)), "several labels"),
-    ("model.pkl", "files are not read"),
+    ("model.pkl", "no file that can be imported"),
     (linear_model.Ridge, "the class Ridge"),
 )  # fmt: skip
 

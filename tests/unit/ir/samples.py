@@ -16,6 +16,7 @@ from gradbase.ir.conversion import (
     Vector,
 )
 from gradbase.ir.derived import Derived
+from gradbase.ir.imported import Opaque, Text, Trees
 from gradbase.ir.inspection import (
     COUNTS,
     SCORES,
@@ -321,6 +322,24 @@ TENSORS = (
     Vector(3),
     MultiHot(("it's", "b"), True),
     Sparse(12),
+    Trees(
+        ToTensor("v", Vector(4, None, None, "float64")),
+        Const((0.0,), (1, 1), "int64"),
+        *(Const((0.0, 1.0), (2,), kind) for kind in ("int64", "float64", "int64", "int64", "bool")),
+        Const((0.5, 1.0), (2, 1), "float64"),
+        1,
+        "float64",
+    ),
+    Opaque(
+        Param("cc" * 32, (99,), "uint8"),
+        (ToTensor("words", Text()),),
+        ("x",),
+        "y",
+        (-1, 2),
+        "float32",
+        "StringNormalizer",
+        8,
+    ),
     Vector(3, Const((0.0, 1.0, 2.0), (3,), "float64"), Param("aa" * 32, (3,), "float64")),
     ToTensor("odd name", Category((), 0)),
     MatMul(ToTensor("v", Vector(4)), Param("bb" * 32, (4, 2))),

@@ -6,10 +6,12 @@ ONNX program that stays opaque once, on zeros, and says what comes out.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import resource
 import sys
+from pathlib import Path
 from typing import Any
 
 from gradbase.errors import DataError, GradbaseError
@@ -21,7 +23,7 @@ CPU_SECONDS = 120
 
 def limit(memory_bytes: int) -> None:
     """No files are written, no processes started; memory and time have an end."""
-    with open("/proc/self/statm") as file:  # pages of the address space now
+    with Path("/proc/self/statm").open() as file:  # pages of the address space now
         own = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (own + memory_bytes, own + memory_bytes))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
@@ -71,14 +73,13 @@ def main(kind: str, path: str, memory_bytes: int) -> None:
     answer: dict[str, Any]
     try:
         if kind == "shapes":
-            with open(path) as file:
-                request = json.load(file)
-            import onnxruntime  # noqa: F401 (its own start is not the file's)
+            request = json.loads(Path(path).read_text())
+            importlib.import_module("onnxruntime")  # its own start is not the file's
 
             limit(memory_bytes)
             answer = {"found": shapes(request)}
         else:
-            import numpy as np  # noqa: F401
+            importlib.import_module("numpy")
 
             limit(memory_bytes)
             answer = {"found": read(kind, path)}
@@ -88,9 +89,13 @@ def main(kind: str, path: str, memory_bytes: int) -> None:
         text = json.dumps({"error": parts})
     except (MemoryError, RecursionError) as error:
         reason = "memory" if isinstance(error, MemoryError) else "nesting"
-        text = json.dumps({"error": [DataError.__name__, f"reading it takes too much {reason}", None, None]})
+        text = json.dumps(
+            {"error": [DataError.__name__, f"reading it takes too much {reason}", None, None]}
+        )
     except OSError as error:
-        text = json.dumps({"error": [DataError.__name__, f"it cannot be read: {error}", None, None]})
+        text = json.dumps(
+            {"error": [DataError.__name__, f"it cannot be read: {error}", None, None]}
+        )
     except Exception as error:  # noqa: BLE001 (whatever a library says of a hostile file)
         text = json.dumps({"error": [DataError.__name__, str(error)[:500], None, None]})
     sys.stdout.write(text)

@@ -6,7 +6,7 @@ import base64
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,9 +37,6 @@ class Weight:
     start: int = 0
     size: int = 0
     values: npt.NDArray[Any] | tuple[str, ...] | None = field(default=None, compare=False)
-
-
-Attribute: TypeAlias = "int | float | str | bool | None | list[Any] | npt.NDArray[Any] | Weight"
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,8 @@ def checked_dims(dims: list[int], name: str) -> tuple[int, ...]:
     """Sizes of a tensor; DataError where they are none."""
     if len(dims) > MOST_DIMENSIONS or any(d < 0 for d in dims) or math.prod(dims) > MOST_ELEMENTS:
         raise DataError(
-            f"tensor `{name[:80]}` of sizes {dims[:MOST_DIMENSIONS]} cannot be: sizes are 0 or more, at "
+            f"tensor `{name[:80]}` of sizes {dims[:MOST_DIMENSIONS]} cannot be: sizes are 0 or "
+            "more, at "
             f"most {MOST_DIMENSIONS} of them and {MOST_ELEMENTS:,} elements"
         )
     return tuple(dims)
@@ -91,7 +89,8 @@ def check_size(weight: Weight, item_bytes: int, there: int) -> Weight:
     needed = math.prod(weight.dims) * item_bytes
     if weight.size != needed:
         raise DataError(
-            f"weight `{weight.name[:80]}` {weight.dtype}{list(weight.dims)} needs {needed:,} bytes, "
+            f"weight `{weight.name[:80]}` {weight.dtype}{list(weight.dims)} needs {needed:,} "
+            "bytes, "
             f"the file has {weight.size:,}"
         )
     if weight.start < 0 or weight.start + weight.size > there:

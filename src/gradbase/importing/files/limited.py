@@ -47,7 +47,7 @@ def ask(kind: str, path: Path, memory_bytes: int = MEMORY_BYTES) -> Any:
         "PATH": os.environ.get("PATH", ""),
     }
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603 (this interpreter, a module of ours, a path as an argument)
             [*command, str(memory_bytes)], capture_output=True, timeout=_PATIENCE_S, check=False,
             env=environment, cwd=path.parent,
         )  # fmt: skip
@@ -56,12 +56,14 @@ def ask(kind: str, path: Path, memory_bytes: int = MEMORY_BYTES) -> Any:
     if done.returncode or not done.stdout:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it was killed"]
         raise DataError(
-            f"`{path}`: the process that reads it ended with {done.returncode} ({last[0][:200]}): the "
+            f"`{path}`: the process that reads it ended with {done.returncode} "
+            f"({last[0][:200]}): the "
             f"file needs more than {memory_bytes >> 20:,} MB or {_PATIENCE_S:.0f} s, or is hostile"
         )
     answer = json.loads(done.stdout)
     if "error" in answer:
         kind_of_error, message, at, hint = answer["error"]
         made = UnsupportedError if kind_of_error == "UnsupportedError" else DataError
-        raise made(f"`{path}`: {message}", at=at, hint=hint)
+        shown = message if kind == "shapes" else f"`{path}`: {message}"
+        raise made(shown, at=at, hint=hint)
     return answer["found"]

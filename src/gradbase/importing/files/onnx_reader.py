@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,8 @@ DTYPES = {
 }  # fmt: skip
 """TensorProto.DataType; the rest (complex, 8 and 4 bits) stays opaque."""
 _ITEM = {"float32": 4, "uint8": 1, "int8": 1, "uint16": 2, "int16": 2, "int32": 4, "int64": 8,
-         "bool": 1, "float16": 2, "float64": 8, "uint32": 4, "uint64": 8, "bfloat16": 2}  # fmt: skip
+         "bool": 1, "float16": 2, "float64": 8, "uint32": 4, "uint64": 8,
+         "bfloat16": 2}  # fmt: skip
 _MOST_LIST = 1 << 28
 """Bytes of one attribute, and of numbers written into the graph itself."""
 STANDARD = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft", "ai.onnx.training")
@@ -45,7 +46,7 @@ class OnnxReader:
 
     def __init__(self, path: str) -> None:
         self.wire = Wire(path)
-        self.folder = os.path.dirname(os.path.realpath(path))
+        self.folder = Path(path).resolve().parent
 
     def graph(self) -> Graph:
         """What the file says.
@@ -121,9 +122,7 @@ class OnnxReader:
                 name, found = self._attribute(value)
                 attributes[name] = found
         domain = "" if texts[7] == "ai.onnx" else texts[7]
-        return Step(
-            texts[4], domain, texts[3], tuple(inputs), tuple(outputs), attributes, tuple(span)
-        )
+        return Step(texts[4], domain, texts[3], tuple(inputs), tuple(outputs), attributes, span)
 
     def _attribute(self, span: Span) -> tuple[str, Any]:
         name, found = "", None
@@ -167,7 +166,9 @@ class OnnxReader:
             elif number in (7, 8) and kind != BYTES:
                 size = 5 if number == 7 else None
                 tag = bytes([number << 3 | kind])
-                start = (value[0] - span[0] - 1) if not isinstance(value, int) else data.index(tag, at)
+                start = (
+                    (value[0] - span[0] - 1) if not isinstance(value, int) else data.index(tag, at)
+                )
                 return name, _run(data[start:], tag[0], size)
             if not isinstance(value, int):
                 at = value[1] - span[0]
@@ -252,17 +253,19 @@ class OnnxReader:
     def _outside(self, weight: Weight, said: dict[str, str]) -> Weight:
         """A weight in a file of its own, which lies in the model's folder."""
         location = said.get("location", "")
-        path = os.path.realpath(os.path.join(self.folder, location))
-        inside = os.path.commonpath([path, self.folder]) == self.folder and path != self.folder
-        if not location or os.path.isabs(location) or not inside or "\0" in location:
+        named = location if "\0" not in location else ""
+        path = (self.folder / named).resolve()
+        inside = self.folder in path.parents
+        if not named or Path(named).is_absolute() or not inside:
             raise DataError(
                 f"weight `{weight.name[:80]}` lies in `{location[:200]}`, outside of the folder of "
                 "the model",
                 hint="weights of a model stand beside its file",
             )
-        if not os.path.isfile(path):
+        if not path.is_file():
             raise DataError(
-                f"weight `{weight.name[:80]}` lies in the file `{location[:200]}`, which is not there",
+                f"weight `{weight.name[:80]}` lies in the file `{location[:200]}`, which is not "
+                "there",
                 hint="keep the files of a model together",
             )
         numbers = [said.get(k, "0") or "0" for k in ("offset", "length")]
@@ -274,7 +277,7 @@ class OnnxReader:
             raise UnsupportedError(f"weights of {weight.dtype} in a file of their own")
         size = size or int(np.prod(weight.dims, dtype=np.int64)) * item
         found = Weight(weight.name, weight.dtype, weight.dims, location, start, size)
-        return check_size(found, item, os.stat(path).st_size)
+        return check_size(found, item, path.stat().st_size)
 
     # -- inputs and outputs ------------------------------------------------------------------------
 
@@ -324,4 +327,3 @@ def _run(data: bytes, tag: int, item: int | None) -> Any:
 def _stop(other: Any, rows: int) -> int:
     found = np.flatnonzero(other[:rows])
     return int(found[0]) if len(found) else rows
-

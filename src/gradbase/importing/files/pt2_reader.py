@@ -1,7 +1,8 @@
 """An exported program of torch (``.pt2``) as a `Graph`: its archive's JSON and raw weights.
 
-``torch.export.load`` evaluates the text of symbols and unpickles: it is never called. Here a symbol
-is a text that matches a pattern, weights are bytes at a place in the file, and nothing else is read.
+``torch.export.load`` evaluates the text of symbols and unpickles: it is never called. Here a
+symbol is a text that matches a pattern, weights are bytes at a place in the file, and nothing else
+is read.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import re
 import struct
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,7 +52,8 @@ class Pt2Reader:
     """
 
     def __init__(self, path: str) -> None:
-        self.path, self.size = path, os.stat(path).st_size
+        self.path = Path(path)
+        self.size = self.path.stat().st_size
         try:
             self.archive = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
@@ -76,14 +79,17 @@ class Pt2Reader:
             version = program["schema_version"]["major"]
             if version != SCHEMA:
                 raise UnsupportedError(
-                    f"the program has version {str(version)[:20]} of torch's schema, {SCHEMA} is read",
+                    f"the program has version {str(version)[:20]} of torch's schema, {SCHEMA} is "
+                    "read",
                     hint=_RESAVE,
                 )
             return self._program(program["graph_module"])
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             if isinstance(error, DataError):
                 raise
-            raise DataError(f"models/model.json is not as torch writes it: {error!r}"[:300]) from error
+            raise DataError(
+                f"models/model.json is not as torch writes it: {error!r}"[:300]
+            ) from error
 
     def _program(self, module: Any) -> Graph:
         graph, signature = module["graph"], module["signature"]
@@ -155,7 +161,7 @@ class Pt2Reader:
         found = check_size(Weight(name, dtype, dims, "", start, needed), _ITEM[dtype], self.size)
         if needed > INLINE_BYTES or dtype == "bfloat16":
             return found
-        with open(self.path, "rb") as file:
+        with self.path.open("rb") as file:
             data = os.pread(file.fileno(), needed, start)
         values = np.frombuffer(data, dtype).reshape(dims)
         return Weight(name, dtype, dims, "", start, needed, values)
@@ -167,7 +173,7 @@ class Pt2Reader:
             raise DataError(f"the archive has no {path[:100]}")
         if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
             raise UnsupportedError(f"{path[:100]} is compressed", hint=_RESAVE)
-        with open(self.path, "rb") as file:
+        with self.path.open("rb") as file:
             header = os.pread(file.fileno(), _LOCAL_HEADER, entry.header_offset)
         if len(header) < _LOCAL_HEADER or header[:4] != b"PK\x03\x04":
             raise DataError(f"{path[:100]} is not where the archive says")
@@ -183,7 +189,7 @@ class Pt2Reader:
         start, size = self._place(path)
         if size > most:
             raise DataError(f"{path} has {size:,} bytes, at most {most:,} are read")
-        with open(self.path, "rb") as file:
+        with self.path.open("rb") as file:
             return os.pread(file.fileno(), size, start).decode("utf-8", "replace")
 
 
@@ -254,7 +260,9 @@ def _names(out: Any) -> list[str]:
         case "as_none":
             return [""]
         case _:
-            raise UnsupportedError(f"an operator gives {str(kind)[:40]}, which has no place in a plan")
+            raise UnsupportedError(
+                f"an operator gives {str(kind)[:40]}, which has no place in a plan"
+            )
 
 
 def _argument(arg: Any) -> Any:

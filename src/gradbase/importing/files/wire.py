@@ -60,7 +60,9 @@ class Wire:
             elif kind in _SIZES or kind == BYTES:
                 length, at = (_SIZES[kind], at) if kind in _SIZES else self._varint(at, end)
                 if length > end - at:
-                    raise damaged(f"a field of {length:,} bytes at byte {at:,}, {end - at:,} are left")
+                    raise damaged(
+                        f"a field of {length:,} bytes at byte {at:,}, {end - at:,} are left"
+                    )
                 value, at = (at, at + length), at + length
             else:
                 raise damaged(f"wire type {kind} at byte {at:,}")
@@ -143,4 +145,3 @@ def varints(data: bytes) -> npt.NDArray[np.int64]:
         bits = (raw[starts[there] + place] & 0x7F).astype(np.uint64)
         values[there] |= bits << np.uint64(7 * place)
     return values.view(np.int64)
-
