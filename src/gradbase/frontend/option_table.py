@@ -41,6 +41,7 @@ PROCEDURES = (
 )  # fmt: skip
 LINEAR_LEARN_RATE = 0.01
 """Default step of linear models and parts: convex, so a larger one is safe."""
+EXECUTORS = ("auto", "in_process", "processes")
 NORMAL_EQUATION = "normal_equation"
 """How a linear regression is fitted, and the optimiser that does so in one step."""
 AUTO_STRATEGY, GRADIENT_DESCENT = "auto_strategy", "batch_gradient_descent"
@@ -326,6 +327,22 @@ OPTIONS = (
         "changes.",
         low=1, high=100_000,
     ),
+    Option(
+        "executor", "executor", "choice", "auto",
+        "Where units train: in this process, in worker processes of this machine; auto: where it "
+        "is expected to be faster.",
+        values=EXECUTORS,
+    ),
+    Option(
+        "workers", "workers", "int", 0, "Units that train at once; 0: as many as pay.",
+        low=0, high=1024,
+    ),
+    Option(
+        "threads_per_unit", "threads_per_unit", "int", 0,
+        "Threads of a unit; some networks (convolutions, attention) round otherwise with another "
+        "number. 0: one.",
+        low=0, high=256,
+    ),
 )  # fmt: skip
 
 _OF_NETWORKS: Mapping[str, Range | Candidates] = {
@@ -355,7 +372,7 @@ DEFAULT_SPACES = {
 
 LATER_OPTIONS = (
     "booster_type", "group_by", "integrated_gradients_num_steps", "l1_reg_activation", "loss",
-    "ls_init_learn_rate", "metric", "model_path", "shard_order", "threads_per_unit",
+    "ls_init_learn_rate", "metric", "model_path", "shard_order",
 )  # fmt: skip
 CLOUD_OPTIONS = (
     "kms_key_name", "model_registry", "tf_version", "vertex_ai_model_id",

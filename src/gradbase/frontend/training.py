@@ -51,7 +51,8 @@ class TrainingSpec:
     ``classification``, ``regression`` or '' (a ``python:`` model: by the label's type). `space`
     maps hyper-parameter names to dimensions; without one there is a single trial. `num_trials` None
     with procedure ``grid`` means the whole product; what `reduction_factor`, `min_epochs` and
-    `parallel` mean is the procedure's business. `network` replaces the multilayer perceptron;
+    `parallel` mean is the procedure's business. `executor`, `workers` and `threads_per_unit`
+    (0: as is best) say where units train. `network` replaces the multilayer perceptron;
     `extra` is a ``python:`` model's own configuration. `metric` '' means the task's default.
     `class_weights` are pairs of a class as text and its weight; `weight_column` is '' without
     instance weights. `transform` is the text of a TRANSFORM. `said` names the fields that somebody
@@ -95,6 +96,9 @@ class TrainingSpec:
     reduction_factor: int = 3
     min_epochs: int = 1
     parallel: int = 8
+    executor: str = "auto"
+    workers: int = 0
+    threads_per_unit: int = 0
     space: Mapping[str, Dimension] = field(default_factory=dict)
     network: Network | None = None
     extra: Mapping[str, object] = field(default_factory=dict)

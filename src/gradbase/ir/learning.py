@@ -342,10 +342,9 @@ class FusedFit(Node):
 class Search(Relation):
     """Many fits over one dataset; the best by `metric` becomes model `name`.
 
-    `trials` holds every fit once, alone or inside a `FusedFit`. `workers` (0 until chosen) is how
-    many groups train at once, `threads` (0 until chosen) the torch threads of each, never from
-    load.
-    Schema: one summary row.
+    `trials` holds every fit once, alone or inside a `FusedFit`. `workers` (0 until chosen) train
+    groups at once, each with `threads` (0 until chosen) of torch, never from load; `executor`
+    (``auto`` until chosen) says where. Schema: one summary row.
     """
 
     row_independent = False
@@ -355,6 +354,7 @@ class Search(Relation):
     procedure: str
     workers: int = 0
     threads: int = 0
+    executor: str = "in_process"
 
     @property
     def fits(self) -> tuple[Fit, ...]:

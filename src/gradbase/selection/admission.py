@@ -30,12 +30,15 @@ class Admission:
         The group is too large: its fits train in two groups (`bitwise`).
     swap : bool
         What a step does not need at the moment waits in a file (`bitwise`, and slow).
+    limit : int, bytes
+        What there is.
     """
 
     size_bytes: int
     parts: int = 1
     split: bool = False
     swap: bool = False
+    limit: int = 0
 
 
 def admit_stack(item: Fit | FusedFit, data: TrainingData, limit: int) -> Admission:
@@ -74,7 +77,7 @@ def _within(fit: Fit, memory: StepMemory, limit: int, *, bitwise: bool) -> Admis
         return Admission(limit, parts)
     least = memory.persistent + memory.working
     if least <= limit:
-        return Admission(limit, swap=True)
+        return Admission(limit, swap=True, limit=limit)
     why = f"its batch cannot be cut ({' and '.join(against)}), and" if against else "even so"
     hint = f"{why} {quantity(least, 'B')} must be there at once for its largest operator"
     raise _refused(fit, memory.peak, limit, hint)

@@ -31,7 +31,9 @@ from gradbase.store.records import FAILED, STOPPED, SUCCEEDED, EpochRecord
 
 if TYPE_CHECKING:
     from gradbase.runtime.train.data import TrainingData
+    from gradbase.runtime.train.step_memory import StepMemory
     from gradbase.runtime.train.trainer import Evaluation, Trainer
+    from gradbase.selection.executors.base import Trains
 
 FATAL = (CancelledError, StoreError, EngineError, InternalError)
 """Errors that end a search: no other trial would fare better."""
@@ -64,7 +66,8 @@ class Group:
         self.data = fits[0].data
         self.eval_rows = 0
         self.is_module = isinstance(fits[0].network, PythonNetwork)
-        self._untraced: Trainer | None = None
+        self._untraced: Trains | None = None
+        self._built: Trainer | None = None
         self._pace = Pace()
         self._position = self._start()
         self._losses = [0.0] * len(fits)
@@ -95,16 +98,24 @@ class Group:
                 if not outcome.status:
                     _fail(outcome, error, watch)
 
+    def step_memory(self, data: TrainingData) -> StepMemory | None:
+        """Of a user's module, which has to be built for it; `build` gives it away then."""
+        self._built = self.build(data)
+        return self._built.step_memory()
+
     def build(self, data: TrainingData) -> Trainer:
-        """The group's trainer."""
+        """The group's trainer, with its first weights."""
         self.eval_rows = len(data.parts.eval)
+        found, self._built = self._built, None
+        if found is not None:
+            return found
         with self._steps():
             return make_trainer(
                 self.item, data, self.shared.networks,
                 threads=self.shared.threads, exporter=self.shared.exporter,
             )  # fmt: skip
 
-    def train(self, trainer: Trainer, watch: Watch, worker: int) -> None:
+    def train(self, trainer: Trains, watch: Watch, worker: int) -> None:
         """Run every epoch of the leg; afterwards each outcome is at its end, or has a status."""
         self._restore(trainer)
         try:
@@ -114,7 +125,7 @@ class Group:
             self._save(trainer, list(self._going))
             raise
 
-    def conclude(self, trainer: Trainer, watch: Watch) -> None:
+    def conclude(self, trainer: Trains, watch: Watch) -> None:
         """Give trials that will not go on their status and model, from their saved states."""
         self._restore(trainer)
         with self._steps():
@@ -124,8 +135,9 @@ class Group:
     def finish(self) -> None:
         """Trace a module that has ended; for when no other trial of the search trains."""
         if self._untraced is not None:
+            trainer = self._untraced.here(0)
             with tracing():
-                _keep_model(self._untraced, 0, self.outcomes[0])
+                _keep_model(trainer, 0, self.outcomes[0])
             self._untraced = None
 
     def _steps(self) -> AbstractContextManager[None]:
@@ -149,14 +161,14 @@ class Group:
         assert len(positions) == 1, f"trials that have come differently far: {starts}"
         return next(iter(starts))
 
-    def _restore(self, trainer: Trainer) -> None:
+    def _restore(self, trainer: Trains) -> None:
         for place, outcome in self._open.items():
             if outcome.start:
                 trial, at = outcome.start
                 trainer.load_state(place, self.shared.states.load(trial, at.epoch, at.done))
                 self._losses[place] = at.loss
 
-    def _save(self, trainer: Trainer, places: Sequence[int], *, must: bool = True) -> None:
+    def _save(self, trainer: Trains, places: Sequence[int], *, must: bool = True) -> None:
         """Save these trials' states; unless they `must` be there, only where it is worth it."""
         active = [p for p in places if p in trainer.active]
         if self.data.split.fold or not active:
@@ -173,7 +185,7 @@ class Group:
         )
         self._pace.saved(time.perf_counter() - started)
 
-    def _size(self, trainer: Trainer) -> int:
+    def _size(self, trainer: Trains) -> int:
         """Bytes of one trial's state."""
         if self._state_bytes < 0:
             state = trainer.state(trainer.active[0])
@@ -182,7 +194,7 @@ class Group:
 
     # -- epochs ------------------------------------------------------------------------------------
 
-    def _epoch(self, trainer: Trainer, watch: Watch, worker: int) -> None:
+    def _epoch(self, trainer: Trains, watch: Watch, worker: int) -> None:
         held_out, started = trainer.data.has("eval"), time.perf_counter()
         units = self._units(trainer, watch)
         with self._steps():
@@ -207,7 +219,7 @@ class Group:
         wanted = [p for p, o in self._going.items() if o.keep]
         self._save(trainer, list(self._going), must=bool(wanted))
 
-    def _units(self, trainer: Trainer, watch: Watch) -> list[Unit]:
+    def _units(self, trainer: Trains, watch: Watch) -> list[Unit]:
         """Train over the rest of an epoch's shards, and tell how long each unit took."""
         rows = [len(shard) for shard in trainer.data.shards]
         units: list[Unit] = []
@@ -217,7 +229,8 @@ class Group:
             started = time.perf_counter()
             with self._steps():
                 found = trainer.run_unit(epoch, shard)
-            units.append((shard, time.perf_counter() - started))
+            seconds = time.perf_counter() - started
+            units.append(Unit(shard, seconds, rows[shard], trainer.ran))
             for place, loss in enumerate(found):
                 self._losses[place] += loss * rows[shard] / sum(rows)
             done += 1
@@ -226,7 +239,7 @@ class Group:
                 self._save(trainer, list(self._going), must=False)
         return units
 
-    def _end_some(self, trainer: Trainer, going: Mapping[int, Outcome], watch: Watch) -> None:
+    def _end_some(self, trainer: Trains, going: Mapping[int, Outcome], watch: Watch) -> None:
         """Close trials that are done or have converged; save those whose leg is over."""
         reasons = {place: reason for place, o in going.items() if (reason := _reason(o))}
         paused = [p for p, o in going.items() if p not in reasons and not o.is_going]
@@ -238,7 +251,7 @@ class Group:
             for place in (*reasons, *paused):
                 trainer.drop(place)
 
-    def _close(self, trainer: Trainer, reasons: Mapping[int, str], watch: Watch) -> None:
+    def _close(self, trainer: Trains, reasons: Mapping[int, str], watch: Watch) -> None:
         """Give trials, measured just now, their status and model."""
         tested: list[Evaluation] = []
         if reasons and trainer.data.has("test"):
@@ -253,7 +266,7 @@ class Group:
             elif self.is_module:
                 self._untraced = trainer
             else:
-                _keep_model(trainer, place, outcome)
+                _keep_model(trainer.here(place), place, outcome)
             outcome.status = STOPPED if reason == "stopped" else SUCCEEDED
             watch.ended(outcome, reason)
 

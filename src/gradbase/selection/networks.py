@@ -5,14 +5,15 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, cast
 
 from blake3 import blake3
 
-from gradbase.errors import BindError, GradbaseError, TrainingError, near
+from gradbase.errors import BindError, GradbaseError, TrainingError, UnsupportedError, near
 from gradbase.ir.learning import PythonNetwork
 from gradbase.ir.tensor import UserModule
 
@@ -71,6 +72,49 @@ class Networks:
 
     def __init__(self, modules: Sequence[str] = ()) -> None:
         self.modules = tuple(modules)
+
+    def importable(self, network: PythonNetwork) -> dict[str, str]:
+        """How another process finds the function of `network`: {reference: "module:name"}.
+
+        {} where the reference says so itself.
+
+        Raises
+        ------
+        UnsupportedError
+            It was defined in the session itself, or inside another function.
+        """
+        if network.reference not in _given:
+            return {}
+        function = _given[network.reference]
+        module, name = (getattr(function, n, "") for n in ("__module__", "__qualname__"))
+        home = sys.modules.get(module)
+        if module == "__main__" or getattr(home, name, None) is not function:
+            raise UnsupportedError(
+                f"the function `{name or network.reference}` is only known to this process, "
+                "other processes cannot import it",
+                hint="put it at the top of a module, or use executor = 'in_process'",
+            )
+        return {network.reference: f"{module}:{name}"}
+
+    def take(self, functions: Mapping[str, str]) -> None:
+        """Import functions that another process has under these references.
+
+        Raises
+        ------
+        BindError
+            There is no such function, or its source is another one.
+        """
+        for reference, place in functions.items():
+            module, _, name = place.partition(":")
+            found = _imported(module, name)
+            if _code_hash(found)[:12] != reference.partition("@")[2].partition(".")[0]:
+                raise BindError(
+                    f"the function `{place}` of this worker has another source than that of the "
+                    "process that searches",
+                    hint="bring the same code to all workers",
+                )
+            with _registering:
+                _given[reference] = found
 
     def resolve(self, network: PythonNetwork) -> PythonNetwork:
         """`network` with its code hash; BindError where it may not or cannot be called."""

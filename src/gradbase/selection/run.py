@@ -23,6 +23,8 @@ from gradbase.selection import make_procedure
 from gradbase.selection.configuring import configuration_of
 from gradbase.selection.control import Control
 from gradbase.selection.deals import read
+from gradbase.selection.executors.choosing import executor_of
+from gradbase.selection.executors.remote_executor import Surroundings
 from gradbase.selection.folds import joined, refit_of, take_over
 from gradbase.selection.group import Group, Shared
 from gradbase.selection.networks import Networks
@@ -252,7 +254,12 @@ class _Run:
 
     def _train(self) -> ModelRecord:
         deals = self.deals = read(self.search, self.context, self.watch.data)
-        self.workers = Workers(self.search, self.context, self.watch, deals)
+        at = Surroundings(
+            self.search, self.context, self.watch, self.journal.path.parent,
+            self.info.python_modules,
+        )  # fmt: skip
+        self.executor = executor_of(at, self.search.workers)
+        self.workers = Workers(self.search, self.context, self.watch, deals, self.executor)
         try:
             first = self.search.fits[0].data
             deals.expect([first])
@@ -266,6 +273,7 @@ class _Run:
             deals.give_back(first)
             return self._refit(groups)
         finally:
+            self.executor.close()
             deals.close()
 
     def _check_rows(self, data: TrainingData) -> None:
@@ -285,7 +293,7 @@ class _Run:
             networks=Networks(self.info.python_modules),
             exporter=Exporter(),
             states=self.states,
-            threads=self.workers.threads,
+            threads=self.executor.threads,
         )
         groups: list[Group] = []
         for planned in self.rounds:
@@ -294,7 +302,8 @@ class _Run:
                 self.watch.started([o for p in planned for o in p.outcomes])
             groups = self._groups(planned)
             self.deals.expect(g.data for g in groups)
-            self.workers.train(groups, self.rounds.workers, self._messages)
+            self.executor.grow(self.rounds.workers)
+            self.workers.train(groups, self._messages)
             self.tried = sorted(self.rounds.outcomes.values(), key=lambda o: o.trial)
         left = self._groups(self.rounds.left())
         self.deals.expect(g.data for g in left)

@@ -93,7 +93,30 @@ def build(
     fits = build_fits(spec, data, [leg.configuration for leg in first])
     if start is not None:
         fits = tuple(starting(start, fit) for fit in fits)
-    return Planned(Search(name, fits, spec.metric, spec.procedure), spec)
+    found = Search(
+        name, fits, spec.metric, spec.procedure, spec.workers, spec.threads_per_unit,
+        elsewhere(spec, python_modules),
+    )  # fmt: skip
+    return Planned(found, spec)
+
+
+def elsewhere(spec: TrainingSpec, python_modules: Sequence[str]) -> str:
+    """The executor that was asked for; ``in_process`` where it is open and others cannot be.
+
+    Raises
+    ------
+    UnsupportedError
+        Other processes were asked for, and cannot import the network's function.
+    """
+    if not isinstance(spec.network, PythonNetwork) or spec.executor == "in_process":
+        return spec.executor
+    try:
+        Networks(python_modules).importable(spec.network)
+    except UnsupportedError:
+        if spec.executor != "auto":
+            raise
+        return "in_process"
+    return spec.executor
 
 
 def terms_of(spec: TrainingSpec) -> Terms:

@@ -6,17 +6,36 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from gradbase.errors import CancelledError
+from gradbase.runtime.train.trainer import Ran
 from gradbase.selection.outcome import Outcome
 from gradbase.selection.progress import Listener, Silent
 from gradbase.store.records import EpochRecord
 
 log = logging.getLogger("gradbase.selection")
 
-Unit = tuple[int, float]
-"""Shard and seconds of a unit of training."""
+
+class Unit(NamedTuple):
+    """A unit that was trained: its shard, seconds, rows, and where if not here."""
+
+    shard: int
+    seconds: float
+    rows: int
+    ran: Ran | None = None
+
+    def plain(self, worker: int) -> dict[str, Any]:
+        """As the journal has it; `worker` is the thread of one that was trained here."""
+        ran = self.ran or Ran(worker)
+        found: dict[str, Any] = {
+            "shard": self.shard, "seconds": round(self.seconds, 6), "rows": self.rows,
+            "worker": ran.worker, "attempt": ran.attempt,
+        }  # fmt: skip
+        if self.ran is not None:
+            found["moved_bytes"] = ran.moved_bytes
+            found |= {f"{part}_s": round(s, 6) for part, s in ran.seconds.items()}
+        return found
 
 
 class Journal(Protocol):
@@ -78,7 +97,7 @@ class Watch:
             "epoch": number,
             "worker": worker,
             "trials": trials,
-            "units": [{"shard": s, "seconds": round(t, 6)} for s, t in units],
+            "units": [unit.plain(worker) for unit in units],
         } | _fold(outcomes[0])
         with self._lock:
             self._journal.append(event)

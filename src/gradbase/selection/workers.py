@@ -1,19 +1,17 @@
-"""The threads that train a search's groups, each group in the memory it is admitted to."""
+"""The threads that drive a search's groups, each group in the memory it is admitted to."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import queue
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
-from gradbase.errors import ResourceError
 from gradbase.ir.learning import Search
-from gradbase.runtime.train.spill import spill_folder
-from gradbase.selection.admission import admit_module, admit_stack
+from gradbase.selection.admission import Admission, admit_module, admit_stack
 from gradbase.selection.deals import Deals
+from gradbase.selection.executors.base import Executor
 from gradbase.selection.group import Group
 from gradbase.selection.watch import Watch
 
@@ -27,37 +25,30 @@ _POLL_S = 0.1
 
 
 class Workers:
-    """`search.workers` threads; `deals` gives each group its data."""
+    """Drives groups through an executor; `deals` gives each group its data."""
 
-    def __init__(self, search: Search, context: RunContext, watch: Watch, deals: Deals) -> None:
-        self.search, self.context, self.watch, self.deals = search, context, watch, deals
-
-    @property
-    def threads(self) -> int:
-        """Of torch, for each group."""
-        return max(1, min(self.search.threads or 1, self.context.broker.threads))
-
-    def train(
-        self,
-        groups: Sequence[Group],
-        workers: int = 1,
-        more: Callable[[], Sequence[Group]] = tuple,
+    def __init__(
+        self, search: Search, context: RunContext, watch: Watch, deals: Deals, executor: Executor
     ) -> None:
-        """Let `workers` threads take groups from a queue until it is empty.
+        self.search, self.context, self.watch, self.deals = search, context, watch, deals
+        self.executor = executor
+
+    def train(self, groups: Sequence[Group], more: Callable[[], Sequence[Group]] = tuple) -> None:
+        """Let the executor's drivers take groups from a queue until it is empty.
 
         `more` is asked again and again for what has become due meanwhile.
         """
         groups = list(groups)
         while groups:
             later: list[Group] = []
-            self._train(groups, workers, lambda: later.extend(more()))  # noqa: B023 (ends before)
+            self._train(groups, lambda: later.extend(more()))  # noqa: B023 (ends before)
             groups = later
 
-    def _train(self, groups: Sequence[Group], workers: int, look: Callable[[], None]) -> None:
+    def _train(self, groups: Sequence[Group], look: Callable[[], None]) -> None:
         waiting: queue.SimpleQueue[Group] = queue.SimpleQueue()
         for group in groups:
             waiting.put(group)
-        workers = max(1, min(workers or 1, len(groups), self.context.broker.threads))
+        workers = max(1, min(self.executor.drivers, len(groups)))
         with ThreadPoolExecutor(workers, thread_name_prefix="gradbase-train") as pool:
             try:  # from the first worker on: leaving the pool waits for all of them
                 futures = [pool.submit(self._work, number, waiting) for number in range(workers)]
@@ -106,29 +97,28 @@ class Workers:
     def _train_group(self, group: Group, data: TrainingData, number: int) -> None:
         """Train a group in the memory there is: as it is, in halves, or with batches cut."""
         limit = self._limit()
-        if group.is_module:  # its weights are there before it can be looked at
-            trainer = group.build(data)
-            bitwise = self.context.settings.exactness == "bitwise"
-            found = admit_module(
-                group.outcomes[0].fit, trainer.step_memory(), limit, bitwise=bitwise
-            )
-            if found.parts > 1:
-                self._say(group, f"each batch is cut into {found.parts} parts", limit)
-                trainer.cut_batches(found.parts)
-            elif found.swap:
-                self._say(group, "what a step does not need at the moment waits in a file", limit)
-                trainer.keep_within(limit, spill_folder(self.context))
-            with self._leased(number, found.size_bytes):
-                group.train(trainer, self.watch, number)
-            return
-        found = admit_stack(group.item, data, limit)
+        if group.is_module:
+            found = self._admitted(group, data, limit)
+        else:
+            found = admit_stack(group.item, data, limit)
         if found.split:
             for half in group.split():
                 self._train_group(half, data, number)
             group.eval_rows = len(data.parts.eval)
             return
-        with self._leased(number, found.size_bytes):
-            group.train(group.build(data), self.watch, number)
+        with self.executor.training(group, data, found, number) as trainer:
+            group.train(trainer, self.watch, number)
+
+    def _admitted(self, group: Group, data: TrainingData, limit: int) -> Admission:
+        """Of a user's module, which must be there before it can be looked at."""
+        bitwise = self.context.settings.exactness == "bitwise"
+        memory = group.step_memory(data)
+        found = admit_module(group.outcomes[0].fit, memory, limit, bitwise=bitwise)
+        if found.parts > 1:
+            self._say(group, f"each batch is cut into {found.parts} parts", limit)
+        elif found.swap:
+            self._say(group, "what a step does not need at the moment waits in a file", limit)
+        return found
 
     def _say(self, group: Group, how: str, limit: int) -> None:
         trial = group.outcomes[0].trial
@@ -141,23 +131,3 @@ class Workers:
         """
         broker = self.context.broker
         return (broker.memory_bytes - broker.held(self.context.engine.name)) // 2
-
-    @contextlib.contextmanager
-    def _leased(self, number: int, size_bytes: int) -> Generator[None]:
-        """Threads and memory of one group, in one lease: who held one might wait for the other."""
-        broker, threads = self.context.broker, self.threads
-        while True:
-            self.watch.check()
-            try:
-                lease = broker.acquire(
-                    f"search {self.search.name}", f"worker {number}",
-                    threads=threads, size_bytes=size_bytes, timeout_s=1.0,
-                )  # fmt: skip
-                break
-            except ResourceError:
-                if threads > broker.threads:
-                    raise
-        try:
-            yield
-        finally:
-            broker.release(lease)

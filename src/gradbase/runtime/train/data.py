@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -73,6 +74,8 @@ class TrainingData:
         Columns of the query over the training rows; () for a fold.
     start : tuple of float32 arrays
         Where perceptrons start, in the order of ``MlpShape.true_blocks``; () at random.
+    read_s : float, seconds
+        Spent so far on making batches of the rows.
     """
 
     inputs: Inputs
@@ -91,6 +94,7 @@ class TrainingData:
     weights: npt.NDArray[np.float64] | None = None
     summaries: tuple[FeatureRecord, ...] = ()
     start: tuple[npt.NDArray[Any], ...] = ()
+    read_s: float = 0.0
     _ready: OrderedDict[Any, Batch] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -133,17 +137,17 @@ class TrainingData:
                 self._check_cancelled()
                 yield batch
             return
-        order = epoch_order(self.ids, self.shards[shard], self.seed, epoch)
+        order = self._order(epoch, shard)
         for start in range(0, rows, size):
             self._check_cancelled()
-            yield self._gather(order[start : start + size], dtype)
+            yield self._read(order[start : start + size], dtype)
 
     def evaluation(self, part: str, dtype: torch.dtype = torch.float32) -> Iterator[Batch]:
         """The rows of ``eval`` or ``test`` in the order of their identities, `EVAL_ROWS` each."""
         rows: Rows = getattr(self.parts, part)
         if self._row_bytes * len(rows) > self.cache_bytes:
             for start in range(0, len(rows), EVAL_ROWS):
-                yield self._gather(rows[start : start + EVAL_ROWS], dtype)
+                yield self._read(rows[start : start + EVAL_ROWS], dtype)
             return
         whole = self._cached((part, dtype), rows, dtype)
         yield from whole.split(EVAL_ROWS)
@@ -175,17 +179,27 @@ class TrainingData:
         with self._lock:
             if key in self._ready:
                 return self._ready[key]
-        return self._cached(key, epoch_order(self.ids, rows, self.seed, epoch), dtype)
+        return self._cached(key, self._order(epoch, shard), dtype)
+
+    def _order(self, epoch: int, shard: int) -> Rows:
+        """Rows of a shard in the order of an epoch."""
+        return epoch_order(self.ids, self.shards[shard], self.seed, epoch)
 
     def _cached(self, key: Any, rows: Rows, dtype: torch.dtype) -> Batch:
         with self._lock:
             found = self._ready.get(key)
             if found is None:
-                found = self._ready[key] = self._gather(rows, dtype)
+                found = self._ready[key] = self._read(rows, dtype)
                 passing = [k for k in self._ready if len(k) == 3]
                 if len(passing) > _KEPT_SHARDS:
                     del self._ready[passing[0]]
             return found
+
+    def _read(self, rows: Rows, dtype: torch.dtype) -> Batch:
+        started = time.perf_counter()
+        found = self._gather(rows, dtype)
+        self.read_s += time.perf_counter() - started
+        return found
 
     def _gather(self, rows: Rows, dtype: torch.dtype) -> Batch:
         # Made by torch, whose memory is aligned: products round by the alignment of their operands.

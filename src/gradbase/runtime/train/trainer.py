@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -43,6 +43,17 @@ from gradbase.runtime.train.threads import torch_threads
 from gradbase.store.records import Scores
 
 Evaluation = tuple[float, dict[str, float]]
+
+
+class Ran(NamedTuple):
+    """Where a unit was trained: the worker and its attempt, what went over, and its parts."""
+
+    worker: int
+    attempt: int = 1
+    moved_bytes: int = 0
+    seconds: Mapping[str, float] = {}
+
+
 _NOTHING: Evaluation = (math.nan, {})
 
 
@@ -74,6 +85,11 @@ class Trainer:
         Of torch, for this trainer's work.
     exporter : Exporter, optional
         Shared by trainers, so that networks of equal code are traced once.
+
+    Attributes
+    ----------
+    ran : Ran or None
+        Where the last unit was trained; None: here.
     """
 
     def __init__(
@@ -89,6 +105,7 @@ class Trainer:
     ) -> None:
         self.fits, self.data, self.threads = tuple(fits), data, threads
         self.failed: dict[int, GradbaseError] = {}
+        self.ran: Ran | None = None
         self._members = list(range(len(self.fits)))
         self._exporter = exporter or Exporter()
         self._measured: tuple[str, dict[int, Tensor]] = ("", {})
@@ -169,6 +186,10 @@ class Trainer:
                 results[member] = (loss * self._unit, values)
         return results
 
+    def is_measured(self, member: int) -> bool:
+        """Whether `counts` knows of it."""
+        return member in self._measured[1]
+
     def counts(self, member: int) -> Scores | Counts | None:
         """How a classifier's rows were predicted at the last evaluation, before the next unit.
 
@@ -194,6 +215,10 @@ class Trainer:
         """Stop training a fit; the others' numbers do not change. Its state is gone."""
         if member in self._members:
             self._keep([m for m in self._members if m != member])
+
+    def here(self, member: int) -> Trainer:  # noqa: ARG002
+        """Itself: what trains elsewhere comes here to be finished."""
+        return self
 
     def finish(self, member: int) -> tuple[tuple[ToTable, ...], Params]:
         """A fit's model as it is now: its outputs, and the constants they name by hash.

@@ -1,0 +1,1 @@
+"""Where units are trained: in this process, in local worker processes, or on Ray."""

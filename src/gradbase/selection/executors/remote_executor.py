@@ -1,0 +1,232 @@
+"""The executor of workers outside this process: their rows, what they are told, their lease."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import threading
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gradbase.errors import ResourceError
+from gradbase.ir.learning import Dataset, PythonNetwork, Search
+from gradbase.runtime.train.sharded import write_shards
+from gradbase.runtime.train.spill import spill_folder
+from gradbase.selection.executors.base import Link
+from gradbase.selection.executors.messages import VERSION, heard, pack, unpack
+from gradbase.selection.executors.pool import Pool
+from gradbase.selection.executors.remote import RemoteTrainer
+from gradbase.selection.executors.versions import versions
+from gradbase.selection.networks import Networks
+
+if TYPE_CHECKING:
+    from gradbase.resources.broker import Lease
+    from gradbase.runtime.context import RunContext
+    from gradbase.runtime.train.data import TrainingData
+    from gradbase.selection.admission import Admission
+    from gradbase.selection.group import Group
+    from gradbase.selection.watch import Watch
+
+log = logging.getLogger("gradbase.selection")
+SHARDS = "shards"
+"""Folder of a run's rows."""
+StartLink = Callable[[bytes, Callable[[], None]], tuple[Link, bytes]]
+"""Makes a worker, and gives its answer to the first message."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Where a remote executor finds itself.
+
+    Parameters
+    ----------
+    search : Search
+    context : RunContext
+    watch : Watch
+    folder : Path
+        Of the run.
+    python_modules : sequence of str
+    """
+
+    search: Search
+    context: RunContext
+    watch: Watch
+    folder: Path
+    python_modules: Sequence[str] = ()
+
+
+class RemoteExecutor:
+    """See `base.Executor`; workers start with the first group.
+
+    Parameters
+    ----------
+    at : Surroundings
+    start : callable
+        Makes workers.
+    workers, threads : int
+        How many, and torch's threads in each.
+    held : mapping, optional
+        Workers that hold each shard; all of them if left out, and then trials do not hop.
+    """
+
+    def __init__(
+        self,
+        at: Surroundings,
+        start: StartLink,
+        *,
+        workers: int,
+        threads: int,
+        held: Mapping[int, Collection[int]] | None = None,
+    ) -> None:
+        self.at, self._start, self.workers, self.threads = at, start, workers, threads
+        self.drivers = workers if held is None else max(workers, len(at.search.trials))
+        self.pool = Pool(self._link, at.watch.check, held)
+        self._folder = at.folder / SHARDS
+        self._written: dict[Dataset, Path] = {}
+        self._lock = threading.Lock()
+        self._lease: Lease | None = None
+        self._functions = functions_of(at.search, at.python_modules)
+        shutil.rmtree(self._folder, ignore_errors=True)  # of a process that died
+
+    def grow(self, workers: int) -> None:
+        """See `base.Executor`; more than were planned come with the next round."""
+        more = workers - self.workers
+        if more > 0:
+            self.workers, self.drivers = workers, max(self.drivers, workers)
+            if self.pool.workers:
+                self.pool.join(more)
+
+    @contextlib.contextmanager
+    def training(
+        self, group: Group, data: TrainingData, admission: Admission, number: int
+    ) -> Generator[RemoteTrainer]:
+        """One driver's share of memory, while its units run."""
+        how = {
+            "data": str(self._shards(group.data, data)),
+            "threads": self.threads,
+            "parts": admission.parts,
+            "limit": admission.limit if admission.swap else 0,
+            "folder": str(spill_folder(self.at.context)),
+        }
+        with self._leased(number, admission.size_bytes):
+            yield RemoteTrainer(group, data, self.pool, how, lambda: group.build(data))
+
+    def close(self) -> None:
+        self.pool.close()
+        if self._lease is not None:
+            self.at.context.broker.release(self._lease)
+            self._lease = None
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    # -- beginning ---------------------------------------------------------------------------------
+
+    def _shards(self, dataset: Dataset, data: TrainingData) -> Path:
+        """The folder with the rows of a dataset; the workers start while they are written."""
+        with self._lock:
+            starting = None
+            if not self.pool.workers:
+                self._lease = self._threads()
+                starting = _Starting(lambda: self.pool.join(self.workers))
+            found = self._written.get(dataset)
+            try:
+                if found is None:
+                    found = self._folder / str(len(self._written))
+                    size = write_shards(data, found)
+                    log.info("%d bytes of rows written to %s", size, found)
+                    self._written[dataset] = found
+            finally:
+                if starting is not None:
+                    starting.join()
+            return found
+
+    def _link(self, _number: int) -> Link:
+        """A worker that was found to be of the same code."""
+        hello = {
+            "do": "hello", "version": VERSION, "versions": versions(), "path": _importable_from(),
+            "modules": list(self.at.python_modules), "functions": self._functions,
+            "threads": self.threads, "cache_bytes": self._cache_bytes(),
+        }  # fmt: skip
+        link, answer = self._start(pack(hello), self.at.watch.check)
+        message, _ = unpack(answer)
+        if "error" in message:
+            link.close()
+            raise heard(message["error"])
+        return link
+
+    def _cache_bytes(self) -> int:
+        """Of decoded rows in each worker: together a quarter of what the engine leaves."""
+        broker = self.at.context.broker
+        free = broker.memory_bytes - broker.held(self.at.context.engine.name)
+        return max(0, free // 4 // self.workers)
+
+    def _threads(self) -> Lease:
+        broker = self.at.context.broker
+        most = min(self.workers * self.threads, broker.threads)
+        return self._acquired(most, 0, f"{self.workers} workers")
+
+    @contextlib.contextmanager
+    def _leased(self, number: int, size_bytes: int) -> Generator[None]:
+        if number >= self.workers:  # it waits for workers whose step is counted already
+            size_bytes = 0
+        lease = self._acquired(0, size_bytes, f"driver {number}")
+        try:
+            yield
+        finally:
+            self.at.context.broker.release(lease)
+
+    def _acquired(self, threads: int, size_bytes: int, purpose: str) -> Lease:
+        broker, owner = self.at.context.broker, f"search {self.at.search.name}"
+        while True:
+            self.at.watch.check()
+            try:
+                return broker.acquire(
+                    owner, purpose, threads=threads, size_bytes=size_bytes, timeout_s=1.0
+                )
+            except ResourceError:
+                if threads > broker.threads or size_bytes > broker.memory_bytes:
+                    raise
+
+
+class _Starting(threading.Thread):
+    """Starts workers beside; what goes wrong is raised when it is joined."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        super().__init__(name="gradbase-start-workers")
+        self._work = work
+        self._error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:  # noqa: BLE001 (raised in `join`)
+            self._error = error
+
+    def join(self, timeout: float | None = None) -> None:
+        super().join(timeout)
+        if self._error is not None:
+            raise self._error
+
+
+def functions_of(search: Search, python_modules: Sequence[str]) -> dict[str, str]:
+    """Where workers find the Python functions of a search.
+
+    Raises
+    ------
+    UnsupportedError
+        One of them is only known to this process.
+    """
+    networks, found = Networks(python_modules), dict[str, str]()
+    for network in {fit.network for fit in search.fits}:
+        if isinstance(network, PythonNetwork):
+            found |= networks.importable(network)
+    return found
+
+
+def _importable_from() -> list[Any]:
+    import sys
+
+    return [str(Path(p).resolve()) for p in sys.path if p]
