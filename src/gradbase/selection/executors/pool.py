@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -79,7 +79,7 @@ class Pool:
         self._waiting: list[_Wait] = []
         self._next = self._coming = 0
         self._closed = False
-        self.busy_s: Counter[int] = Counter()
+        self.busy_s: defaultdict[int, float] = defaultdict(float)
         """Seconds that each worker was asked something."""
         self.since: dict[int, float] = {}
         """When each worker came."""
