@@ -16,20 +16,23 @@ if TYPE_CHECKING:
     from gradbase import memory
     from gradbase.frontend.space import choice, loguniform, randint, uniform
     from gradbase.runtime.export.feeding import onnx_inputs
-    from gradbase.selection.api import mlp, search, wide_and_deep
+    from gradbase.selection.api import autoencoder, kmeans, mlp, pca, search, wide_and_deep
     from gradbase.session import Session, connect
     from gradbase.store.following import runs
 
 __version__ = "0.1.0"
 __all__ = [
     "Session",
+    "autoencoder",
     "choice",
     "connect",
     "errors",
+    "kmeans",
     "loguniform",
     "memory",
     "mlp",
     "onnx_inputs",
+    "pca",
     "randint",
     "runs",
     "search",
@@ -44,7 +47,10 @@ _HOMES = {
     "loguniform": "gradbase.frontend.space",
     "randint": "gradbase.frontend.space",
     "uniform": "gradbase.frontend.space",
+    "autoencoder": "gradbase.selection.api",
+    "kmeans": "gradbase.selection.api",
     "mlp": "gradbase.selection.api",
+    "pca": "gradbase.selection.api",
     "onnx_inputs": "gradbase.runtime.export.feeding",
     "runs": "gradbase.store.following",
     "search": "gradbase.selection.api",

@@ -34,7 +34,7 @@ STRUCT_ARGUMENTS: Mapping[str, tuple[str, ...]] = {
 
 JUDGING = (
     "EVALUATE", "CONFUSION_MATRIX", "ROC_CURVE", "COMPARE", "WEIGHTS", "CENTROIDS",
-    "PRINCIPAL_COMPONENTS",
+    "PRINCIPAL_COMPONENTS", "RECONSTRUCTION_LOSS",
 )  # fmt: skip
 """Functions that speak of predictions or of what makes them."""
 

@@ -212,6 +212,20 @@ FUNCTIONS = (
         ((REST, "the columns of TRANSFORM"),),
     ),
     Entry(
+        "ML.RECONSTRUCTION_LOSS",
+        f"ML.RECONSTRUCTION_LOSS(MODEL m, {_ROWS} [, STRUCT(number AS trial_id)])",
+        "How far an [autoencoder](../clusters.md) is off for each row: means over its columns as it reads them.",
+        "CREATE MODEL squeezed OPTIONS (model_type = 'autoencoder', hidden_units = [8, 2, 8], row_key = ['id'], max_epochs = 2)\n"
+        "AS SELECT * FROM visits;\n"
+        "SELECT * FROM ML.RECONSTRUCTION_LOSS(MODEL squeezed, TABLE visits)",
+        (
+            ("mean_absolute_error", "of standardised numbers, and 0 or 1 for each category"),
+            ("mean_squared_error", "as training minimises it"),
+            ("mean_squared_log_error", "of their logarithms; below 0 counts as 0"),
+            (REST, "all columns of the rows"),
+        ),
+    ),
+    Entry(
         "ML.CENTROIDS",
         "ML.CENTROIDS(MODEL m [, STRUCT(number AS trial_id)])",
         "The centroids of a [k-means model](../clusters.md), a row per centroid and column.",

@@ -18,7 +18,7 @@ from gradbase.ir.unlabelled import CLUSTERS, COMPONENTS
 
 METHOD = {
     "binary": "label", "multiclass": "label", "regression": "value", "raw": "raw",
-    CLUSTERS: "centroid", COMPONENTS: "raw",
+    CLUSTERS: "centroid", COMPONENTS: "raw", "reconstruction": "raw",
 }  # fmt: skip
 """What PREDICT gives, by task."""
 

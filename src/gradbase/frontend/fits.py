@@ -9,7 +9,13 @@ from typing import Any
 from gradbase.errors import BindError, near
 from gradbase.frontend.names import lookup
 from gradbase.frontend.option_table import NORMAL_EQUATION, WIDE
-from gradbase.frontend.training import CLASSIFICATION, REGRESSION, TrainingSpec, resolve_split
+from gradbase.frontend.training import (
+    CLASSIFICATION,
+    RECONSTRUCTION,
+    REGRESSION,
+    TrainingSpec,
+    resolve_split,
+)
 from gradbase.ir.derived import Derived
 from gradbase.ir.learning import (
     ClassWeight,
@@ -21,10 +27,10 @@ from gradbase.ir.learning import (
     PythonNetwork,
     Split,
 )
+from gradbase.ir.networks import Autoencoder, WideDeep
 from gradbase.ir.relational import Relation
 from gradbase.ir.scalar import Column
 from gradbase.ir.types import Schema, SqlType
-from gradbase.ir.wide import WideDeep
 
 _TRAINER = (
     "optimizer", "learn_rate", "l2_reg", "l1_reg", "momentum", "batch_size", "epochs", "seed",
@@ -61,10 +67,10 @@ def build_dataset(
     ------
     BindError
         The label, split, weight or key column is not there (near matches offered) or not passed on
-        by TRANSFORM as it is, the weights are no numbers, or no feature is left.
+        by TRANSFORM as it is, the weights are no numbers, no feature is left.
     """
     schema = relation.schema
-    label = find_column(schema, spec.label, "label column", "set input_label_cols")
+    label = label_of(spec, schema)
     key = tuple(find_column(schema, k, "row_key column") for k in spec.row_key)
     left_out = {label, *key}
     split = resolve_split(spec.split, rows, tuned=spec.tuned)
@@ -72,16 +78,23 @@ def build_dataset(
         split = split.replace(column=find_column(schema, split.column, "data_split_col column"))
         left_out.add(split.column)
     weight = _weight_column(spec, schema, label)
-    left_out |= {weight} if weight else set()
-    features = () if transform else _others(schema, left_out)
+    features = () if transform else _others(schema, {*left_out, weight} - {""})
     found_task = task or spec.task or task_of(schema.type_of(label))
-    _check_regressed(found_task, label, schema.type_of(label))
+    if label:
+        _check_regressed(found_task, label, schema.type_of(label))
     weights = tuple(ClassWeight(text, weight) for text, weight in spec.class_weights)
     data = Dataset(
         relation, features, label, found_task, split, key, spec.shards, spec.seed, weight, weights,
         transform,
     )  # fmt: skip
     return _transformed(data) if transform else data
+
+
+def label_of(spec: TrainingSpec, schema: Schema) -> str:
+    """The label's column, '' where a model learns without one."""
+    if spec.task == RECONSTRUCTION:
+        return ""
+    return find_column(schema, spec.label, "label column", "set input_label_cols")
 
 
 def transform_dataset(relation: Relation, transform: tuple[Derived, ...]) -> Dataset:
@@ -135,7 +148,7 @@ def _transformed(data: Dataset) -> Dataset:
     given = {d.name: d.expr for d in data.transform}
     for what, name in (
         ("label", data.label),
-        ("data_split_col" if data.label else "kmeans_init_col", data.split.column),
+        ("kmeans_init_col" if data.task == "clusters" else "data_split_col", data.split.column),
         ("instance_weight_col", data.weight),
     ):  # fmt: skip
         same = Column(name, data.relation.schema.type_of(name)) if name else None
@@ -261,6 +274,9 @@ def network_of(spec: TrainingSpec, given: Mapping[str, Any]) -> Network:
     hidden = (hidden,) if isinstance(hidden, int) else tuple(int(n) for n in hidden)
     activation = given.get("activation", base.activation)
     dropout = float(given.get("dropout", base.dropout))
+    if spec.task == RECONSTRUCTION:
+        l1_reg_activation = float(given.get("l1_reg_activation", spec.l1_reg_activation))
+        return Autoencoder(hidden, activation, dropout, True, l1_reg_activation)
     if spec.model_type not in WIDE:
         return Mlp(hidden, activation, dropout, spec.fit_intercept)
     rate = given.get("linear_learn_rate", spec.linear_learn_rate)

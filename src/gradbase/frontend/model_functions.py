@@ -35,12 +35,21 @@ from gradbase.ir.learning import Evaluate, Model
 from gradbase.ir.relational import Project, Relation, SqlFragment
 from gradbase.ir.scalar import Column, Literal
 from gradbase.ir.types import Schema, SqlType
-from gradbase.ir.unlabelled import CLUSTERS, COMPONENTS, ClusterQuality, Loadings
+from gradbase.ir.unlabelled import (
+    CLUSTERS,
+    COMPONENTS,
+    RECONSTRUCTION,
+    ClusterQuality,
+    Loadings,
+    ReconstructionQuality,
+)
 
 if TYPE_CHECKING:
     from gradbase.frontend.binder import Binder
 
 HALF = 0.5
+_QUALITY = {CLUSTERS: ClusterQuality, RECONSTRUCTION: ReconstructionQuality}
+"""How models without a label are evaluated, by task."""
 
 
 def judged(
@@ -53,9 +62,9 @@ def judged(
             at=at,
             hint=f"ML.EVALUATE(MODEL {model.name}), ML.PRINCIPAL_COMPONENT_INFO",
         )
-    if model.task == CLUSTERS and kind is Evaluate:
+    if model.task in _QUALITY and kind is Evaluate:
         names = feature_columns(model, data.schema, at=at)
-        return ClusterQuality(as_trained(model, data, names), model, names, "")
+        return _QUALITY[model.task](as_trained(model, data, names), model, names, "")
     if not model.label:
         raise BindError(f"model `{model.name}` has no label to be evaluated on", at=at)
     *features, label = feature_columns(model, data.schema, at=at, with_label=True)
@@ -149,8 +158,13 @@ def compared(
         what = (f"{m.task} of `{m.label}` ({m.name}@{m.version})" for m in models)
         raise BindError(f"models of different tasks cannot be compared: {' and '.join(what)}",
                         at=at)  # fmt: skip
-    if first.task == COMPONENTS:
-        raise BindError("principal components cannot be compared row by row", at=at)
+    if any(m.output(METHOD[m.task]).type.is_vector for m in models):
+        raise BindError(
+            f"`{first.name}` gives several numbers a row ({first.task}), ML.COMPARE compares "
+            "classes and single numbers",
+            at=at,
+            hint="ML.EVALUATE of each; or compare PREDICT(…) of both in a query of your own",
+        )
     label = label_column(first, data.schema)
     columns = [c for m in models for c in feature_columns(m, data.schema, at=at)]
     names = tuple(dict.fromkeys([*columns, label] if label else columns))

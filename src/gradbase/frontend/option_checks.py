@@ -8,6 +8,7 @@ from typing import Any
 from gradbase.errors import BindError
 from gradbase.frontend.cursor import OptionValue
 from gradbase.frontend.option_table import (
+    AUTOENCODER,
     CLUSTER_OBJECTIVE,
     KMEANS,
     LINEAR,
@@ -15,7 +16,7 @@ from gradbase.frontend.option_table import (
     WIDE,
 )
 from gradbase.frontend.space import Choice, Dimension
-from gradbase.frontend.training import DEFAULT_METRIC, REGRESSION
+from gradbase.frontend.training import CLASSIFICATION, DEFAULT_METRIC
 from gradbase.ir.learning import METRICS
 
 Fields = dict[str, Any]
@@ -50,6 +51,8 @@ def check_together(
     _check_l1(fields, space, given, family)
     _check_warm_start(fields, space, given)
     _check_metric(fields, given)
+    if family == AUTOENCODER:
+        _check_bottleneck(fields, space, given)
     _check_solved(fields, given, family)
 
 
@@ -185,13 +188,25 @@ def _check_metric(fields: Fields, given: Given) -> None:
     if not task:
         return
     metric = fields.setdefault("metric", DEFAULT_METRIC[task])
-    allowed = METRICS["regression" if task == REGRESSION else "binary"]
+    allowed = METRICS["binary" if task == CLASSIFICATION else task]
     if metric not in allowed:
         raise BindError(
             f"`{metric}` is no metric of {fields['model_type']} models; there are "
             f"{', '.join(allowed)}",
             at=given["hparam_tuning_objectives"].value_at,
         )
+
+
+def _check_bottleneck(fields: Fields, space: Mapping[str, Dimension], given: Given) -> None:
+    searched = space.get("hidden_units")
+    listed: Any = searched.values if isinstance(searched, Choice) else [fields.get("hidden_units")]
+    for layers in listed:
+        if layers is not None and len(layers) % 2 == 0:
+            raise BindError(
+                f"hidden_units of an autoencoder are an odd number of layers, found {list(layers)}",
+                at=given["hidden_units"].value_at,
+                hint="the middle one has the latent columns: [32, 4, 32]",
+            )
 
 
 def _check_solved(fields: Fields, given: Given, family: str) -> None:

@@ -28,6 +28,7 @@ OPTION_EXAMPLES: dict[str, tuple[str, str, str]] = {
     "hidden_units": ("hidden_units = HPARAM_CANDIDATES([STRUCT([8]), STRUCT([8, 4])])", "", CHURN),
     "activation_fn": ("activation_fn = 'gelu'", "", CHURN),
     "dropout": ("dropout = HPARAM_RANGE(0.0, 0.5), num_trials = 2", "", CHURN),
+    "l1_reg_activation": ("hidden_units = [8, 2, 8], l1_reg_activation = 0.01", "autoencoder", VISITS),
     "optimizer": ("optimizer = 'adamw'", "", CHURN),
     "learn_rate": ("learn_rate = HPARAM_RANGE(0.001, 0.1), num_trials = 2", "", CHURN),
     "linear_optimizer": ("optimizer = [STRUCT('dnn', 'adam'), STRUCT('linear', 'sgd')]", "dnn_linear_combined_classifier", CHURN),

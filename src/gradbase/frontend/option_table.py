@@ -16,11 +16,13 @@ NETWORKS = ("dnn_classifier", "dnn_regressor", *WIDE)
 CLASSIFIERS = ("logistic_reg", "dnn_classifier", WIDE[0])
 REGRESSORS = ("linear_reg", "dnn_regressor", WIDE[1])
 PYTHON = "python"
-MODEL_TYPES = ("linear_reg", "logistic_reg", *NETWORKS)
+AUTOENCODER = "autoencoder"
+SUPERVISED = ("linear_reg", "logistic_reg", *NETWORKS)
+MODEL_TYPES = (*SUPERVISED, AUTOENCODER)
 TRANSFORM_ONLY = "transform_only"
 """Stores what TRANSFORM learns and trains nothing; it knows no other option."""
 LATER_MODEL_TYPES = (
-    "arima_plus", "arima_plus_xreg", "autoencoder", "automl_classifier", "automl_regressor",
+    "arima_plus", "arima_plus_xreg", "automl_classifier", "automl_regressor",
     "boosted_tree_classifier", "boosted_tree_regressor", "contribution_analysis",
     "matrix_factorization", "random_forest_classifier", "random_forest_regressor", "tensorflow",
     "tensorflow_lite", "xgboost",
@@ -28,7 +30,6 @@ LATER_MODEL_TYPES = (
 _TREES = "fit it with scikit-learn, and db.import_model(name, it) makes a model of it"
 INSTEAD = {
     **dict.fromkeys((t for t in LATER_MODEL_TYPES if t.startswith(("boosted", "random"))), _TREES),
-    "autoencoder": "pca finds the linear latent columns",
 }
 """What to do today instead of a type that is not offered."""
 KMEANS, PCA = "kmeans", "pca"
@@ -139,24 +140,35 @@ OPTIONS = (
         "pca_solver", "", "choice", "full", "Components are exact.", values=("full", "auto"),
         refused=(("randomized", "use 'full'"),), models=(PCA,),
     ),
-    Option("input_label_cols", "label", "names", ("label",), "The column to predict.", ("labels",)),
+    Option(
+        "input_label_cols", "label", "names", ("label",), "The column to predict.", ("labels",),
+        models=(*SUPERVISED, PYTHON),
+    ),
     Option(
         "task", "task", "choice", "", "What a python: model does; by the label's type if left out.",
         values=TASKS, models=(PYTHON,),
     ),
     Option(
         "hidden_units", "hidden_units", "layers", None,
-        "Sizes of the hidden layers; one layer by the number of rows if left out.",
-        low=1, search="candidates", models=NETWORKS,
+        "Sizes of the hidden layers; one layer by the number of rows if left out. Of autoencoders "
+        "an odd number of them, the middle one has the latent columns; if left out one of half as "
+        "many as there are columns.",
+        low=1, search="candidates", models=(*NETWORKS, AUTOENCODER),
     ),
     Option(
         "activation_fn", "activation", "choice", "relu",
         "What stands between layers.", ("activation",),
-        values=ACTIVATIONS, refused=_NO_CRELU, search="candidates", models=NETWORKS,
+        values=ACTIVATIONS, refused=_NO_CRELU, search="candidates",
+        models=(*NETWORKS, AUTOENCODER),
     ),
     Option(
         "dropout", "dropout", "float", 0.0, "Share of hidden values dropped in training.",
-        low=0.0, high=1.0, open_high=True, search="linear", models=NETWORKS,
+        low=0.0, high=1.0, open_high=True, search="linear", models=(*NETWORKS, AUTOENCODER),
+    ),
+    Option(
+        "l1_reg_activation", "l1_reg_activation", "float", 0.0,
+        "Times the sum of absolute latent values of a row, on average: added to the loss.",
+        low=0.0, search="log", models=(AUTOENCODER,),
     ),
     Option(
         "optimizer", "optimizer", "choice", "adam", "The method that changes the weights.",
@@ -214,6 +226,7 @@ OPTIONS = (
     Option(
         "enable_global_explain", "", "bool", None, "Attributions are not computed.",
         refused=(("true", "of a linear model: ML.WEIGHTS(MODEL m, STRUCT(TRUE AS standardize))"),),
+        models=(*SUPERVISED, PYTHON),
     ),
     Option(
         "momentum", "momentum", "float", 0.0, "Momentum of sgd and rmsprop.",
@@ -251,6 +264,7 @@ OPTIONS = (
     Option(
         "instance_weight_col", "weight_column", "text", "",
         "Column with the rows' weights in the training loss; only their ratios matter.",
+        models=(*SUPERVISED, PYTHON),
     ),
     Option(
         "auto_class_weights", "auto_class_weights", "bool", False,
@@ -302,7 +316,8 @@ OPTIONS = (
     ),
     Option(
         "hparam_tuning_objectives", "metric", "objectives", None,
-        "Chooses the best trial; roc_auc or r2_score if left out.", values=OBJECTIVES,
+        "Chooses the best trial; roc_auc, r2_score or mean_squared_error if left out.",
+        values=OBJECTIVES,
         models=(*_TRAINED, KMEANS),
     ),
     Option(
@@ -363,7 +378,7 @@ _OF_LINEAR: Mapping[str, Range | Candidates] = {
     "l2_reg": Range(0.0, 10.0),
 }
 DEFAULT_SPACES = {
-    **dict.fromkeys(NETWORKS, _OF_NETWORKS),
+    **dict.fromkeys((*NETWORKS, AUTOENCODER), _OF_NETWORKS),
     **dict.fromkeys(WIDE, _OF_WIDE),
     **dict.fromkeys(LINEAR, _OF_LINEAR),
     KMEANS: {"num_clusters": Range(2, 10)},
@@ -371,8 +386,8 @@ DEFAULT_SPACES = {
 """What num_trials alone searches; as in BigQuery, but for a learning rate that can be used."""
 
 LATER_OPTIONS = (
-    "booster_type", "group_by", "integrated_gradients_num_steps", "l1_reg_activation", "loss",
-    "ls_init_learn_rate", "metric", "model_path", "shard_order",
+    "booster_type", "group_by", "integrated_gradients_num_steps", "loss", "ls_init_learn_rate",
+    "metric", "model_path", "shard_order",
 )  # fmt: skip
 CLOUD_OPTIONS = (
     "kms_key_name", "model_registry", "tf_version", "vertex_ai_model_id",

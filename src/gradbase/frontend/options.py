@@ -15,6 +15,7 @@ from gradbase.frontend.option_table import Option
 from gradbase.frontend.space import Choice, Dimension, IntUniform, LogUniform, Uniform
 from gradbase.frontend.training import (
     CLASSIFICATION,
+    RECONSTRUCTION,
     REGRESSION,
     SolveSpec,
     SplitSpec,
@@ -22,6 +23,11 @@ from gradbase.frontend.training import (
 )
 from gradbase.ir.learning import PythonNetwork
 
+_TASKS = {
+    **dict.fromkeys(table.CLASSIFIERS, CLASSIFICATION),
+    **dict.fromkeys(table.REGRESSORS, REGRESSION),
+    table.AUTOENCODER: RECONSTRUCTION,
+}
 _LOG_ZERO = 1e-14
 """What BigQuery takes for 0 as the lower end of a logarithmic range."""
 
@@ -53,7 +59,7 @@ def resolve(options: Mapping[str, OptionValue], model_type: str | None = None) -
     family = table.PYTHON if kind.startswith("python:") else kind
     if family in table.WIDE:
         given = by_part(given)
-    fields: dict[str, Any] = {"model_type": kind, "task": _task_of(family)}
+    fields: dict[str, Any] = {"model_type": kind, "task": _TASKS.get(family, "")}
     if family in table.LINEAR:
         fields.update(hidden_units=(), learn_rate=table.LINEAR_LEARN_RATE)
     if family == table.PYTHON:
@@ -145,12 +151,6 @@ def _model_type(given: Mapping[str, OptionValue], otherwise: str | None) -> str:
             hint=near(kind, (*table.MODEL_TYPES, *table.UNLABELLED, *table.LATER_MODEL_TYPES)),
         )
     return kind
-
-
-def _task_of(family: str) -> str:
-    if family in table.CLASSIFIERS:
-        return CLASSIFICATION
-    return REGRESSION if family in table.REGRESSORS else ""
 
 
 def _reserved(name: str) -> bool:

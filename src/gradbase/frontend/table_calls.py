@@ -14,14 +14,19 @@ from gradbase.frontend.names import distinct_names
 from gradbase.frontend.rich import Bound, Rich
 from gradbase.frontend.scopes import Scope, with_prefix
 from gradbase.frontend.tokens import quote_identifier
+from gradbase.ir.conversion import RECONSTRUCTION_ERRORS
 from gradbase.ir.learning import Evaluate, Model
 from gradbase.ir.relational import Project, Relation, Scan
 from gradbase.ir.scalar import Column, Literal, Scalar, SqlScalar
 from gradbase.ir.types import FLOAT64, INT64, Schema
-from gradbase.ir.unlabelled import CLUSTERS, COMPONENTS
+from gradbase.ir.unlabelled import CLUSTERS, COMPONENTS, RECONSTRUCTION
 
 if TYPE_CHECKING:
     from gradbase.frontend.binder import Binder
+
+
+_VECTORS = {COMPONENTS: "principal_component", RECONSTRUCTION: "latent_col"}
+"""Tasks whose predictions are several columns, and what these are called."""
 
 
 def bind_table_call(binder: Binder, call: Call, scope: Scope) -> Bound:
@@ -32,6 +37,8 @@ def bind_table_call(binder: Binder, call: Call, scope: Scope) -> Bound:
             return _predict(binder, call, _needed(binder, call, rows))
         case "TRANSFORM":
             return _transform(binder, call, _needed(binder, call, rows))
+        case "RECONSTRUCTION_LOSS":
+            return _reconstruction_loss(binder, call, _needed(binder, call, rows))
         case "EVALUATE" if rows is not None:
             return _evaluate(binder, call, rows)
         case "CONFUSION_MATRIX":
@@ -74,8 +81,8 @@ def _evaluate(binder: Binder, call: Call, data: Bound) -> Bound:
     threshold = functions.HALF if call.threshold is None else call.threshold
     at = binder.text.at(call.whole)
     model = binder.model(call)
-    if call.threshold is not None and model.task == CLUSTERS:
-        raise BindError(f"threshold is for two classes, `{model.name}` is clusters", at=at)
+    if call.threshold is not None and not model.label:
+        raise BindError(f"threshold is for two classes, `{model.name}` is {model.task}", at=at)
     judged: Relation = functions.judged(Evaluate, data.relation, model, threshold, at)
     if trials_of(binder, call) > 1:
         columns = [Column(f.name, f.type) for f in judged.schema]
@@ -128,19 +135,42 @@ def _predict(binder: Binder, call: Call, data: Bound) -> Bound:
     value: Scalar = predict_call(model, method, given, by_name=True, at=at)
     if call.threshold is not None:
         value = _above(binder, call, model, given, value)
-    columns: list[tuple[str, Scalar]] = []
-    if trials_of(binder, call) > 1:
-        columns.append(("trial_id", Literal(model.trial, INT64)))
+    columns = _numbered(binder, call, model)
     if call.options.get("with_version"):
         columns.append(("model_version", Literal(model.version, INT64)))
     keeps = call.options.get("keep_original_columns")
     if keeps is not None and model.task != COMPONENTS:
         raise BindError("keep_original_columns is for pca models", at=at)
     columns += _predicted(model, value, given, at)
-    if keeps or model.task != COMPONENTS:
-        columns += [(f.name, Column(f.name, f.type)) for f in data.schema]
-    names = distinct_names([n for n, _ in columns])
-    project = Project(data.relation, tuple(names), tuple(v for _, v in columns))
+    return _beside(columns, data, keeps=keeps or model.task != COMPONENTS)
+
+
+def _reconstruction_loss(binder: Binder, call: Call, data: Bound) -> Bound:
+    """[trial_id,] how far an autoencoder is off for each row, all input columns."""
+    model, at = binder.model(call), binder.text.at(call.whole)
+    if model.task != RECONSTRUCTION:
+        raise BindError(
+            f"model `{model.name}` is {model.task}, a reconstruction is of autoencoders", at=at
+        )
+    columns = _numbered(binder, call, model)
+    for method in RECONSTRUCTION_ERRORS:
+        value = predict_call(model, method, _given(data.schema), by_name=True, at=at)
+        columns.append((method, value))
+    return _beside(columns, data)
+
+
+def _numbered(binder: Binder, call: Call, model: Model) -> list[tuple[str, Scalar]]:
+    """trial_id, where the version has several trials."""
+    several = trials_of(binder, call) > 1
+    return [("trial_id", Literal(model.trial, INT64))] if several else []
+
+
+def _beside(columns: list[tuple[str, Scalar]], data: Bound, *, keeps: bool = True) -> Bound:
+    """`columns`, then those of the rows where these are kept."""
+    kept = [(f.name, Column(f.name, f.type)) for f in data.schema] if keeps else []
+    all_of_them = [*columns, *kept]
+    names = distinct_names([n for n, _ in all_of_them])
+    project = Project(data.relation, tuple(names), tuple(v for _, v in all_of_them))
     return Bound(project, _stub(project, data.stub))
 
 
@@ -148,10 +178,10 @@ def _predicted(
     model: Model, value: Scalar, given: list[Given], at: str
 ) -> Iterator[tuple[str, Scalar]]:
     """The columns that ML.PREDICT adds."""
-    if model.task == COMPONENTS:
+    if model.task in _VECTORS:
         for i in range(1, value.type.size[0] + 1):
             part = SqlScalar(("(", f")[{i}]"), (value,), FLOAT64)
-            yield f"principal_component_{i}", part
+            yield f"{_VECTORS[model.task]}_{i}", part
         return
     if model.task == CLUSTERS:
         yield "centroid_id", value

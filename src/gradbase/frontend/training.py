@@ -9,8 +9,10 @@ from gradbase.errors import BindError
 from gradbase.frontend.space import Choice, Dimension
 from gradbase.ir.learning import Network, Split
 
-CLASSIFICATION, REGRESSION = "classification", "regression"
-DEFAULT_METRIC = {CLASSIFICATION: "roc_auc", REGRESSION: "r2_score"}
+CLASSIFICATION, REGRESSION, RECONSTRUCTION = "classification", "regression", "reconstruction"
+DEFAULT_METRIC = {
+    CLASSIFICATION: "roc_auc", REGRESSION: "r2_score", RECONSTRUCTION: "mean_squared_error",
+}  # fmt: skip
 AUTO_SPLIT_SMALL, AUTO_SPLIT_LARGE, AUTO_SPLIT_EVAL_ROWS = 500, 50_000, 10_000
 
 
@@ -66,6 +68,7 @@ class TrainingSpec:
     hidden_units: tuple[int, ...] | None = None
     activation: str = "relu"
     dropout: float = 0.0
+    l1_reg_activation: float = 0.0
     optimizer: str = "adam"
     learn_rate: float = 0.001
     linear_optimizer: str = "adagrad"
@@ -155,6 +158,17 @@ def _fractions(given: tuple[float | None, float | None], *, tuned: bool) -> tupl
     if given == (None, None) and tuned:
         return 0.1, 0.1
     return 0.2 if evaluation is None else evaluation, test or 0.0
+
+
+def default_latent_units(inputs: int) -> tuple[int, ...]:
+    """Hidden layers of an autoencoder of `inputs` columns: one of half as many, at most 128.
+
+    Examples
+    --------
+    >>> default_latent_units(9)
+    (4,)
+    """
+    return (max(1, min(128, inputs // 2)),)
 
 
 def default_hidden_units(rows: int, inputs: int, outputs: int) -> tuple[int, ...]:

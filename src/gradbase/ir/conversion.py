@@ -148,7 +148,12 @@ class ToTensor(Tensor):
 
 # -- where a tensor becomes a table ------------------------------------------------------------
 
-METHODS = ("value", "label", "proba", "probs", "raw", "centroid", "nearest")
+RECONSTRUCTION_ERRORS = ("mean_absolute_error", "mean_squared_error", "mean_squared_log_error")
+"""Outputs of autoencoders that compare a row with what they give again of it."""
+METHODS = (
+    "value", "label", "proba", "probs", "raw", "centroid", "nearest", "reconstruction",
+    *RECONSTRUCTION_ERRORS,
+)  # fmt: skip
 NEAREST = 5
 """Centroids that ``nearest`` lists."""
 
@@ -170,7 +175,9 @@ class ToTable(Tensor):
     nearest   list<struct<centroid_id, distance>>: the `NEAREST` smallest, nearest first
     ========  ================================================================================
 
-    Binary models have one logit, multi-class models one per class.
+    Of autoencoders ``raw`` are the latent columns, ``reconstruction`` what they make of these;
+    `RECONSTRUCTION_ERRORS` are numbers. Binary models have one logit, multi-class models one per
+    class.
     """
 
     x: Tensor

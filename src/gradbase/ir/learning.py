@@ -28,10 +28,10 @@ class Feature(Node):
 class Model(Node):
     """A version (and trial) of a model: its features and its outputs as programs.
 
-    `task` is ``binary``, ``multiclass``, ``regression``, ``raw``, ``clusters``, ``components`` or
-    ``transform`` (no outputs); `label` is '' for the last four. The network reads `columns`,
-    computed from the features; () means the features as they are. `transform` is what TRANSFORM
-    gives, in its order. Of an `imported` one NaN passes through, and NULL in a column gives NULL.
+    `task`: ``binary``, ``multiclass``, ``regression``; without a label ('') ``raw``,
+    ``reconstruction``, ``clusters``, ``components``, ``transform`` (no outputs). The network reads
+    `columns`, computed from the features; () means these as they are. `transform` is what TRANSFORM
+    gives, in order. Of an `imported` one NaN passes through, and NULL in a column gives NULL.
     """
 
     name: str
@@ -79,8 +79,8 @@ class Model(Node):
     @functools.cached_property
     def widest(self) -> int:
         """Elements per row of the widest intermediate result."""
-        widths = (abs(n.shape[-1]) for n in walk(self) if isinstance(n, Tensor) and n.shape)
-        return max(widths, default=1)
+        tensors = (n for n in walk(self) if isinstance(n, Tensor) and n.shape)
+        return max((abs(n.shape[-1]) for n in tensors), default=1)
 
 
 @node
@@ -162,22 +162,22 @@ class Evaluate(Relation):
         return Schema(tuple(Field(n, FLOAT64) for n in METRICS[self.model.task]))
 
 
-METRICS = {
+METRICS: dict[str, tuple[str, ...]] = {
     "binary": ("precision", "recall", "accuracy", "f1_score", "log_loss", "roc_auc"),
     "multiclass": ("precision", "recall", "accuracy", "f1_score", "log_loss", "roc_auc"),
     "regression": (
         "mean_absolute_error", "mean_squared_error", "mean_squared_log_error",
         "median_absolute_error", "r2_score", "explained_variance",
     ),
+    "reconstruction": ("mean_absolute_error", "mean_squared_error", "mean_squared_log_error"),
     "clusters": ("davies_bouldin_index", "mean_squared_distance"),
     "components": ("total_explained_variance_ratio",),
 }  # fmt: skip
 """Metrics by task, in BigQuery ML's order."""
 
-MINIMISED = frozenset(
-    ("log_loss", "loss", "mean_absolute_error", "mean_squared_error", "mean_squared_log_error",
-     "median_absolute_error", "davies_bouldin_index", "mean_squared_distance")
-)  # fmt: skip
+MINIMISED = frozenset((
+    "log_loss", "loss", "mean_absolute_error", "mean_squared_error", "mean_squared_log_error",
+    "median_absolute_error", "davies_bouldin_index", "mean_squared_distance"))  # fmt: skip
 """Metrics of which less is better."""
 
 

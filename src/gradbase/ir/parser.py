@@ -14,13 +14,13 @@ from gradbase.ir import (
     imported,
     inspection,
     learning,
+    networks,
     preprocessing,
     relational,
     scalar,
     tensor,
     unlabelled,
     vocabulary,
-    wide,
 )
 from gradbase.ir.lexer import Token, tokenize
 from gradbase.ir.node import Node
@@ -41,7 +41,7 @@ _FAMILIES = (
     learning,
     inspection,
     unlabelled,
-    wide,
+    networks,
     imported,
 )
 CLASSES: Mapping[str, type[Node]] = {
@@ -344,7 +344,12 @@ _RELATIONS: Mapping[str, Callable[[Reader, list[Relation]], Node]] = {
     "Evaluate": _evaluate,
     **{
         kind.__name__: functools.partial(_evaluate, kind=kind)
-        for kind in (inspection.ScoreCounts, inspection.ClassCounts, unlabelled.ClusterQuality)
+        for kind in (
+            inspection.ScoreCounts,
+            inspection.ClassCounts,
+            unlabelled.ClusterQuality,
+            unlabelled.ReconstructionQuality,
+        )
     },
     **{
         kind.__name__: functools.partial(_inspection, kind=kind)

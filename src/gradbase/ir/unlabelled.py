@@ -12,7 +12,7 @@ from gradbase.ir.shapes import BATCH, Shape, elements
 from gradbase.ir.tensor import Tensor
 from gradbase.ir.types import FLOAT64, INT64, TEXT, Schema, list_of, struct_of
 
-CLUSTERS, COMPONENTS = "clusters", "components"
+CLUSTERS, COMPONENTS, RECONSTRUCTION = "clusters", "components", "reconstruction"
 """The tasks of these models."""
 
 
@@ -86,6 +86,11 @@ class ClusterQuality(Evaluate):
     """`Evaluate` of clusters, which needs no label: the Davies-Bouldin index and the mean of the
     squared distances, both from the model's centroids.
     """
+
+
+@node
+class ReconstructionQuality(Evaluate):
+    """`Evaluate` of an autoencoder, which needs no label: means over the rows of its errors."""
 
 
 @node

@@ -14,8 +14,8 @@ import math
 from dataclasses import dataclass
 
 from gradbase.ir.learning import Dataset, Fit, Mlp
+from gradbase.ir.networks import Autoencoder, WideDeep, optimizers_of
 from gradbase.ir.types import SqlType
-from gradbase.ir.wide import WideDeep, optimizers_of
 from gradbase.optimizer.context import Alternative, Choice, Context
 from gradbase.optimizer.selectivity import column_statistics
 
@@ -172,6 +172,8 @@ def _evaluated(fit: Fit) -> float:
 
 def outputs_of(fit: Fit, context: Context) -> int:
     """Outputs of a network; ten where the classes are not known yet."""
+    if isinstance(fit.network, Autoencoder):
+        return encoded_width(fit.data, context)
     if fit.data.task != "multiclass":
         return 1
     known = column_statistics(fit.data.relation, fit.data.label, context)
@@ -188,6 +190,8 @@ def group_key(fit: Fit) -> object:
     shape = fit.network.replace(dropout=0.0)
     if isinstance(shape, WideDeep):
         shape = shape.replace(linear_learn_rate=None)
+    if isinstance(shape, Autoencoder):
+        shape = shape.replace(l1_reg_activation=0.0)
     optimizer = [(o.name, o.momentum > 0, o.l1_reg > 0) for o in optimizers_of(fit)]
     stopping = (fit.early_stop, fit.min_rel_progress, fit.patience, fit.auto_class_weights)
     return (fit.data, shape, fit.batch_size, *optimizer, fit.epochs, fit.seed, stopping)

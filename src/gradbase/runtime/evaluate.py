@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,10 @@ import pyarrow as pa
 import torch
 
 from gradbase.errors import DataError
-from gradbase.ir.conversion import Category, ToTable
+from gradbase.ir.conversion import RECONSTRUCTION_ERRORS, Category, ToTable
 from gradbase.ir.inspection import ClassCounts, ScoreCounts
 from gradbase.ir.learning import Evaluate
-from gradbase.ir.unlabelled import ClusterQuality, Distances
+from gradbase.ir.unlabelled import ClusterQuality, Distances, ReconstructionQuality
 from gradbase.runtime.arrow_types import arrow_type, constants
 from gradbase.runtime.cluster_quality import Quality
 from gradbase.runtime.columns import category_text, numbers
@@ -25,7 +25,7 @@ from gradbase.runtime.encode import category_codes, constant, null_rows
 from gradbase.runtime.metrics import metrics
 from gradbase.runtime.predict import Runners, Sizes, leased
 from gradbase.runtime.preprocess.operator import Reads
-from gradbase.runtime.program import compile_program
+from gradbase.runtime.program import Program, compile_program
 from gradbase.runtime.streams import Stream, grouped, watched
 
 _METHOD = {"binary": "proba", "multiclass": "proba", "regression": "value"}
@@ -52,6 +52,11 @@ def evaluate_stream(node: Evaluate, source: Stream, sizes: Sizes, context: RunCo
         if isinstance(node, ClusterQuality):
             found = _quality(node, source, sizes, context)
             columns = [pa.array([found[n]], pa.float64()) for n in schema.names]
+            yield pa.RecordBatch.from_arrays(columns, schema=schema)
+            return
+        if isinstance(node, ReconstructionQuality):
+            means = _reconstruction(node, source, sizes, context)
+            columns = [pa.array([v], pa.float64()) for v in means]
             yield pa.RecordBatch.from_arrays(columns, schema=schema)
             return
         output, target = _collect(node, source, sizes, context)
@@ -84,6 +89,28 @@ def _quality(
     assert isinstance(layer, Distances)
     centroids = torch.from_numpy(np.array(constant(layer.centroids, context.blobs), np.float64))  # type: ignore[arg-type]
     quality = Quality(centroids, cosine=layer.cosine)
+    for _, found in _outputs(node, program, source, sizes, context):
+        quality.add(found[0].to(torch.float64))
+    return {n: None if math.isnan(v) else v for n, v in quality.metrics().items()}
+
+
+def _reconstruction(
+    node: ReconstructionQuality, source: Stream, sizes: Sizes, context: RunContext
+) -> list[float | None]:
+    """The mean over all rows of each error; NULL without rows."""
+    program = compile_program(node.model, RECONSTRUCTION_ERRORS, context)
+    totals = torch.zeros(len(RECONSTRUCTION_ERRORS), dtype=torch.float64)
+    rows = 0
+    for _, found in _outputs(node, program, source, sizes, context):
+        totals += torch.stack([errors[:, 0].double().sum() for errors in found])
+        rows += len(found[0])
+    return [None if math.isnan(v) else v for v in (totals / rows).tolist()] if rows else [None] * 3
+
+
+def _outputs(
+    node: Evaluate, program: Program, source: Stream, sizes: Sizes, context: RunContext
+) -> Iterator[tuple[pa.RecordBatch, list[torch.Tensor]]]:
+    """Batches of the rows with what the network gives for them, overwritten by the next."""
     features = [source.schema.get_field_index(f) for f in node.features]
     runners, reads = Runners(program, sizes.tile_rows, context), Reads(node.model, context)
     first_row = 0
@@ -91,9 +118,8 @@ def _quality(
         inputs = reads(batch.select(features))
         lease = leased(context, f"evaluate {node.model.name}", threads=1)
         with lease, runners.one(inputs) as runner:
-            quality.add(runner.run(inputs, first_row)[0].to(torch.float64))
+            yield batch, runner.run(inputs, first_row)
         first_row += batch.num_rows
-    return {n: None if math.isnan(v) else v for n, v in quality.metrics().items()}
 
 
 def _collect(

@@ -11,6 +11,8 @@ where only one class occurs. Log loss clips probabilities to [1e-15, 1].
 Regression: R2 and explained variance are NaN for a constant target, the squared log error is NaN
 where a target or prediction is below 0.
 
+Reconstruction: means over rows and encoded columns; logarithms take numbers below 0 for 0.
+
 Anything computed from an output that is not finite is NaN.
 """
 
@@ -39,12 +41,12 @@ def metrics(
     Parameters
     ----------
     task : str
-        ``binary``, ``multiclass`` or ``regression``.
+        ``binary``, ``multiclass``, ``regression`` or ``reconstruction``.
     output : Tensor[rows, width]
         Binary: logits (width 1); multi-class: one logit per class; regression: predictions in the
         target's own unit (width 1). A Tensor[rows] counts as width 1.
     target : Tensor[rows]
-        Class numbers, or values.
+        Class numbers, or values; to be reconstructed: Tensor[rows, width].
     weights : Tensor[rows], optional
         Weight of each row, 1 where None. The median ignores it.
     threshold : float
@@ -69,6 +71,8 @@ def metrics(
             found = _multiclass(x, target.reshape(-1).long(), w)
         case "regression":
             found = _regression(x[:, 0], target.reshape(-1).double(), w)
+        case "reconstruction":
+            found = _reconstruction(x, target.double())
         case _:
             raise InternalError(f"task `{task}` has no metrics")
     return {n: float(found[n]) for n in names}
@@ -211,6 +215,16 @@ def _regression(x: torch.Tensor, target: torch.Tensor, w: torch.Tensor) -> dict[
         "explained_variance": float(1 - mean((error - mean(error)) ** 2) / spread)
         if spread > 0
         else math.nan,
+    }
+
+
+def _reconstruction(x: torch.Tensor, target: torch.Tensor) -> dict[str, float]:
+    """Means over rows and columns; logarithms take numbers below 0 for 0."""
+    logs = target.clamp(min=0).log1p() - x.clamp(min=0).log1p()
+    return {
+        "mean_absolute_error": float((target - x).abs().mean()),
+        "mean_squared_error": float((target - x).square().mean()),
+        "mean_squared_log_error": float(logs.square().mean()),
     }
 
 

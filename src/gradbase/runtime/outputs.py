@@ -35,7 +35,7 @@ class Output:
     def __call__(self, x: torch.Tensor, nulls: Bools | None = None) -> pa.Array:
         """The column for `x` Tensor[rows, width]; NULL where `nulls`."""
         match self.node.method:
-            case "value":
+            case "value" | "mean_absolute_error" | "mean_squared_error" | "mean_squared_log_error":
                 made = _doubles(x[:, 0]).mul_(self.node.scale).add_(self.node.shift).numpy()
             case "label":
                 return self._label(x, nulls)
@@ -43,7 +43,7 @@ class Output:
                 made = _doubles(x[:, 0]).sigmoid_().numpy()
             case "proba" | "probs":
                 return self._lists(probabilities(x, len(self.node.classes)), nulls)
-            case "raw":
+            case "raw" | "reconstruction":
                 return self._raw(x, nulls)
             case "centroid":
                 made = (x.argmin(dim=1) + 1).numpy()

@@ -8,7 +8,7 @@ from typing import Any
 
 from gradbase.errors import BindError, near
 from gradbase.frontend.cursor import Candidates, OptionValue, Range
-from gradbase.frontend.option_table import BY_NAME, PYTHON, WIDE
+from gradbase.frontend.option_table import AUTOENCODER, BY_NAME, KMEANS, PCA, PYTHON, WIDE
 from gradbase.frontend.options import resolve
 from gradbase.frontend.space import (
     Choice,
@@ -108,7 +108,89 @@ class WideDeepSpace(MlpSpace):
         return "dnn_linear_combined"
 
 
+@dataclasses.dataclass(frozen=True)
+class AutoencoderSpace(MlpSpace):
+    """Hidden layers that give their own input again; made by `autoencoder`."""
+
+    l1_reg_activation: Any = None
+
+    @property
+    def model_type(self) -> str:
+        return AUTOENCODER
+
+
 Value = float | str | Dimension | None
+
+
+def autoencoder(
+    hidden: Any = None,
+    *,
+    activation: str | Dimension | None = None,
+    dropout: Value = None,
+    l1_reg_activation: Value = None,
+) -> AutoencoderSpace:
+    """Hidden layers that give all columns again through a narrow one, as a network for `search`.
+
+    It learns without a target: ``db.table("t").fit(gb.autoencoder([16, 2, 16]), name="m")``.
+
+    Parameters
+    ----------
+    hidden : int, list of int or Choice, optional
+        Sizes of an odd number of layers; the middle one has the latent columns. None: one layer of
+        half as many as there are columns.
+    activation, dropout
+        As in `mlp`.
+    l1_reg_activation : float or dimension, optional
+        Times the sum of absolute latent values of a row, on average, is added to the loss.
+
+    Examples
+    --------
+    >>> import gradbase as gb
+    >>> gb.search(gb.autoencoder([16, 2, 16]), lr=0.01).task
+    'reconstruction'
+    """
+    return AutoencoderSpace(hidden, activation, dropout, l1_reg_activation)
+
+
+def kmeans(num_clusters: Any = None, **parameters: Any) -> TrainingSpec:
+    """Clusters of rows, for `Table.fit` without a target.
+
+    Parameters
+    ----------
+    num_clusters : int or dimension, optional
+        log10 of the rows, from 2 to 100, if left out.
+    **parameters : value or dimension
+        Other options of CREATE MODEL (``distance_type="cosine"``, ``trials=5``, ``seed=7``, …).
+
+    Examples
+    --------
+    >>> import gradbase as gb
+    >>> gb.kmeans(gb.randint(2, 6), trials=5).num_trials
+    5
+    """
+    given = {} if num_clusters is None else {"num_clusters": num_clusters}
+    return _resolved(KMEANS, _dimensions(given | parameters))
+
+
+def pca(num_principal_components: int | None = None, **parameters: Any) -> TrainingSpec:
+    """Principal components of the columns, for `Table.fit` without a target.
+
+    Parameters
+    ----------
+    num_principal_components : int, optional
+        All if left out.
+    **parameters : value
+        Other options of CREATE MODEL (``pca_explained_variance_ratio=0.9``, …).
+
+    Examples
+    --------
+    >>> import gradbase as gb
+    >>> gb.pca(2).solve.components
+    2
+    """
+    named = {"num_principal_components": num_principal_components}
+    given = {n: v for n, v in named.items() if v is not None}
+    return _resolved(PCA, _dimensions(given | parameters))
 
 
 def wide_and_deep(
@@ -165,7 +247,7 @@ def search(
 
     Parameters
     ----------
-    network : mlp(…), wide_and_deep(…), or a function of the configuration
+    network : mlp(…), wide_and_deep(…), autoencoder(…), or a function of the configuration
         The function returns a ``torch.nn.Module`` from Tensor[B, n_inputs] float32 to
         Tensor[B, n_outputs]; both sizes are in its configuration.
     lr, batch_size, optimizer, l2_reg, dropout, seed, epochs, metric, procedure, trials
@@ -201,6 +283,8 @@ def _mlp_spec(model_type: str, given: dict[str, Any]) -> TrainingSpec:
             f"there is no parameter `{unknown[0]}` of a multilayer perceptron's search",
             hint=near(unknown[0], known) or "a function of the configuration has its own",
         )
+    if model_type not in UNDECIDED:
+        return _resolved(model_type, given)
     regression = given.get("metric") in METRICS["regression"]
     spec = _resolved(UNDECIDED[model_type][regression], given)
     task = "regression" if regression else ""
@@ -232,6 +316,10 @@ def _resolved(
     space: dict[str, Dimension] = {}
     for name, value in given.items():
         option = _sql_name(name)
+        if option not in BY_NAME:
+            raise BindError(
+                f"there is no option `{name}`", hint=near(name, (*BY_NAME, *_SQL_NAMES))
+            )
         options[option] = _option_value(value)
         if isinstance(value, Dimension):
             space[BY_NAME[option].field] = _plain(value)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gradbase.frontend.option_table import NORMAL_EQUATION
 from gradbase.ir.learning import Dataset, Fit, Mlp, PythonNetwork, Search
+from gradbase.ir.networks import Autoencoder
 from gradbase.runtime.train.data import TrainingData
 from gradbase.runtime.train.prepare import Preparation
 from gradbase.selection.folds import on_all_rows
@@ -42,7 +43,10 @@ def read(search: Search, context: RunContext, progress: Progress) -> Deals:
 
 def _one_hot_only(fit: Fit) -> bool:
     """Whether a fit's network cannot learn embeddings."""
-    return isinstance(fit.network, PythonNetwork) or fit.optimizer.name == NORMAL_EQUATION
+    return (
+        isinstance(fit.network, PythonNetwork | Autoencoder)
+        or fit.optimizer.name == NORMAL_EQUATION
+    )
 
 
 def _has_intercept(fit: Fit) -> bool:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from gradbase.ir.facts import Settings
     from gradbase.ir.learning import Search
+    from gradbase.ir.unlabelled import Solve
 
 
 class Listener(Protocol):
@@ -144,7 +145,7 @@ class LiveBar:
         )
 
 
-def listener_for(search: Search, settings: Settings) -> Listener:
+def listener_for(search: Search | Solve, settings: Settings) -> Listener:
     """A live bar where someone looks at a terminal or notebook and wants progress."""
     from rich.console import Console
 

@@ -12,9 +12,11 @@ from gradbase.frontend.fits import build_dataset, build_fits
 from gradbase.frontend.training import (
     CLASSIFICATION,
     DEFAULT_METRIC,
+    RECONSTRUCTION,
     REGRESSION,
     TrainingSpec,
     default_hidden_units,
+    default_latent_units,
 )
 from gradbase.ir.derived import Derived
 from gradbase.ir.learning import METRICS, Dataset, Model, PythonNetwork, Search
@@ -134,7 +136,7 @@ def _task(task: str, classes: int) -> str:
 
 
 def _filled(spec: TrainingSpec, data: Dataset, counts: Counts, networks: Networks) -> TrainingSpec:
-    kind = REGRESSION if data.task == REGRESSION else CLASSIFICATION
+    kind = data.task if data.task in (REGRESSION, RECONSTRUCTION) else CLASSIFICATION
     changes: dict[str, Any] = {"metric": spec.metric or DEFAULT_METRIC[kind], "task": kind}
     if spec.model_type in UNDECIDED:
         kinds = UNDECIDED[spec.model_type]
@@ -144,7 +146,11 @@ def _filled(spec: TrainingSpec, data: Dataset, counts: Counts, networks: Network
     elif spec.hidden_units is None and "hidden_units" not in spec.space:
         outputs = counts.classes if data.task == "multiclass" else 1
         inputs = sum(_inputs(column.type) for column in data.inputs)
-        changes["hidden_units"] = default_hidden_units(counts.rows, inputs, outputs)
+        changes["hidden_units"] = (
+            default_latent_units(inputs)
+            if kind == RECONSTRUCTION
+            else default_hidden_units(counts.rows, inputs, outputs)
+        )
     if kind == REGRESSION and (spec.class_weights or spec.auto_class_weights):
         raise BindError(
             f"class weights are of classifications, label `{data.label}` is regressed",

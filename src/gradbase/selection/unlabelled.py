@@ -32,6 +32,7 @@ from gradbase.runtime.train.finish import joined, matrix
 from gradbase.runtime.train.prepare import Encoded, Preparation
 from gradbase.selection import AT_ONCE, make_procedure
 from gradbase.selection.procedure import Terms
+from gradbase.selection.progress import Listener, listener_for
 from gradbase.selection.run import RunInfo, RunResult
 from gradbase.selection.search import check_space
 from gradbase.store.records import SUCCEEDED, ModelRecord, TrialRecord
@@ -97,15 +98,34 @@ def run(plan: Solve, context: RunContext, store: Store, info: RunInfo) -> RunRes
     """
     started = time.perf_counter()
     store.check_creatable(plan.name, or_replace=info.or_replace, if_not_exists=info.if_not_exists)
-    first = plan.networks[0]
-    made = Preparation(plan.data, context, embeddings=False, numbers=_numbers(first))
+    listener = listener_for(plan, context.settings)
+    message = f"`{plan.name}` was not trained"
+    try:
+        record, warnings = _solved(plan, context, info, listener)
+        version = store.commit(record, or_replace=info.or_replace, if_not_exists=info.if_not_exists)
+        result = RunResult(version, record, time.perf_counter() - started, warnings)
+        message = str(result)
+    finally:
+        listener.on_end(message)
+    return result
+
+
+def _solved(
+    plan: Solve, context: RunContext, info: RunInfo, listener: Listener
+) -> tuple[ModelRecord, tuple[str, ...]]:
+    """The record of all trials, and what the data lack."""
+    numbers = _numbers(plan.networks[0])
+    made = Preparation(plan.data, context, listener.on_data, embeddings=False, numbers=numbers)
     with contextlib.closing(made), contextlib.closing(made.encoded(plan.data)) as rows:
+        trials: list[TrialRecord] = []
+        listener.on_start(len(plan.networks), len(plan.networks))
         with one_thread():
             solver = _Solver(plan, context, rows)
-            trials = [solver.trial(i, n, info) for i, n in enumerate(plan.networks, 1)]
-        record = _record(plan, context, rows, trials, info)
-    version = store.commit(record, or_replace=info.or_replace, if_not_exists=info.if_not_exists)
-    return RunResult(version, record, time.perf_counter() - started, rows.inputs.warnings)
+            for number, network in enumerate(plan.networks, 1):
+                trials.append(solver.trial(number, network, info))
+                listener.on_epoch(number, 1, trials[-1].metrics)
+                listener.on_trial_end(number, SUCCEEDED, 0)
+        return _record(plan, context, rows, trials, info), rows.inputs.warnings
 
 
 def _numbers(network: Network) -> Numbers:

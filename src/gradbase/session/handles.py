@@ -73,7 +73,7 @@ class Table:
         self,
         what: TrainingSpec | Callable[[dict[str, Any]], Any],
         *,
-        target: str,
+        target: str | None = None,
         name: str,
         replace: bool = True,
         transform: str = "",
@@ -83,10 +83,11 @@ class Table:
 
         Parameters
         ----------
-        what : gb.search(…), gb.mlp(…) or a function of the configuration
+        what : gb.search(…), gb.mlp(…), gb.kmeans(…), … or a function of the configuration
             A network alone is one trial with the defaults.
-        target : str
-            The column to predict; all others are features.
+        target : str, optional
+            The column to predict; all others are features. None for what learns without one:
+            ``gb.autoencoder``, ``gb.kmeans``, ``gb.pca``.
         name : str
         replace : bool
             False: an existing model of that name is an error.
@@ -205,7 +206,7 @@ class ModelHandle(Versioned):
         if not self.model.label:
             raise BindError(
                 f"model `{self.model.name}` has no label to be scored on",
-                hint="evaluate(rows) has the metrics of clusters",
+                hint="evaluate(rows) has the metrics of its task",
             )
         return self.evaluate(rows)["r2_score" if self.model.task == "regression" else "accuracy"]
 

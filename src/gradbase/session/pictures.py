@@ -10,7 +10,7 @@ import pyarrow as pa
 from scipy.special import expit
 
 from gradbase import plots
-from gradbase.errors import BindError, UnsupportedError
+from gradbase.errors import BindError
 from gradbase.plots.subjects import Classified, Confusion, Regressed
 from gradbase.selection.study import Study
 from gradbase.session.handles import ModelHandle, Table
@@ -29,9 +29,7 @@ _OF_TASK = {
 def plot(handle: ModelHandle, kind: str, data: Any, path: str | Path | None) -> Picture:
     """Draw one kind of picture of a model; see `ModelHandle.plot`."""
     model = handle.model
-    if not model.label:
-        raise UnsupportedError(f"there are no pictures of model `{model.name}`: it has no label")
-    possible = (*_OF_TASK[model.task], plots.SEARCH)
+    possible = (*_OF_TASK.get(model.task, ()), plots.SEARCH)
     chosen = plots.kind_of(kind, possible, f"the {model.task} model `{model.name}`")
     if chosen.of == plots.SEARCH:
         session = handle.session

@@ -14,15 +14,16 @@ from gradbase.engines import quote_identifier
 from gradbase.errors import BindError
 from gradbase.frontend.addresses import check_name
 from gradbase.frontend.binder import bind_query
-from gradbase.frontend.fits import find_column, transform_dataset
+from gradbase.frontend.fits import find_column, label_of, transform_dataset
 from gradbase.frontend.option_table import TRANSFORM_ONLY, UNLABELLED
 from gradbase.frontend.options import resolve
 from gradbase.frontend.space import to_plain
-from gradbase.frontend.training import TrainingSpec
+from gradbase.frontend.training import RECONSTRUCTION, TrainingSpec
 from gradbase.frontend.transform import TransformClause, bind_transform
 from gradbase.frontend.words import is_ours
 from gradbase.ir.derived import Derived
 from gradbase.ir.learning import SUMMARY, Fit, Learn, Model, PythonNetwork, Search
+from gradbase.ir.node import Node
 from gradbase.ir.relational import Relation, SqlFragment
 from gradbase.ir.scalar import Column
 from gradbase.ir.unlabelled import Solve
@@ -90,9 +91,10 @@ def search_of(planning: Plan) -> Search:
 def plan_model(session: Session, statement: CreateModel, params: Mapping[str, Any]) -> Plan:
     """The plan of a CREATE MODEL, to be shown: users' modules tell what a step of them holds."""
     spec = _resolved(session, statement)
-    if spec.model_type in (TRANSFORM_ONLY, *UNLABELLED):
-        return _plan_unlabelled(session, spec, statement, params)
     clause = statement.transform
+    if spec.model_type in (TRANSFORM_ONLY, *UNLABELLED):
+        name, query = statement.name, statement.query
+        return _plan_unlabelled(session, spec, name, query, params=params, clause=clause)
     return _plan(
         session, spec, statement.name, statement.query, params, clause=clause, looking=True
     )[1]
@@ -108,42 +110,60 @@ def _resolved(session: Session, statement: CreateModel) -> TrainingSpec:
 
 
 def _plan_unlabelled(
-    session: Session, spec: TrainingSpec, statement: CreateModel, params: Mapping[str, Any]
+    session: Session,
+    spec: TrainingSpec,
+    name: str,
+    query: str,
+    *,
+    params: Mapping[str, Any],
+    clause: TransformClause | None,
 ) -> Plan:
-    """The plan of a model that learns without a label."""
-    clause = statement.transform
+    """The plan of a model that is solved without a label."""
     if clause is None and spec.model_type == TRANSFORM_ONLY:
         raise BindError(
             f"model_type '{TRANSFORM_ONLY}' learns a TRANSFORM, there is none",
-            hint=f"CREATE MODEL {statement.name} TRANSFORM (…) OPTIONS (…) AS …",
+            hint=f"CREATE MODEL {name} TRANSFORM (…) OPTIONS (…) AS …",
         )
-    relation = training_relation(session, statement.query, params)
+    relation = training_relation(session, query, params)
     transform: tuple[Derived, ...] = ()
     if clause is not None:
         transform = bind_transform(clause, relation.schema, session.engine)
     if spec.model_type == TRANSFORM_ONLY:
-        return plan(session, Learn(statement.name, transform_dataset(relation, transform)))
-    return plan(session, unlabelled.build(spec, statement.name, relation, transform))
+        return plan(session, Learn(name, transform_dataset(relation, transform)))
+    return plan(session, unlabelled.build(spec, name, relation, transform))
 
 
 def _create_unlabelled(
     session: Session, spec: TrainingSpec, statement: CreateModel, params: Mapping[str, Any]
 ) -> RunResult:
-    root = _plan_unlabelled(session, spec, statement, params).root
-    clause = statement.transform
+    name, query, clause = statement.name, statement.query, statement.transform
+    root = _plan_unlabelled(session, spec, name, query, params=params, clause=clause).root
+    info = dataclasses.replace(
+        _unlabelled_info(spec, query, clause, or_replace=statement.or_replace),
+        sql=statement.sql,
+        if_not_exists=statement.if_not_exists,
+    )
+    return _solve(session, root, info, params)
+
+
+def _unlabelled_info(
+    spec: TrainingSpec, query: str, clause: TransformClause | None, *, or_replace: bool
+) -> RunInfo:
     options = (
         {"model_type": spec.model_type} if spec.model_type == TRANSFORM_ONLY else options_of(spec)
     )
-    info = RunInfo(
-        query=statement.query,
-        sql=statement.sql,
+    return RunInfo(
+        query=query,
         options=options | ({} if clause is None else {"transform": clause.text.strip()}),
         model_type=spec.model_type,
         seed=spec.seed,
         tuned=tuple(spec.space),
-        or_replace=statement.or_replace,
-        if_not_exists=statement.if_not_exists,
+        or_replace=or_replace,
     )
+
+
+def _solve(session: Session, root: Node, info: RunInfo, params: Mapping[str, Any]) -> RunResult:
+    """Learn what needs no label; it can be cancelled through the session."""
     context = session.context(params)
     done = session.running(context.cancelled)
     try:
@@ -178,7 +198,7 @@ def fit(
     session: Session,
     what: TrainingSpec | MlpSpace | Callable[[dict[str, Any]], Any],
     query: str,
-    target: str,
+    target: str | None,
     name: str,
     *,
     replace: bool,
@@ -195,8 +215,15 @@ def fit(
         spec = dataclasses.replace(what, row_key=key, said=what.said | set(options))
     else:
         spec = search(what, **options)
-    spec = dataclasses.replace(spec, label=target, said=spec.said | {"label"})
+    spec = _towards(spec, target)
     clause = TransformClause.of(transform) if transform else None
+    if spec.model_type in UNLABELLED:
+        root = _plan_unlabelled(
+            session, spec, check_name(name), query, params={}, clause=clause
+        ).root
+        info = _unlabelled_info(spec, query, clause, or_replace=replace)
+        _solve(session, root, info, {})
+        return session.study(name)
     asked, planning = _plan(
         session, spec, check_name(name), query, {}, clause=clause, adds_label=True
     )
@@ -213,6 +240,24 @@ def fit(
     )
     train(session, search_of(planning), info)
     return session.study(name)
+
+
+def _towards(spec: TrainingSpec, target: str | None) -> TrainingSpec:
+    """`spec` with the column that it is to predict, where it predicts one."""
+    labelled = spec.model_type not in UNLABELLED and spec.task != RECONSTRUCTION
+    if target is None and labelled:
+        raise BindError(
+            "fit needs the column to predict",
+            hint='target="…"; gb.kmeans, gb.pca and gb.autoencoder learn without one',
+        )
+    if target is None:
+        return spec
+    if not labelled:
+        raise BindError(
+            f"{spec.model_type} learns without a target, found target={target!r}",
+            hint="leave it out; a column that is not to be learnt from is left out of the query",
+        )
+    return dataclasses.replace(spec, label=target, said=spec.said | {"label"})
 
 
 def _plan(
@@ -232,7 +277,7 @@ def _plan(
         start, before = _present(session, name)
         spec = continued(spec, before)
     relation = training_relation(session, query, params)
-    label = find_column(relation.schema, spec.label, "label column", "set input_label_cols")
+    label = label_of(spec, relation.schema)
     transform: tuple[Derived, ...] = ()
     if start is not None and start.transform:
         check_transform(start, spec.transform, clause)
@@ -287,9 +332,9 @@ def count(
     texts: Sequence[str],
     params: Mapping[str, Any],
 ) -> Counts:
-    """Rows with a label, distinct labels and texts: what the plan of a search depends on."""
+    """Rows with a label (all without one), distinct labels and texts: what a plan depends on."""
     if isinstance(relation, SqlFragment) and not relation.inputs and not relation.calls:
-        names = [quote_identifier(n) for n in (label, *texts)]
+        names = [quote_identifier(n) if n else "0" for n in (label, *texts)]
         distinct = ", ".join(f"count(DISTINCT {n}) AS n{i}" for i, n in enumerate(names))
         found = session.engine.fetch(
             f"SELECT count({names[0]}) AS n, {distinct} FROM ({relation.parts[0]}\n)", params
@@ -297,9 +342,12 @@ def count(
         rows, classes, *others = (column[0].as_py() for column in found.columns)
         return Counts(rows, classes, dict(zip(texts, others, strict=True)))
     values = session.run_relation(relation, params).arrow()
-    rows = len(values) - values[label].null_count
-    classes, *others = (len(values[n].drop_null().unique()) for n in (label, *texts))
-    return Counts(rows, classes, dict(zip(texts, others, strict=True)))
+    others = (len(values[n].drop_null().unique()) for n in texts)
+    distinct = dict(zip(texts, others, strict=True))
+    if not label:
+        return Counts(len(values), 0, distinct)
+    known = values[label].drop_null()
+    return Counts(len(known), len(known.unique()), distinct)
 
 
 def train(

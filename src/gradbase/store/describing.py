@@ -9,6 +9,7 @@ from typing import Any
 
 from gradbase.frontend.option_table import MODEL_TYPES, OPTIONS, PYTHON, UNLABELLED
 from gradbase.ir.conversion import (
+    RECONSTRUCTION_ERRORS,
     Category,
     Encoding,
     MultiHot,
@@ -212,6 +213,8 @@ _FUNCTIONS = {
     "probs": "ML.PREDICT",
     "centroid": "PREDICT",
     "nearest": "ML.PREDICT",
+    "reconstruction": "EXPORT MODEL",
+    **dict.fromkeys(RECONSTRUCTION_ERRORS, "ML.RECONSTRUCTION_LOSS"),
 }
 
 

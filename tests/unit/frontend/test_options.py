@@ -202,11 +202,12 @@ def test_a_python_model_takes_options_of_its_own():
     [
         ("seed = 1", BindError, r"needs the option model_type"),
         ("model_type = 'dnn_clasifier'", BindError, r"did you mean `dnn_classifier`"),
-        (
-            "model_type = 'autoencoder'",
-            UnsupportedError,
-            r"'autoencoder' is not offered yet[^$]*pca",
-        ),
+        ("model_type = 'matrix_factorization'", UnsupportedError, r"is not offered yet"),
+        ("{a}, hidden_units = [4, 2]", BindError, r"odd number of layers, found \[4, 2\]"),
+        ("{a}, hidden_units = HPARAM_CANDIDATES([[3], [4, 2]])", BindError, r"found \[4, 2\]"),
+        ("{a}, input_label_cols = ['y']", BindError, "not one of autoencoder models"),
+        ("{a}, hparam_tuning_objectives = ['r2_score']", BindError, "no metric of autoencoder"),
+        ("{a}, l1_reg_activation = -1", BindError, "at least 0"),
         ("model_type = 'random_forest_regressor'", UnsupportedError, "import_model"),
         (
             "{w}, optimizer = [STRUCT('dnn', 'adam'), STRUCT('linear', 'ftrl')]",
@@ -339,9 +340,11 @@ def test_a_python_model_takes_options_of_its_own():
     ],
 )
 def test_errors_name_the_option_and_the_way_out(options, error, text):
-    dnn = "model_type = 'dnn_classifier'"
+    kinds = {"{d}": "dnn_classifier", "{w}": "dnn_linear_combined_classifier", "{a}": "autoencoder"}
+    for short, kind in kinds.items():
+        options = options.replace(short, f"model_type = '{kind}'")
     with pytest.raises(error, match=text.replace("{{", "{").replace("}}", "}")):
-        spec(options.replace("{d}", dnn).replace("{w}", dnn.replace("dnn", "dnn_linear_combined")))
+        spec(options)
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ from gradbase.ir.learning import (
     Search,
     Split,
 )
+from gradbase.ir.networks import Autoencoder, WideDeep
 from gradbase.ir.preprocessing import (
     Bucketize,
     HashBucket,
@@ -117,6 +118,7 @@ from gradbase.ir.unlabelled import (
     Components,
     Distances,
     Loadings,
+    ReconstructionQuality,
     Solve,
 )
 from gradbase.ir.vocabulary import (
@@ -127,7 +129,6 @@ from gradbase.ir.vocabulary import (
     TermWeights,
     Vocabulary,
 )
-from gradbase.ir.wide import WideDeep
 
 A, B, T = Column("a", INT64), Column("b", FLOAT64), Column("t", TEXT)
 ONE, NO, YES = Literal(1, INT64), Literal("no", TEXT), Literal("yes", TEXT)
@@ -368,6 +369,7 @@ LEARNING = (
     Mlp(()),
     Mlp((8,), "tanh", 0.25),
     Mlp((), intercept=False),
+    Autoencoder((8, 2, 8), "tanh", 0.25, l1_reg_activation=0.1),
     WideDeep((8,), "tanh", 0.25, linear_optimizer="adagrad", linear_learn_rate=0.1),
     PythonNetwork("nets:mlp", '{"width": 8}', "ee" * 32),
     Optimizer("sgd", 0.1, 1e-4, 0.9, 0.01),
@@ -380,6 +382,7 @@ LEARNING = (
     Learn("prepare", PREPARED),
     Solve("groups", DATA, (CLUSTERS, Components(0, 0.9, True)), "davies_bouldin_index"),
     GROUPS,
+    ReconstructionQuality(Scan("t", "", Schema.of(v=array_of(FLOAT64, 4))), GROUPS, ("v",), ""),
     ClusterQuality(Scan("t", "", Schema.of(v=array_of(FLOAT64, 4))), GROUPS, ("v",), ""),
     Loadings((GROUPS, GROUPS), with_trial=True),
     CHURN.replace(columns=(Derived("a", Rescale(A, 1.0, 2.0)), Derived("b", B))),

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from training_tables import dataset_of, fit_of, make_table, prepared
 
 from gradbase.ir.learning import ClassWeight, FusedFit
-from gradbase.ir.wide import optimizers_of
+from gradbase.ir.networks import Autoencoder, optimizers_of
 from gradbase.runtime.train.module import make_optimizer
 from gradbase.runtime.train.networks import initial
+from gradbase.runtime.train.sharded import open_shards, write_shards
 from gradbase.runtime.train.stacked import _NAMES, shapes_of
 from gradbase.runtime.train.trainer import make_trainer
 
@@ -70,6 +71,8 @@ class Plain:
             z = z + torch.cat(found, 1) @ layers[1]
         for layer, (weight, bias) in enumerate(zip(rest[::2], rest[1::2], strict=True)):
             a = getattr(F, self.fit.network.activation)(z)
+            if isinstance(self.fit.network, Autoencoder) and layer == self.fit.network.bottleneck:
+                self.latent = a
             z = (a if masks is None else a * masks[layer]) @ weight + bias
         return z
 
@@ -79,6 +82,9 @@ class Plain:
             losses = F.cross_entropy(z, y, reduction="none")
         elif task == "binary":
             losses = F.binary_cross_entropy_with_logits(z[:, 0], y, reduction="none")
+        elif task == "reconstruction":
+            losses = F.mse_loss(z, batch.x[:, :-1], reduction="none").mean(1)
+            losses = losses + self.fit.network.l1_reg_activation * self.latent.abs().sum(1)
         else:
             losses = F.mse_loss(z[:, 0], y, reduction="none")
         if self.fit.auto_class_weights or self.data.target.class_weights:
@@ -129,7 +135,7 @@ def compare(fits, data, dtype, steps=3, *, fused=True):
             for tower, layers in zip(stack.towers, reference.parts, strict=True):
                 tower.blocks.place(tower.weights, k, [layer.detach() for layer in layers])
         z = stack._forward(batch, drawn)
-        stack._backward(stack.loss.gradient(z, batch.y, batch.w))
+        stack._backward(stack.loss.gradient(z, batch.y, batch.w), len(batch.y))
         found = [gradients(stack, k) for k in range(len(fits))]
         for tower in stack.towers:
             tower.update.step()
@@ -382,3 +388,42 @@ def test_fused_and_alone_agree_after_training():
         _, [(expected, others)] = results(make_trainer(fit, data), 3)
         assert loss == pytest.approx(expected, abs=1e-3)
         assert metrics["roc_auc"] == pytest.approx(others["roc_auc"], abs=2e-3)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "alone"])
+def test_an_autoencoder_learns_its_input_and_few_latent_values(fused, dtype):
+    """Members differ in how much latent values cost; the last batch is padded."""
+    node, data = reconstruction()
+    fits = [
+        fit_of(node, i, hidden=(6, 3, 6), activation="tanh", batch_size=45, latent=cost)
+        for i, cost in enumerate([0.5, 0.0, 0.1])
+    ]
+    compare(fits if fused else fits[2:], data, dtype, fused=fused)
+
+
+def test_an_autoencoder_does_not_depend_on_its_group():
+    node, data = reconstruction()
+    fits = [fit_of(node, i, hidden=(6, 3, 6), latent=0.1 * i) for i in range(5)]
+    reference, pair = (make_trainer(FusedFit(tuple(f)), data) for f in (fits, fits[2:4]))
+    for trainer in (reference, pair):
+        results(trainer)
+    assert all(same(member(pair, k), member(reference, 2 + k)) for k in range(2))
+    assert pair.evaluate()[0] == reference.evaluate()[2]
+
+
+def reconstruction():
+    table = make_table().drop_columns(["y", "value"])
+    data = prepared(table, "", "reconstruction", embeddings=False)
+    return dataset_of(table, "", "reconstruction"), data
+
+
+def test_an_autoencoder_learns_the_same_from_files_of_shards(tmp_path):
+    node, data = reconstruction()
+    write_shards(data, tmp_path / "rows")
+    fits = [fit_of(node, 1, hidden=(6, 3, 6), latent=0.1)]
+    here, there = (
+        make_trainer(fits[0], d) for d in (data, open_shards(tmp_path / "rows", 1 << 20))
+    )
+    assert results(here) == results(there)
+    assert same(member(here, 0), member(there, 0))

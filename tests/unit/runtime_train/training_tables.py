@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from gradbase.ir.learning import Dataset, Fit, Mlp, Optimizer, Split
+from gradbase.ir.networks import Autoencoder, WideDeep
 from gradbase.ir.relational import SqlFragment
 from gradbase.ir.types import Field, Schema, parse_type
-from gradbase.ir.wide import WideDeep
 from gradbase.resources.broker import Broker
 from gradbase.runtime.train.prepare import prepare
 
@@ -91,7 +91,10 @@ def fit_of(data_node, trial=1, **changes):
         changes.pop("dropout", 0.0),
         changes.pop("intercept", True),
     )
+    latent = changes.pop("latent", None)
     network = Mlp(*shape) if wide is None else WideDeep(*shape, *wide)
+    if latent is not None:
+        network = Autoencoder(*shape, latent)
     optimizer = Optimizer(
         changes.pop("optimizer", "adamw"), changes.pop("learn_rate", 0.01),
         changes.pop("l2_reg", 0.0), changes.pop("momentum", 0.0), changes.pop("l1_reg", 0.0),

@@ -11,7 +11,7 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from gradbase.errors import BindError, UnsupportedError
-from gradbase.ir.conversion import ToTable
+from gradbase.ir.conversion import RECONSTRUCTION_ERRORS, ToTable
 from gradbase.ir.derived import Derived
 from gradbase.ir.learning import Feature, Model
 from gradbase.ir.scalar import Column, Literal
@@ -26,7 +26,8 @@ _OTHER_NULLS = "\N{SYMBOL FOR NULL}"
 OPSET, _ML_OPSET = 20, 4
 METHOD_NAMES = {
     "label": "predict", "value": "predict", "raw": "predict", "centroid": "predict",
-    "proba": "predict_proba",
+    "proba": "predict_proba", "reconstruction": "reconstruction",
+    **{name: name for name in RECONSTRUCTION_ERRORS},
 }  # fmt: skip
 
 

@@ -30,7 +30,8 @@ _KEPT_SHARDS = 3
 class Batch(NamedTuple):
     """Rows as tensors: x [B, dense] (last column 1), codes [B, embeddings] int64 or None, y [B].
 
-    `w` [B] are the rows' weights in the training loss, or None.
+    To be reconstructed is y [B, dense - 1], the columns of x. `w` [B] are the rows' weights in the
+    training loss, or None.
     """
 
     x: torch.Tensor
@@ -100,7 +101,7 @@ class TrainingData:
 
     @property
     def task(self) -> str:
-        """``binary``, ``multiclass`` or ``regression``."""
+        """``binary``, ``multiclass``, ``regression`` or ``reconstruction``."""
         return self.target.task
 
     @property
@@ -153,8 +154,9 @@ class TrainingData:
         yield from whole.split(EVAL_ROWS)
 
     def labels(self, part: str) -> npt.NDArray[Any]:
-        """`target.y` of the rows of ``eval`` or ``test``, in the order of `evaluation`."""
-        return self.target.y[getattr(self.parts, part)]
+        """What the rows of ``eval`` or ``test`` are judged by, in the order of `evaluation`."""
+        rows = getattr(self.parts, part)
+        return self.x[rows, :-1] if self.task == "reconstruction" else self.target.y[rows]
 
     def close(self) -> None:
         """Free memory, files and leases."""
@@ -205,8 +207,9 @@ class TrainingData:
         # Made by torch, whose memory is aligned: products round by the alignment of their operands.
         x = torch.from_numpy(self.x).index_select(0, torch.from_numpy(rows))
         codes = None if self.codes is None else torch.from_numpy(self.codes[rows])
-        y = torch.from_numpy(self.target.y[rows])
+        x = x.to(dtype)
+        y = x[:, :-1] if self.task == "reconstruction" else torch.from_numpy(self.target.y[rows])
         if y.dtype != torch.int64:
             y = y.to(dtype)
         w = None if self.weights is None else torch.from_numpy(self.weights[rows]).to(dtype)
-        return Batch(x.to(dtype), codes, y, w)
+        return Batch(x, codes, y, w)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from gradbase.ir.conversion import Category, ToTable
+from gradbase.ir.conversion import RECONSTRUCTION_ERRORS, Category, ToTable
+from gradbase.ir.networks import Autoencoder
 from gradbase.ir.tensor import Binary, Concat, Embedding, Linear, OneHot, Tensor, Unary
-from gradbase.ir.types import FLOAT64, list_of, struct_of
+from gradbase.ir.types import FLOAT64, array_of, list_of, struct_of
 from gradbase.runtime.train.features import Inputs, constant
 from gradbase.runtime.train.labels import Target
 from gradbase.runtime.train.networks import MlpShape
@@ -71,6 +73,37 @@ def tables(x: Tensor, target: Target) -> tuple[ToTable, ...]:
         ToTable(x, "proba", proba, classes),
         ToTable(x, "probs", probs, classes),
     )
+
+
+def coded(x: Tensor, network: Autoencoder, inputs: Inputs, params: Params) -> tuple[ToTable, ...]:
+    """The columns of an autoencoder whose last layer is `x`."""
+    latent = x
+    for _ in range(len(network.hidden_units) - network.bottleneck):
+        assert isinstance(latent, Linear)
+        activated = latent.x
+        assert isinstance(activated, Unary)
+        latent = activated.x
+    latent = Unary(network.activation, latent)
+    given = joined(matrix(inputs))
+    errors = zip(RECONSTRUCTION_ERRORS, _errors(given, x, params), strict=True)
+    return (
+        ToTable(x, "reconstruction", array_of(FLOAT64, x.shape[-1])),
+        ToTable(latent, "raw", array_of(FLOAT64, latent.shape[-1])),
+        *(ToTable(error, method, FLOAT64) for method, error in errors),
+    )
+
+
+def _errors(given: Tensor, found: Tensor, params: Params) -> Iterator[Tensor]:
+    """Means over the columns, Tensor[BATCH, 1]; logarithms take numbers below 0 for 0."""
+    columns = given.shape[-1]
+    mean = constant(np.full((1, columns), 1 / columns, np.float32), params)
+    one = constant(np.ones(1, np.float32), params)
+    off = Binary("sub", found, given)
+    logs = (Unary("log", Binary("add", Unary("relu", t), one)) for t in (found, given))
+    off_logs = Binary("sub", *logs)
+    yield Linear(Binary("maximum", off, Unary("neg", off)), mean)
+    yield Linear(Binary("mul", off, off), mean)
+    yield Linear(Binary("mul", off_logs, off_logs), mean)
 
 
 def vector_constants(inputs: Inputs) -> Params:

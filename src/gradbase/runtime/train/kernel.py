@@ -78,6 +78,11 @@ class Kernel:
     count : int
     weights, gradients : list of Tensor[count, *block]
         Views in the order of `shape.blocks`; `backward` overwrites the gradients.
+
+    Attributes
+    ----------
+    penalty : (int, Tensor[count, 1, 1]) or None
+        A hidden layer, and what its mean absolute values (summed over units) are added times.
     """
 
     def __init__(
@@ -97,6 +102,7 @@ class Kernel:
         self._inputs: list[Tensor] = []  # of the layers after the first
         self._before: list[tuple[Tensor, Tensor, Tensor | None]] = []  # z, a (whole), mask
         self._buffer = functools.lru_cache(maxsize=256)(self._carve)
+        self.penalty: tuple[int, Tensor] | None = None
 
     def forward(self, x: Tensor, codes: Tensor | None, masks: list[Tensor] | None = None) -> Tensor:
         """Outputs Tensor[count, B, outputs].
@@ -125,8 +131,11 @@ class Kernel:
                 torch.baddbmm(bias, a, weight, out=z)
         return z
 
-    def backward(self, dz: Tensor) -> None:
-        """Fill the gradients; `dz` Tensor[count, B, outputs] is the loss' gradient, overwritten."""
+    def backward(self, dz: Tensor, count: int = 0) -> None:
+        """Fill the gradients; `dz` Tensor[count, B, outputs] is the loss' gradient, overwritten.
+
+        `count` rows are none of padding (0: all).
+        """
         rows = dz.shape[1]
         start = self.shape.first_dense_layer
         for layer in range(len(self._inputs) - 1, -1, -1):
@@ -143,6 +152,10 @@ class Kernel:
             z, a, mask = self._before[layer]
             if mask is not None:
                 da.mul_(mask)
+            if self.penalty is not None and self.penalty[0] == layer:
+                size = count or rows
+                signs = self._inputs[layer][:, :size].sign()
+                da[:, :size].addcmul_(signs, self.penalty[1], value=1 / size)
             self._act_back(whole(da), z, a)
             dz = da
         self._first_back(dz)

@@ -33,7 +33,8 @@ class Target:
     Parameters
     ----------
     y : Array[rows]
-        binary: float64 0 or 1; multiclass: int64 class numbers; regression: standardised float64.
+        binary: float64 0 or 1; multiclass: int64 class numbers; regression: standardised float64;
+        reconstruction: empty, the input is what is trained towards.
     outputs : int
     classes : tuple of Literal, ascending; () for regression
     mean, scale : float

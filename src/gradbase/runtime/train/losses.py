@@ -15,13 +15,14 @@ _EXACT = 40.0
 class Loss:
     """The mean loss of `task` over a batch, for each member.
 
-    ==========  ==================================================  ==================
-    task        loss of a row                                       targets
-    ==========  ==================================================  ==================
-    binary      binary cross-entropy with logits, outputs = 1       0.0 or 1.0
-    multiclass  cross-entropy, outputs = classes                    class number, int64
-    regression  squared error, outputs = 1                          standardised label
-    ==========  ==================================================  ==================
+    ==============  ==================================================  ==================
+    task            loss of a row                                       targets
+    ==============  ==================================================  ==================
+    binary          binary cross-entropy with logits, outputs = 1       0.0 or 1.0
+    multiclass      cross-entropy, outputs = classes                    class number, int64
+    regression      squared error, outputs = 1                          standardised label
+    reconstruction  mean squared error over the outputs                 the input, [B, outputs]
+    ==============  ==================================================  ==================
 
     Parameters
     ----------
@@ -41,12 +42,14 @@ class Loss:
         """
         padding = z.shape[1] - y.shape[0]
         if padding:
-            y = F.pad(y, (0, padding))
+            y = F.pad(y, (0, padding) if y.dim() == 1 else (0, 0, 0, padding))
             w = None if w is None else F.pad(w, (0, padding))
         if self.task == "multiclass":
             index = y.expand(z.shape[0], -1).unsqueeze(2)  # [members, B, 1]
             dz = torch.softmax(z, 2)
             dz.scatter_add_(2, index, dz.new_full((), -1.0).expand(index.shape))
+        elif self.task == "reconstruction":
+            dz = (z - y).mul_(2 / y.shape[1])
         elif self.task == "binary":
             dz = torch.sigmoid(whole(z))[: z.numel()].view_as(z).sub_(y.unsqueeze(1))
         else:
@@ -67,12 +70,14 @@ def row_losses(
     class_weights: Tensor | None = None,
     w: Tensor | None = None,
 ) -> Tensor:
-    """Each row's loss for one network: z [rows, outputs], y [rows], result [rows].
+    """Each row's loss for one network: z [rows, outputs], y as in `Loss`, result [rows].
 
     `class_weights` Tensor[classes] and `w` Tensor[rows] multiply the rows' losses.
     """
     if task == "multiclass":
         losses = F.cross_entropy(z, y, reduction="none")
+    elif task == "reconstruction":
+        losses = (z - y).square_().mean(1)
     elif task == "binary":
         losses = F.softplus(z[:, 0], threshold=_EXACT).addcmul_(z[:, 0], y, value=-1)
     else:

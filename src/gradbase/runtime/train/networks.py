@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from gradbase.ir.learning import Mlp
-from gradbase.ir.wide import WideDeep
+from gradbase.ir.networks import WideDeep
 from gradbase.runtime.train.keys import generator
 
 if TYPE_CHECKING:

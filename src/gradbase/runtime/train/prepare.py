@@ -198,10 +198,12 @@ class _Deal:
         weights = rows.weights
         if weights is not None:
             weights = relative(weights, parts.train, data.weight)
-        target = self._of_fold(parts)
         trains = np.zeros(rows.store.rows, np.bool_)
         trains[parts.train] = True
+        target = None if data.task == "reconstruction" else self._of_fold(parts)
         inputs, known, x, codes = self._inputs(trains)
+        if target is None:
+            target = Target(np.empty(0), data.task, inputs.width)
         return TrainingData(
             inputs, target, x, codes, rows.ids, parts,
             shards(rows.ids, parts.train, data.shards, data.seed), data.seed,

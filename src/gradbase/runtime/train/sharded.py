@@ -96,7 +96,8 @@ def _train_order(data: TrainingData) -> Rows:
 
 def _layout(data: TrainingData) -> dict[str, Layout]:
     found = {"id": Layout("<u8", 2), "x": Layout("<f4", data.x.shape[1])}
-    found["y"] = Layout(data.target.y.dtype.newbyteorder("<").str, 0)
+    if data.task != "reconstruction":
+        found["y"] = Layout(data.target.y.dtype.newbyteorder("<").str, 0)
     if data.codes is not None:
         found["codes"] = Layout("<i8", data.codes.shape[1])
     if data.weights is not None:
@@ -169,7 +170,10 @@ class ShardedData(TrainingData):
     offsets: Rows = field(default_factory=lambda: np.zeros(1, np.int64))
 
     def labels(self, part: str) -> npt.NDArray[Any]:
-        return self._take("y", getattr(self.parts, part))
+        rows = getattr(self.parts, part)
+        if self.task == "reconstruction":
+            return self._take("x", rows)[:, :-1]
+        return self._take("y", rows)
 
     def _order(self, epoch: int, shard: int) -> Rows:
         rows = self.shards[shard]
@@ -181,11 +185,12 @@ class ShardedData(TrainingData):
         x = torch.empty(len(rows), self.x.shape[1])  # torch's memory, as `TrainingData._gather`
         self._take("x", rows, x.numpy())
         codes = None if self.codes is None else torch.from_numpy(self._take("codes", rows))
-        y = torch.from_numpy(self._take("y", rows))
+        x = x.to(dtype)
+        y = x[:, :-1] if self.task == "reconstruction" else torch.from_numpy(self._take("y", rows))
         if y.dtype != torch.int64:
             y = y.to(dtype)
         w = None if self.weights is None else torch.from_numpy(self._take("w", rows)).to(dtype)
-        return Batch(x.to(dtype), codes, y, w)
+        return Batch(x, codes, y, w)
 
     def _take(self, name: str, rows: Rows, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
         """A column of some rows; those of an epoch's or a part's order lie in one file mostly."""
@@ -260,7 +265,7 @@ def _assembled(
     shards, (held, tested) = stretches[:-2], stretches[-2:]
     embeddings = tuple((codes, width) for codes, width in made["embeddings"])
     given = made["target"]
-    y = Layout(*made["layout"]["y"])
+    y = Layout(*made["layout"].get("y", ("<f8", 0)))
     target = Target(
         np.zeros(0, y.dtype), given["task"], given["outputs"],
         tuple(Literal(n, INT64) for n in range(given["classes"])), given["mean"], given["scale"],

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gradbase.ir.learning import Fit, Mlp
-from gradbase.ir.wide import WideDeep, optimizers_of
+from gradbase.ir.networks import Autoencoder, WideDeep, optimizers_of
 from gradbase.runtime.train.data import Batch, TrainingData
 from gradbase.runtime.train.keys import generator
 from gradbase.runtime.train.losses import Loss, row_losses
@@ -93,6 +93,10 @@ class Stack:
         ]
         self.loss = Loss(self.data.task, self._class_weights())
         self._drop_rates = [_dropout(f) for f in self._places]
+        networks = [n for f in self._places if isinstance(n := f.network, Autoencoder)]
+        if any(n.l1_reg_activation for n in networks):
+            factors = torch.tensor([n.l1_reg_activation for n in networks], dtype=self.dtype)
+            self.towers[0].kernel.penalty = networks[0].bottleneck, factors.view(-1, 1, 1)
 
     def _class_weights(self) -> Tensor | None:
         found = [self.data.class_weights(f) for f in self._places]
@@ -113,7 +117,7 @@ class Stack:
             count = len(batch.y)
             z = self._forward(batch, masks(count))
             waiting.append((z[:, :count].clone(), batch.y, batch.w))
-            self._backward(self.loss.gradient(z, batch.y, batch.w))
+            self._backward(self.loss.gradient(z, batch.y, batch.w), count)
             for tower in self.towers:
                 tower.update.step()
             rows, held = rows + count, held + count
@@ -130,9 +134,9 @@ class Stack:
             z.add_(other)
         return z
 
-    def _backward(self, dz: Tensor) -> None:
+    def _backward(self, dz: Tensor, count: int) -> None:
         for tower in self.towers:
-            tower.kernel.backward(dz)
+            tower.kernel.backward(dz, count)
             if not self._has_intercept:
                 tower.first_bias(tower.gradients).zero_()
 

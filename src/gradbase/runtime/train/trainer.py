@@ -21,6 +21,7 @@ from gradbase.frontend.option_table import NORMAL_EQUATION
 from gradbase.frontend.torch_export import Exporter
 from gradbase.ir.conversion import ToTable
 from gradbase.ir.learning import Fit, FusedFit, Mlp, PythonNetwork
+from gradbase.ir.networks import Autoencoder
 from gradbase.ir.tensor import Tensor as Node
 from gradbase.runtime.confusion import Counts, class_counts, score_counts, thinned
 from gradbase.runtime.metrics import metrics_of_each
@@ -29,6 +30,7 @@ from gradbase.runtime.train.data import TrainingData
 from gradbase.runtime.train.finish import (
     Params,
     added,
+    coded,
     joined,
     matrix,
     perceptron,
@@ -196,7 +198,7 @@ class Trainer:
         Scores of two classes, `class_counts` of more; None for a regression.
         """
         part, outputs = self._measured
-        if self.data.task == "regression" or member not in outputs:
+        if self.data.task not in ("binary", "multiclass") or member not in outputs:
             return None
         target = torch.from_numpy(self.data.labels(part))
         if self.data.task == "binary":
@@ -236,6 +238,9 @@ class Trainer:
             x = self._exported(self._engine, joined(matrix(inputs)), params)
         else:
             x = added([perceptron(*part, inputs, params) for part in self._engine.layers(place)])
+        network = self.fits[member].network
+        if isinstance(network, Autoencoder):
+            return coded(x, network, inputs, params), params
         return tables(x, self.data.target), params
 
     def _exported(self, engine: ModuleFit, x: Node, params: Params) -> Node:

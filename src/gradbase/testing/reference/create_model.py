@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from gradbase.frontend.documented import TABLES
 from gradbase.frontend.option_examples import OPTION_EXAMPLES
 from gradbase.frontend.option_table import (
+    AUTOENCODER,
     CLOUD_OPTIONS,
     LATER_MODEL_TYPES,
     LATER_OPTIONS,
@@ -16,6 +17,7 @@ from gradbase.frontend.option_table import (
     NETWORKS,
     OPTIONS,
     PYTHON,
+    UNLABELLED,
     Option,
 )
 from gradbase.selection.api import sql_names
@@ -129,8 +131,9 @@ def _example(option: Option) -> str:
         kind = NETWORKS[0] if NETWORKS[0] in option.models else option.models[0]
     label = "churned" if "customers" in rows else "spent"
     given = [f"model_type = '{kind}'", "row_key = ['id']"]
-    if kind not in ("kmeans", "pca"):
-        given.insert(1, f"input_label_cols = ['{label}']")
+    if kind not in UNLABELLED:
+        if kind != AUTOENCODER:
+            given.insert(1, f"input_label_cols = ['{label}']")
         if "max_epochs" not in text and kind != "linear_reg":
             text = ", ".join(t for t in (text, "max_epochs = 2") if t)
     listed = ", ".join(given) + (f",\n         {text}" if text else "")

@@ -1,4 +1,4 @@
-"""Wide and deep networks: a linear part beside hidden layers, their outputs added up."""
+"""Perceptrons that do more than predict a label from hidden layers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,26 @@ class WideDeep(Mlp):
     linear_learn_rate: float | None = None
 
 
+@node
+class Autoencoder(Mlp):
+    """Hidden layers that give their own input again; the middle one is narrow: the latent columns.
+
+    `l1_reg_activation` times the mean over rows of the sum of absolute latent values is added to
+    the loss.
+    """
+
+    l1_reg_activation: float = 0.0
+
+    @property
+    def bottleneck(self) -> int:
+        """Index of the hidden layer whose values are the latent columns."""
+        return len(self.hidden_units) // 2
+
+
 def optimizers_of(fit: Fit) -> tuple[Optimizer, ...]:
     """The optimiser of each part of a perceptron: all of it, or hidden layers and linear part.
 
-    `l1_reg` is of linear parts.
+    Of both, `l1_reg` is of the linear part.
     """
     network, own = fit.network, fit.optimizer
     if not isinstance(network, WideDeep):
