@@ -33,6 +33,8 @@ from gradbase.optimizer.quantities import count_text, quantity, seconds_text
 from gradbase.optimizer.stages import all_rules
 
 _SHOWN_FITS = 3
+_SOLVED = ("clusters", "components", "transform")
+"""Tasks of datasets that no fit trains on."""
 
 
 def explain(
@@ -206,11 +208,14 @@ class _Tree:
         found = _choice_lines(choice) if choice is not None else []
         found += self.preprocessing(node)
         if isinstance(node, (Predict, Evaluate)):
-            found.append("exactness: float32 network, rounding may depend on the batch (tolerance)")
+            kinds = " and ".join(dict.fromkeys(o.x.dtype for o in node.model.outputs)) or "float32"
+            found.append(
+                f"exactness: {kinds} network, rounding may depend on the batch (tolerance)"
+            )
         if isinstance(node, FusedFit):
             found.append("exactness: tolerance (gradients within 1e-5 of a fit alone)")
         if isinstance(node, Dataset):
-            found.append("read once for all fits on it" if node.label else "read once")
+            found.append("read once" if node.task in _SOLVED else "read once for all fits on it")
             if node.transform:
                 names = ", ".join(d.name for d in node.transform)
                 found.append(f"TRANSFORM gives {names}; learnt from the rows that train")

@@ -9,11 +9,14 @@ from gradbase.ir.conversion import Category, ToTensor
 from gradbase.ir.inspection import DriftColumn, SchemaDrift
 from gradbase.ir.learning import Model
 from gradbase.ir.node import find
+from gradbase.ir.scalar import Column
 from gradbase.ir.types import SqlType
+from gradbase.ir.vocabulary import Coded
 from gradbase.runtime.arrow_types import arrow_type
 from gradbase.runtime.columns import numbers
 from gradbase.runtime.context import RunContext
-from gradbase.runtime.encode import category_codes
+from gradbase.runtime.encode import Blobs, category_codes
+from gradbase.runtime.preprocess.compute import lookup
 from gradbase.runtime.streams import Stream, watched
 
 
@@ -58,7 +61,7 @@ class _Measured:
 
 def drift_batch(node: SchemaDrift, source: Stream, context: RunContext) -> list[pa.Array]:
     """The columns of ML.SCHEMA_DRIFT; one pass over the rows."""
-    known = vocabularies(node.model)
+    known = vocabularies(node.model, context.blobs)
     measured = {c.name: _measured(c, known) for c in node.columns if _is_read(c)}
     at = {name: source.schema.get_field_index(name) for name in measured}
     for batch in watched(source.batches, context):
@@ -78,15 +81,25 @@ def _measured(column: DriftColumn, known: dict[str, Category]) -> _Measured:
     return _Measured(column, known.get(column.column) if is_text else None)
 
 
-def vocabularies(model: Model) -> dict[str, Category]:
-    """The categories that a model knows, by the feature that it reads them from as it is."""
-    features = {f.name for f in model.features}
+def vocabularies(model: Model, blobs: Blobs | None) -> dict[str, Category]:
+    """The categories that a model knows, by the feature that it reads them from.
+
+    That is the network, or a function of TRANSFORM that looks the feature itself up.
+    """
+    exprs = [c.expr for c in model.columns]
+    sources = {c.name: c.expr.name for c in model.columns if isinstance(c.expr, Column)}
+    if not model.columns:
+        sources = {f.name: f.name for f in model.features}
     tensors = (t for o in model.outputs for t in find(o, ToTensor))
-    return {
-        t.column: t.encoding
+    known = {
+        sources[t.column]: t.encoding
         for t in tensors
-        if isinstance(t.encoding, Category) and t.column in features and not model.columns
+        if isinstance(t.encoding, Category) and t.column in sources
     }
+    for coded in dict.fromkeys(c for e in exprs for c in find(e, Coded)):
+        if isinstance(coded.arg, Column) and coded.arg.type.is_text:
+            known.setdefault(coded.arg.name, lookup(coded.vocabulary, blobs)[0])
+    return known
 
 
 def _has_mean(of: SqlType) -> bool:

@@ -244,6 +244,8 @@ class Study(Generic[Handle]):
         failed = sum(t.status == "FAILED" for t in self.record.trials)
         best = self.record.trial(self.best_trial)
         value = best.eval_loss if self.metric == "loss" else best.metrics.get(self.metric)
+        if not self.metric:
+            return f"Study of `{self.name}` version {self.version}: imported, nothing was searched"
         return (
             f"Study of `{self.name}` version {self.version}: {len(self.record.trials)} trials, "
             f"{failed} failed; best is trial {self.best_trial} with {self.metric} {_cell(value)}"

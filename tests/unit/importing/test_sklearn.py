@@ -260,3 +260,12 @@ def test_onnx_files_give_the_same(db, tmp_path, estimator):
     session = onnxruntime.InferenceSession(str(path))
     found = session.run(["predict_proba"], gb.onnx_inputs(session, NEW))[0]
     np.testing.assert_allclose(found, fitted.predict_proba(NEW), rtol=0, atol=1e-9)
+
+
+def test_the_study_and_the_plan_of_an_imported_model_say_what_it_is():
+    with gb.connect(progress=False) as db:
+        table = pd.DataFrame({"x": [0.0, 1.0, 2.0], "z": [3.0, 1.0, 2.0]})
+        db.import_model("line", linear_model.LinearRegression().fit(table, [0.0, 1.0, 3.0]))
+        assert repr(db.study("line")).endswith("version 1: imported, nothing was searched")
+        plan = str(db.sql("EXPLAIN SELECT PREDICT(line, x, z) FROM (VALUES (1.0, 2.0)) t(x, z)"))
+        assert "exactness: float64 network" in plan

@@ -274,3 +274,28 @@ def test_older_versions_say_what_was_not_kept(own_shop):
             assert "train a new version" in caught.value.hint
         assert session.model("churn").drift("customers").arrow()["mean"][1].as_py() is not None
         assert session.model("churn").describe().arrow().num_rows > 20
+
+
+@pytest.mark.parametrize(
+    ("clause", "expected"),
+    [
+        ("region, age, churned", 1 / 3),
+        ("ML.ONE_HOT_ENCODER(region, 'none', 100, 0) OVER () AS code, age, churned", 1 / 3),
+        ("upper(region) AS code, age, churned", None),
+    ],
+)
+def test_drift_below_a_transform_tells_unseen_texts(db, clause, expected):
+    """Where the network or an encoder reads the column itself."""
+    db.sql(
+        f"CREATE MODEL t TRANSFORM ({clause}) OPTIONS (model_type = 'logistic_reg', "
+        "input_label_cols = ['churned'], max_epochs = 1) AS SELECT age, region, churned FROM customers"
+    )
+    rows = "SELECT age, ['mars', 'mars', region][id % 3 + 1] AS region FROM customers WHERE region IS NOT NULL"
+    db.sql(f"CREATE TABLE other AS {rows.replace('mars', 'north', 1)}")
+    seen = {r[0] for r in db.sql("SELECT DISTINCT region FROM customers").fetchall()}
+    known = db.sql("SELECT region FROM other").arrow()["region"].to_pylist()
+    share = sum(r not in seen for r in known) / len(known)
+    found = db.model("t").drift("other").arrow().to_pylist()
+    [unseen] = [r["unseen_share"] for r in found if r["column_name"] == "region"]
+    assert unseen == (None if expected is None else pytest.approx(share))
+    assert share > 0
