@@ -22,7 +22,7 @@ from gradbase.ir.analytic import ANALYTIC
 
 STRUCT_ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "PREDICT": ("threshold", "trial_id", "with_version", "keep_original_columns"),
-    "EVALUATE": ("threshold", "trial_id"),
+    "EVALUATE": ("threshold", "trial_id", "by_group"),
     "CONFUSION_MATRIX": ("threshold", "trial_id"),
     "COMPARE": ("threshold",),
     "WEIGHTS": ("standardize", "trial_id"),
@@ -252,7 +252,7 @@ def _struct(text: Text, function: str, span: Span) -> dict[str, Any]:
 
 
 def _checked(name: str, value: object, at: str) -> Any:
-    if name in ("with_version", "standardize", "keep_original_columns"):
+    if name in ("with_version", "standardize", "keep_original_columns", "by_group"):
         if not isinstance(value, bool):
             raise BindError(f"`{name}` is TRUE or FALSE", at=at)
         return value

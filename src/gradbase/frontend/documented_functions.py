@@ -61,12 +61,14 @@ FUNCTIONS = (
     ),
     Entry(
         "ML.EVALUATE",
-        f"ML.EVALUATE(MODEL m [, {_ROWS}] [, STRUCT(0.5 AS threshold, number AS trial_id)])",
+        f"ML.EVALUATE(MODEL m [, {_ROWS}] [, STRUCT(0.5 AS threshold, number AS trial_id,\n"
+        "            TRUE AS by_group)])",
         "Metrics on rows that hold the label; without rows those of training: of the test rows where "
         "there are some, else of the evaluation rows. Regressions have `mean_absolute_error`, "
         "`mean_squared_error`, `mean_squared_log_error`, `median_absolute_error`, `r2_score`, "
         "`explained_variance`; k-means `davies_bouldin_index`, `mean_squared_distance`; PCA `total_explained_variance_ratio`. Of several "
-        "trials `trial_id` comes first.",
+        "trials `trial_id` comes first. Of one model per group the metrics are over the rows of all "
+        "groups; `by_group` gives a row per group, with its columns.",
         "SELECT * FROM ML.EVALUATE(MODEL churn@1, TABLE customers)",
         _QUALITY,
     ),
@@ -89,7 +91,9 @@ FUNCTIONS = (
     Entry(
         "ML.TRIAL_INFO",
         "ML.TRIAL_INFO(MODEL m [, STRUCT(number AS trial_id)])",
-        "The trials of a search. With cross-validation the metric has a second, `<metric>_stddev`.",
+        "The trials of a search. With cross-validation the metric has a second, `<metric>_stddev`. "
+        "One model per group: the columns of the group and its rows stand behind `trial_id`, "
+        "`is_optimal` is by group, and CONSTANT is the status of a group with one class or value.",
         "SELECT * FROM ML.TRIAL_INFO(MODEL churn)",
         (
             ("trial_id", "from 1"),

@@ -48,8 +48,8 @@ def build_dataset(
 ) -> Dataset:
     """The rows of a training query and how they are dealt out.
 
-    Features are all columns except the label, the split column, the instance weights and the row
-    key; with a TRANSFORM those that it reads.
+    Features are all columns except the label, the split column, the instance weights, the row key
+    and the columns of `groups`; with a TRANSFORM those that it reads.
 
     Parameters
     ----------
@@ -61,19 +61,20 @@ def build_dataset(
     task : str, optional
         ``binary`` or ``multiclass`` once the classes are counted; else ``classification`` stands.
     transform : tuple of Derived
-        What TRANSFORM gives; () without one.
+        What TRANSFORM gives.
 
     Raises
     ------
     BindError
-        The label, split, weight or key column is not there (near matches offered) or not passed on
-        by TRANSFORM as it is, the weights are no numbers, no feature is left.
+        A column is not there (near matches offered) or not passed on by TRANSFORM as it is, the
+        weights are no numbers, or no feature is left.
     """
     schema = relation.schema
     label = label_of(spec, schema)
     key = tuple(find_column(schema, k, "row_key column") for k in spec.row_key)
-    left_out = {label, *key}
-    split = resolve_split(spec.split, rows, tuned=spec.tuned)
+    groups = tuple(find_column(schema, n, "group_by column") for n in spec.groups)
+    left_out = {label, *key, *groups}
+    split = resolve_split(spec.split, rows, tuned=spec.tuned, by_rows=not spec.groups)
     if split.column:
         split = split.replace(column=find_column(schema, split.column, "data_split_col column"))
         left_out.add(split.column)
@@ -82,10 +83,9 @@ def build_dataset(
     found_task = task or spec.task or task_of(schema.type_of(label))
     if label:
         _check_regressed(found_task, label, schema.type_of(label))
-    weights = tuple(ClassWeight(text, weight) for text, weight in spec.class_weights)
     data = Dataset(
-        relation, features, label, found_task, split, key, spec.shards, spec.seed, weight, weights,
-        transform,
+        relation, features, label, found_task, split, key, spec.shards, spec.seed, weight,
+        tuple(ClassWeight(*pair) for pair in spec.class_weights), transform, groups,
     )  # fmt: skip
     return _transformed(data) if transform else data
 

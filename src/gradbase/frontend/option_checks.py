@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gradbase.errors import BindError
+from gradbase.errors import BindError, UnsupportedError
 from gradbase.frontend.cursor import OptionValue
 from gradbase.frontend.option_table import (
     AUTOENCODER,
@@ -50,6 +50,7 @@ def check_together(
     _check_strategy(fields, space, given)
     _check_l1(fields, space, given, family)
     _check_warm_start(fields, space, given)
+    _check_groups(fields, given)
     _check_metric(fields, given)
     if family == AUTOENCODER:
         _check_bottleneck(fields, space, given)
@@ -181,6 +182,25 @@ def _check_warm_start(fields: Fields, space: Mapping[str, Dimension], given: Giv
             at=given["warm_start"].name_at,
             hint="hold rows out in the query and look at ML.EVALUATE(MODEL m, (SELECT …))",
         )
+
+
+def _check_groups(fields: Fields, given: Given) -> None:
+    """What does not go with one model per group."""
+    if not fields.get("groups"):
+        if "unseen_group" in given:
+            raise BindError(
+                "unseen_group goes with group_by", at=given["unseen_group"].name_at,
+                hint="group_by = ['column']",
+            )  # fmt: skip
+        return
+    at = given["group_by"].name_at
+    if fields.get("warm_start"):
+        raise UnsupportedError("warm_start does not go with group_by: groups begin anew", at=at)
+    if fields.get("split.method") == "k_fold":
+        raise UnsupportedError(
+            "group_by does not go with data_split_method 'k_fold'", at=at,
+            hint="hold rows out of every group with data_split_eval_fraction",
+        )  # fmt: skip
 
 
 def _check_metric(fields: Fields, given: Given) -> None:

@@ -61,6 +61,8 @@ OPTION_EXAMPLES: dict[str, tuple[str, str, str]] = {
     ),
     "num_folds": ("num_folds = 3", "", CHURN),
     "row_key": ("", "", CHURN),
+    "group_by": ("group_by = ['region']", "", CHURN),
+    "unseen_group": ("group_by = ['region'], unseen_group = 'pooled'", "", CHURN),
     "shards": ("shards = 2", "", CHURN),
     "seed": ("seed = 7", "", CHURN),
     "hparam_tuning_algorithm": (

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gradbase.frontend.cursor import Candidates, Range
+from gradbase.ir.grouping import NULL, UNSEEN
 from gradbase.ir.learning import METRICS
 
 LINEAR = ("linear_reg", "logistic_reg")
@@ -15,6 +14,7 @@ WIDE = ("dnn_linear_combined_classifier", "dnn_linear_combined_regressor")
 NETWORKS = ("dnn_classifier", "dnn_regressor", *WIDE)
 CLASSIFIERS = ("logistic_reg", "dnn_classifier", WIDE[0])
 REGRESSORS = ("linear_reg", "dnn_regressor", WIDE[1])
+PERCEPTRONS = (*LINEAR, "dnn_classifier", "dnn_regressor")
 PYTHON = "python"
 AUTOENCODER = "autoencoder"
 SUPERVISED = ("linear_reg", "logistic_reg", *NETWORKS)
@@ -297,6 +297,16 @@ OPTIONS = (
         models=(*_TRAINED, *UNLABELLED),
     ),
     Option(
+        "group_by", "groups", "names", (),
+        "Columns: a model for every group of rows with equal values, NULL being one.",
+        models=PERCEPTRONS,
+    ),
+    Option(
+        "unseen_group", "unseen", "choice", NULL,
+        "Prediction for rows of a group without a model: NULL, an error, or that of a model over "
+        "all rows.", values=UNSEEN, models=PERCEPTRONS,
+    ),
+    Option(
         "shards", "shards", "int", 0, "Parts of the training rows; 0: rows // 8192, from 1 to 8.",
         low=0, high=4096,
     ),
@@ -360,34 +370,9 @@ OPTIONS = (
     ),
 )  # fmt: skip
 
-_OF_NETWORKS: Mapping[str, Range | Candidates] = {
-    "learn_rate": Range(1e-5, 0.1),
-    "optimizer": Candidates(OPTIMIZERS),
-    "batch_size": Range(16, 1024),
-    "dropout": Range(0.0, 0.8),
-    "l2_reg": Range(0.0, 10.0),
-}
-_OF_WIDE: Mapping[str, Range | Candidates] = {
-    "batch_size": Range(16, 1024),
-    "dropout": Range(0.0, 0.8),
-    "l1_reg": Range(0.0, 10.0),
-    "l2_reg": Range(0.0, 10.0),
-}
-_OF_LINEAR: Mapping[str, Range | Candidates] = {
-    "l1_reg": Range(0.0, 10.0),
-    "l2_reg": Range(0.0, 10.0),
-}
-DEFAULT_SPACES = {
-    **dict.fromkeys((*NETWORKS, AUTOENCODER), _OF_NETWORKS),
-    **dict.fromkeys(WIDE, _OF_WIDE),
-    **dict.fromkeys(LINEAR, _OF_LINEAR),
-    KMEANS: {"num_clusters": Range(2, 10)},
-}
-"""What num_trials alone searches; as in BigQuery, but for a learning rate that can be used."""
-
 LATER_OPTIONS = (
-    "booster_type", "group_by", "integrated_gradients_num_steps", "loss", "ls_init_learn_rate",
-    "metric", "model_path", "shard_order",
+    "booster_type", "integrated_gradients_num_steps", "loss", "ls_init_learn_rate", "metric",
+    "model_path", "shard_order",
 )  # fmt: skip
 CLOUD_OPTIONS = (
     "kms_key_name", "model_registry", "tf_version", "vertex_ai_model_id",

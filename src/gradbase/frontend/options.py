@@ -9,6 +9,7 @@ from typing import Any
 from gradbase.errors import BindError, UnsupportedError, near
 from gradbase.frontend import option_table as table
 from gradbase.frontend.cursor import Candidates, OptionValue, Range
+from gradbase.frontend.default_spaces import DEFAULT_SPACES
 from gradbase.frontend.option_checks import PROXIMAL, check_together
 from gradbase.frontend.option_parts import by_part
 from gradbase.frontend.option_table import Option
@@ -168,7 +169,7 @@ def _searches_nothing(given: Mapping[str, OptionValue], space: Mapping[str, Dime
 def _default_space(fields: Mapping[str, Any], family: str) -> dict[str, Dimension]:
     """What BigQuery searches where nobody says it; an option that is set stays as it is."""
     found: dict[str, Dimension] = {}
-    for name, values in table.DEFAULT_SPACES.get(family, {}).items():
+    for name, values in DEFAULT_SPACES.get(family, {}).items():
         option = table.BY_NAME[name]
         if option.field not in fields:
             found[option.field] = _dimension(option, OptionValue(values))

@@ -15,6 +15,7 @@ from gradbase.frontend.rich import Bound, Rich
 from gradbase.frontend.scopes import Scope, with_prefix
 from gradbase.frontend.tokens import quote_identifier
 from gradbase.ir.conversion import RECONSTRUCTION_ERRORS
+from gradbase.ir.grouping import EvaluateGroups, keys_of_model
 from gradbase.ir.learning import Evaluate, Model
 from gradbase.ir.relational import Project, Relation, Scan
 from gradbase.ir.scalar import Column, Literal, Scalar, SqlScalar
@@ -61,7 +62,7 @@ def bind_table_call(binder: Binder, call: Call, scope: Scope) -> Bound:
 
 def _told(binder: Binder, call: Call) -> Bound:
     """What is known without rows."""
-    binder.model(call)  # unknown names are reported with their span
+    model = binder.model(call)  # unknown names are reported with their span
     name, version = call.model.name, call.model.version
     match call.function:
         case "WEIGHTS":
@@ -70,7 +71,12 @@ def _told(binder: Binder, call: Call) -> Bound:
             return functions.loadings(binder, call)
         case "DESCRIBE":
             return functions.told(binder.models.describe(name, version))
-    sql = binder.models.info(call.function, name, version)
+    function = call.function
+    if call.options.get("by_group"):
+        if not keys_of_model(model):
+            raise _no_groups(model, binder.text.at(call.whole))
+        function = "EVALUATE_BY_GROUP"
+    sql = binder.models.info(function, name, version)
     several = call.function == "TRIAL_INFO" or trials_of(binder, call) > 1
     if call.trial is not None and several:
         sql = f"SELECT * FROM ({sql}) WHERE trial_id = {call.trial}"
@@ -83,12 +89,26 @@ def _evaluate(binder: Binder, call: Call, data: Bound) -> Bound:
     model = binder.model(call)
     if call.threshold is not None and not model.label:
         raise BindError(f"threshold is for two classes, `{model.name}` is {model.task}", at=at)
+    if call.options.get("by_group"):
+        if not keys_of_model(model):
+            raise _no_groups(model, at)
+        if call.threshold is not None:
+            raise BindError("threshold and by_group exclude each other", at=at)
+        judged = functions.judged(EvaluateGroups, data.relation, model, threshold, at)
+        return functions.told(judged)
     judged: Relation = functions.judged(Evaluate, data.relation, model, threshold, at)
     if trials_of(binder, call) > 1:
         columns = [Column(f.name, f.type) for f in judged.schema]
         names = ("trial_id", *judged.schema.names)
         judged = Project(judged, names, (Literal(model.trial, INT64), *columns))
     return functions.told(judged)
+
+
+def _no_groups(model: Model, at: str) -> BindError:
+    return BindError(
+        f"model `{model.name}` is one for all rows, not one per group", at=at,
+        hint="leave by_group out, or train with OPTIONS (group_by = ['column'])",
+    )  # fmt: skip
 
 
 def _needed(binder: Binder, call: Call, rows: Bound | None) -> Bound:

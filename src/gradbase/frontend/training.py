@@ -13,6 +13,7 @@ CLASSIFICATION, REGRESSION, RECONSTRUCTION = "classification", "regression", "re
 DEFAULT_METRIC = {
     CLASSIFICATION: "roc_auc", REGRESSION: "r2_score", RECONSTRUCTION: "mean_squared_error",
 }  # fmt: skip
+AUTO_SPLIT = "auto_split"
 AUTO_SPLIT_SMALL, AUTO_SPLIT_LARGE, AUTO_SPLIT_EVAL_ROWS = 500, 50_000, 10_000
 
 
@@ -56,6 +57,7 @@ class TrainingSpec:
     `parallel` mean is the procedure's business. `executor`, `workers` and `threads_per_unit`
     (0: as is best) say where units train. `network` replaces the multilayer perceptron;
     `extra` is a ``python:`` model's own configuration. `metric` '' means the task's default.
+    `groups` are the columns of one model per group, `unseen` what it predicts of other rows.
     `class_weights` are pairs of a class as text and its weight; `weight_column` is '' without
     instance weights. `transform` is the text of a TRANSFORM. `said` names the fields that somebody
     set. The linear part of a wide and deep model has `linear_optimizer` and `linear_learn_rate`, ''
@@ -91,6 +93,8 @@ class TrainingSpec:
     split: SplitSpec = SplitSpec()
     solve: SolveSpec = SolveSpec()
     row_key: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    unseen: str = "null"
     shards: int = 0
     seed: int = 0
     metric: str = ""
@@ -123,8 +127,10 @@ class TrainingSpec:
         return bool(self.space) or (self.num_trials or 1) > 1
 
 
-def resolve_split(split: SplitSpec, rows: int, *, tuned: bool) -> Split:
+def resolve_split(split: SplitSpec, rows: int, *, tuned: bool, by_rows: bool = True) -> Split:
     """BigQuery's split for `rows` rows: AUTO_SPLIT and left-out fractions become numbers.
+
+    What follows from the number of rows is left open unless `by_rows`, see `split_of_rows`.
 
     Examples
     --------
@@ -144,6 +150,19 @@ def resolve_split(split: SplitSpec, rows: int, *, tuned: bool) -> Split:
             return Split("seq", *_fractions(fractions, tuned=tuned), split.column)
         case "random" if fractions != (None, None):
             return Split("random", *_fractions(fractions, tuned=tuned))
+    if not by_rows:
+        return Split(AUTO_SPLIT, 0.1 if tuned else 0.2, 0.1 if tuned else 0.0)
+    return _automatic(rows, tuned=tuned)
+
+
+def split_of_rows(split: Split, rows: int) -> Split:
+    """`split` for so many rows, where it was left open until they were known."""
+    if split.method != AUTO_SPLIT:
+        return split
+    return _automatic(rows, tuned=split.test_fraction > 0)
+
+
+def _automatic(rows: int, *, tuned: bool) -> Split:
     if rows < AUTO_SPLIT_SMALL:
         return Split("none", 0.0, 0.0)
     if tuned:

@@ -13,8 +13,6 @@ from gradbase.ir.scalar import Column, Scalar
 from gradbase.ir.tensor import Param, Tensor
 from gradbase.ir.types import FLOAT64, INT64, Field, Schema, SqlType
 
-# -- a trained model ---------------------------------------------------------------------------
-
 
 @node
 class Feature(Node):
@@ -64,7 +62,6 @@ class Model(Node):
 
     @property
     def address(self) -> str:
-        """``name@version#trial``."""
         return f"{self.name}@{self.version}#{self.trial}"
 
     @functools.cached_property
@@ -79,8 +76,8 @@ class Model(Node):
     @functools.cached_property
     def widest(self) -> int:
         """Elements per row of the widest intermediate result."""
-        tensors = (n for n in walk(self) if isinstance(n, Tensor) and n.shape)
-        return max((abs(n.shape[-1]) for n in tensors), default=1)
+        computed = (n for n in walk(self) if isinstance(n, Tensor) and not isinstance(n, Param))
+        return max((abs(n.shape[-1]) for n in computed if n.shape), default=1)
 
 
 @node
@@ -181,9 +178,6 @@ MINIMISED = frozenset((
 """Metrics of which less is better."""
 
 
-# -- training ----------------------------------------------------------------------------------
-
-
 class Network(Node):
     """What is trained, before the data's widths are known."""
 
@@ -261,7 +255,7 @@ class Dataset(Node):
     0 means by rows (rows // 8192, between 1 and 8). `task` as in `Model`. `weight` is the column of
     instance weights ('' none); `class_weights` () means no weights or balanced ones (see `Fit`).
     `transform` computes what networks read from the features, statistics from the training rows; ()
-    takes them as they are.
+    takes them as they are. Rows of equal `groups` (columns) are a relation of their own.
     """
 
     relation: Relation
@@ -275,10 +269,16 @@ class Dataset(Node):
     weight: str = ""
     class_weights: tuple[ClassWeight, ...] = ()
     transform: tuple[Derived, ...] = ()
+    groups: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Every column of `relation` that training reads."""
+        return tuple(dict.fromkeys((*self.content, *self.groups)))
+
+    @property
+    def content(self) -> tuple[str, ...]:
+        """The columns that make a row what it is, among those of its group."""
         others = (self.label, *self.row_key, self.split.column, self.weight)
         return tuple(dict.fromkeys(n for n in (*self.features, *others) if n))
 

@@ -11,6 +11,7 @@ from gradbase.ir import (
     analytic,
     conversion,
     derived,
+    grouping,
     imported,
     inspection,
     learning,
@@ -43,6 +44,7 @@ _FAMILIES = (
     unlabelled,
     networks,
     imported,
+    grouping,
 )
 CLASSES: Mapping[str, type[Node]] = {
     name: value
@@ -349,6 +351,7 @@ _RELATIONS: Mapping[str, Callable[[Reader, list[Relation]], Node]] = {
             inspection.ClassCounts,
             unlabelled.ClusterQuality,
             unlabelled.ReconstructionQuality,
+            grouping.EvaluateGroups,
         )
     },
     **{

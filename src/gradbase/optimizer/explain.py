@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gradbase.ir.analytic import analytics
+from gradbase.ir.grouping import FitGroups
 from gradbase.ir.learning import (
     Dataset,
     Evaluate,
@@ -184,6 +185,8 @@ class _Tree:
                 return f"FusedFit of {len(fits)} ({where}): {_fit_text(fits[0])}"
             case Fit():
                 return f"Fit (trial {node.trial}{_fold(node)}): {_fit_text(node)}"
+            case FitGroups():
+                return _groups_text(node)
             case Solve(name=name, networks=networks):
                 return f"Solve {name}: {len(networks)} trials, {networks[0]}"
             case Learn(name=name):
@@ -214,11 +217,15 @@ class _Tree:
             )
         if isinstance(node, FusedFit):
             found.append("exactness: tolerance (gradients within 1e-5 of a fit alone)")
+        if isinstance(node, FitGroups):
+            found += _stacking(node)
         if isinstance(node, Dataset):
             found.append("read once" if node.task in _SOLVED else "read once for all fits on it")
             if node.transform:
                 names = ", ".join(d.name for d in node.transform)
                 found.append(f"TRANSFORM gives {names}; learnt from the rows that train")
+            if node.groups:
+                found.append("split, statistics and classes of each group by its own rows")
             if node.split.folds:
                 others = f"folds 2 to {node.split.folds} are dealt out from the same reading"
                 found.append(f"{others}; the best trial is trained again on all rows")
@@ -306,6 +313,29 @@ def _fit_text(fit: Fit) -> str:
     network = Writer({}).head(fit.network)
     start = f", from {fit.start.address}" if fit.start is not None else ""
     return f"{network}, {fit.optimizer.name}, batch {fit.batch_size}, {fit.epochs} epochs{start}"
+
+
+def _groups_text(node: FitGroups) -> str:
+    small, middle, large = node.rows
+    keys = ", ".join(node.data.groups)
+    return (
+        f"FitGroups {node.name}: {node.groups:,} groups by {keys} of {small:,} to {large:,} rows "
+        f"(median {middle:,}), {len(node.fits)} fits each, best {node.metric}, "
+        f"unseen {node.unseen}: {_fit_text(node.fits[0])}"
+    )
+
+
+def _stacking(node: FitGroups) -> list[str]:
+    total = node.groups * len(node.fits)
+    alike = "equal batch, optimiser and outputs, about equal width and rows"
+    found = [
+        f"{total:,} networks in stacks of {alike}",
+        "each step trains those of a stack that have rows left in the epoch",
+        "exactness: tolerance (gradients within 1e-5 of a group alone)",
+    ]
+    if node.solvable:
+        found.append("groups of ten rows a column and more are solved exactly instead")
+    return found
 
 
 def _fold(fit: Fit) -> str:

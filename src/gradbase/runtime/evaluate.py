@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Generator, Iterable, Iterator
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 
 from gradbase.errors import DataError
 from gradbase.ir.conversion import RECONSTRUCTION_ERRORS, Category, ToTable
+from gradbase.ir.grouping import EvaluateGroups
 from gradbase.ir.inspection import ClassCounts, ScoreCounts
 from gradbase.ir.learning import Evaluate
 from gradbase.ir.unlabelled import ClusterQuality, Distances, ReconstructionQuality
@@ -22,6 +24,8 @@ from gradbase.runtime.columns import category_text, numbers
 from gradbase.runtime.confusion import class_counts, score_counts
 from gradbase.runtime.context import RunContext
 from gradbase.runtime.encode import category_codes, constant, null_rows
+from gradbase.runtime.groups.keys import keys_of
+from gradbase.runtime.groups.metrics import metrics_by_group
 from gradbase.runtime.metrics import metrics
 from gradbase.runtime.predict import Runners, Sizes, leased
 from gradbase.runtime.preprocess.operator import Reads
@@ -59,7 +63,10 @@ def evaluate_stream(node: Evaluate, source: Stream, sizes: Sizes, context: RunCo
             columns = [pa.array([v], pa.float64()) for v in means]
             yield pa.RecordBatch.from_arrays(columns, schema=schema)
             return
-        output, target = _collect(node, source, sizes, context)
+        output, target, keys = _collect(node, source, sizes, context)
+        if isinstance(node, EvaluateGroups):
+            yield _by_group(node, output, target, keys, schema)
+            return
         told = zip(_told(node, output, target), schema, strict=True)
         columns = [pa.array(c, f.type) for c, f in told]
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
@@ -78,6 +85,29 @@ def _told(node: Evaluate, output: torch.Tensor, target: torch.Tensor) -> Iterabl
             return [[None]] * len(node.schema)
     found = metrics(node.model.task, output, target, threshold=node.threshold)
     return [[found[name]] for name in node.schema.names]
+
+
+def _by_group(
+    node: EvaluateGroups,
+    output: torch.Tensor,
+    target: torch.Tensor,
+    keys: list[pa.Array],
+    schema: pa.Schema,
+) -> pa.RecordBatch:
+    """A row of metrics for each group."""
+    groups = keys_of(node.keys, keys)
+    group = groups.find(keys)
+    order = np.argsort(group, kind="stable")
+    starts = np.searchsorted(group[order], np.arange(len(groups) + 1))
+    rows = [order[a:b] for a, b in itertools.pairwise(starts)]
+    values, true = output.double().numpy(), target.numpy()
+    found = metrics_by_group(node.model.task, [values[r] for r in rows], [true[r] for r in rows])
+    first = pa.array(np.array([r[0] for r in rows], np.int64))
+    columns = [k.take(first).cast(f.type) for k, f in zip(keys, schema, strict=False)]
+    columns.append(pa.array([len(r) for r in rows], pa.int64()))
+    names = schema.names[len(columns) :]
+    columns += [pa.array([f[n] for f in found], pa.float64()) for n in names]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def _quality(
@@ -124,8 +154,10 @@ def _outputs(
 
 def _collect(
     node: Evaluate, source: Stream, sizes: Sizes, context: RunContext
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Outputs Tensor[rows, width] and targets Tensor[rows] of the rows that have a label."""
+) -> tuple[torch.Tensor, torch.Tensor, list[pa.Array]]:
+    """Outputs Tensor[rows, width] and targets Tensor[rows] of the rows that have a label, and
+    the columns with the keys of `EvaluateGroups`.
+    """
     program = compile_program(node.model, (_METHOD[node.model.task],), context)
     head = program.outputs[0].node
     runners, reads = Runners(program, sizes.tile_rows, context), Reads(node.model, context)
@@ -133,6 +165,8 @@ def _collect(
     label = source.schema.get_field_index(node.label)
     outputs: list[npt.NDArray[np.float32]] = []
     targets: list[npt.NDArray[np.float64]] = []
+    wanted = node.keys if isinstance(node, EvaluateGroups) else ()
+    keys: list[list[pa.Array]] = [[] for _ in wanted]
     first_row = 0
     for batch in grouped(watched(source.batches, context), sizes.batch_rows):
         target, known = true_values(head, batch.column(label), node.label, first_row)
@@ -142,10 +176,18 @@ def _collect(
             output = runner.run(inputs, first_row)[0].numpy()
             if program.imported:
                 known &= _predicted(inputs, output)
+            elif program.grouped:  # not every group has a model
+                known &= ~np.isnan(output).any(axis=1)
             outputs.append(output[known])  # a copy
         targets.append(target[known])
+        for column, name in zip(keys, wanted, strict=True):
+            column.append(batch.column(name).filter(pa.array(known)))
         first_row += batch.num_rows
-    return _joined(head, outputs, targets)
+    return *_joined(head, outputs, targets), [_whole(c) for c in keys]
+
+
+def _whole(parts: list[pa.Array]) -> pa.Array:
+    return pa.concat_arrays(parts) if parts else pa.array([], pa.null())
 
 
 def _predicted(inputs: pa.RecordBatch, output: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

@@ -12,31 +12,30 @@ the exact definition.
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 import torch
 
 from gradbase.ir.conversion import ToTensor
+from gradbase.ir.grouping import ByGroup
 from gradbase.ir.imported import Opaque
 from gradbase.ir.learning import Model
 from gradbase.ir.tensor import Concat, Const, Linear, Param, Tensor, Unary, UserModule
 from gradbase.runtime.context import Metrics, Modules, RunContext, no_modules
-from gradbase.runtime.encode import Blobs, constant, encode, null_rows
+from gradbase.runtime.encode import Blobs, constant, null_rows
+from gradbase.runtime.groups.packed import GroupPredictor, unpacked
 from gradbase.runtime.inputs import Assembly, is_assembled
+from gradbase.runtime.leaves import Leaf, leaf_of
 from gradbase.runtime.modules import module_operator
 from gradbase.runtime.opaque import opaque_operator
-from gradbase.runtime.operators import Buffer, Operator, affine, operator
+from gradbase.runtime.operators import Operator, operator
 from gradbase.runtime.outputs import Output
 from gradbase.runtime.tiling import copy_rows, like_columns, padded
 
-FOLDED_SHIFT = 16.0
-"""Standardisation is folded where every |mean * scale| is at most this: beyond, float32 cancels."""
 TILE_ROWS = (256, 8192)
 EXACT_ROWS = 256
 """Rows of every tile where results must not depend on a row's neighbours: products and the ends of
@@ -82,8 +81,10 @@ class Program:
         self.outputs = [Output(model.output(m), imported=model.imported) for m in methods]
         self.roots = list(dict.fromkeys(o.node.x for o in self.outputs))
         self.steps = _order(self.roots)
+        self.grouped = any(isinstance(step, ByGroup) for step in self.steps)
         self.weights = self._constants()
         self._folded: dict[tuple[Tensor, tuple[int, ...]], tuple[torch.Tensor, torch.Tensor]] = {}
+        self._predictors: dict[ByGroup, GroupPredictor] = {}
         self._free: list[Runner] = []
         self.called: dict[Tensor, Operator] = {}
         for step in self.steps:
@@ -130,6 +131,13 @@ class Program:
             self._folded[key] = (weight.float(), bias.float())
         return self._folded[key]
 
+    def predictor(self, node: ByGroup) -> GroupPredictor:
+        """What predicts rows of all groups, shared by threads."""
+        if node not in self._predictors:
+            of = unpacked(self.weights[node.content].numpy())
+            self._predictors[node] = GroupPredictor(of, exact=self.bitwise)
+        return self._predictors[node]
+
     def _constants(self) -> dict[Tensor, torch.Tensor]:
         """Values of parameters and of whatever follows from parameters alone."""
         found: dict[Tensor, torch.Tensor] = {}
@@ -148,7 +156,7 @@ def _is_constant(step: Tensor, known: dict[Tensor, torch.Tensor]) -> bool:
 
 def is_leaf(node: Tensor) -> bool:
     """Whether a node is made from columns in one step."""
-    return isinstance(node, ToTensor) or is_entry(node) or is_assembled(node)
+    return isinstance(node, (ToTensor, ByGroup)) or is_entry(node) or is_assembled(node)
 
 
 def is_entry(node: Tensor) -> bool:
@@ -214,6 +222,8 @@ class Runner:
             features = padded(features, self.tile_rows)
         values = dict(zip(self.program.roots, self.run(features, first_row), strict=True))
         nulls = null_rows(features.columns) if self.program.imported else None
+        if self.program.grouped:
+            nulls = values[self.program.roots[0]][:, 0].isnan().numpy()
         with torch.inference_mode():
             columns = [o(values[o.node.x], nulls) for o in self.program.outputs]
         return columns if rows == features.num_rows else [c.slice(0, rows) for c in columns]
@@ -267,81 +277,6 @@ def _may_overwrite(node: Tensor, program: Program) -> bool:
         return False
     readers = Counter(c for s in program.steps for c in inputs_of(s))
     return readers[node.x] == 1 and node.x not in program.roots and node.x not in program.weights
-
-
-# -- leaves ------------------------------------------------------------------------------------
-
-
-class Leaf(Protocol):
-    """A step that reads the batch."""
-
-    def __call__(self, batch: pa.RecordBatch, first_row: int) -> torch.Tensor:
-        """Tensor[rows, width]."""
-        ...
-
-
-def leaf_of(
-    program: Program, node: Tensor, types: Sequence[pa.DataType], slow: Callable[[], None]
-) -> Leaf:
-    """The step that makes `node` from columns of `types`; `slow` hears of tiles encoded twice."""
-    if isinstance(node, ToTensor) and node.dtype != "float32":
-        return _Alone(program, node)
-    source = node.x if isinstance(node, Linear) else node
-    assembly = Assembly(source, program.positions, types, program.weights, program.blobs,
-                        imported=program.imported)  # fmt: skip
-    if isinstance(node, Linear):
-        return _FirstLayer(program, node, assembly, slow)
-    return _Matrix(assembly)
-
-
-class _Alone(Leaf):
-    """One column of codes or of float64."""
-
-    def __init__(self, program: Program, node: ToTensor) -> None:
-        self._node, self._position = node, program.positions[node.column]
-        self._imported = program.imported
-
-    def __call__(self, batch: pa.RecordBatch, first_row: int) -> torch.Tensor:
-        return encode(batch.column(self._position), self._node.encoding, name=self._node.column,
-                      first_row=first_row, imported=self._imported)  # fmt: skip
-
-
-class _Matrix(Leaf):
-    def __init__(self, assembly: Assembly) -> None:
-        self._assembly = assembly
-
-    def __call__(self, batch: pa.RecordBatch, first_row: int) -> torch.Tensor:
-        return self._assembly.complete(batch, first_row).T
-
-
-class _FirstLayer(Leaf):
-    def __init__(
-        self, program: Program, node: Linear, assembly: Assembly, slow: Callable[[], None]
-    ) -> None:
-        self._assembly, self._imported, self._slow = assembly, program.imported, slow
-        self._weight = program.weights[node.weight]
-        self._bias = None if node.bias is None else program.weights[node.bias]
-        self._out = Buffer()
-        self._fast = assembly.only_numbers and (assembly.in_order or not program.bitwise)
-        self._fold = self._fast and not program.bitwise and assembly.largest_shift <= FOLDED_SHIFT
-        if self._fold:
-            self._near_weight, self._near_bias = program.folded(node, assembly)
-        else:
-            self._near_weight, self._near_bias = self._weight[:, assembly.value_rows], self._bias
-
-    def __call__(self, batch: pa.RecordBatch, first_row: int) -> torch.Tensor:
-        out = self._out.take(len(self._weight), batch.num_rows)
-        if self._fast:
-            gathered = self._assembly.gather(batch)
-            if not self._fold:
-                gathered = self._assembly.standardise(gathered)
-            affine(self._near_weight, self._assembly.narrow(gathered), self._near_bias, out)
-            # A sum is finite only where every term is.
-            if self._imported or math.isfinite(out[0].sum().item()):
-                return out.T
-            self._slow()
-        matrix = self._assembly.complete(batch, first_row)
-        return affine(self._weight, matrix, self._bias, out).T
 
 
 # -- programs used before ----------------------------------------------------------------------

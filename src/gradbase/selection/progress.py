@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from gradbase.ir.facts import Settings
+    from gradbase.ir.grouping import FitGroups
     from gradbase.ir.learning import Search
     from gradbase.ir.unlabelled import Solve
 
@@ -145,7 +146,7 @@ class LiveBar:
         )
 
 
-def listener_for(search: Search | Solve, settings: Settings) -> Listener:
+def listener_for(search: Search | Solve | FitGroups, settings: Settings) -> Listener:
     """A live bar where someone looks at a terminal or notebook and wants progress."""
     from rich.console import Console
 

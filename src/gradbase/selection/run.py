@@ -101,7 +101,7 @@ class RunResult:
         return {
             "model": record.name,
             "version": self.version,
-            "trials": len(record.trials),
+            "trials": sum(t.trial > 0 for t in record.trials),  # 0: of all groups together
             "failed": sum(t.status == FAILED for t in record.trials),
             "best_trial": record.best_trial,
             "metric": record.metric,

@@ -85,10 +85,10 @@ def build(
         another model.
     """
     draft = build_dataset(spec, relation, counts.rows, transform=transform)
-    data = draft.replace(task=_task(draft.task, counts.classes))
+    data = draft.replace(task=task_of(draft.task, counts.classes))
     if start is not None:
         data = rows_for(start, data)
-    spec = with_strategy(_filled(spec, data, counts, Networks(python_modules)), data, counts)
+    spec = with_strategy(filled(spec, data, counts, Networks(python_modules)), data, counts)
     check_space(spec)
     first = next(make_procedure(spec.procedure, terms_of(spec)).rounds())
     _check_folds(spec)
@@ -129,19 +129,24 @@ def terms_of(spec: TrainingSpec) -> Terms:
     )  # fmt: skip
 
 
-def _task(task: str, classes: int) -> str:
+def task_of(task: str, classes: int) -> str:
+    """`task`, a classification by the number of its classes."""
     if task == CLASSIFICATION:
         return "multiclass" if classes > 2 else "binary"
     return task
 
 
-def _filled(spec: TrainingSpec, data: Dataset, counts: Counts, networks: Networks) -> TrainingSpec:
+def filled(
+    spec: TrainingSpec, data: Dataset, counts: Counts, networks: Networks | None = None
+) -> TrainingSpec:
+    """`spec` with what follows from the rows; BindError where it contradicts them."""
     kind = data.task if data.task in (REGRESSION, RECONSTRUCTION) else CLASSIFICATION
     changes: dict[str, Any] = {"metric": spec.metric or DEFAULT_METRIC[kind], "task": kind}
     if spec.model_type in UNDECIDED:
         kinds = UNDECIDED[spec.model_type]
         changes["model_type"] = kinds[kind == REGRESSION]
     if isinstance(spec.network, PythonNetwork):
+        assert networks is not None
         changes["network"] = networks.resolve(spec.network)
     elif spec.hidden_units is None and "hidden_units" not in spec.space:
         outputs = counts.classes if data.task == "multiclass" else 1

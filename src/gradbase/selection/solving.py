@@ -15,7 +15,7 @@ from gradbase.ir.types import Schema, SqlType
 from gradbase.runtime.train.features import ONE_HOT_ONLY_CODES, TIME_PARTS
 from gradbase.runtime.train.normal_equation import MAX_COLUMNS
 
-_ROWS_PER_COLUMN = 10
+ROWS_PER_COLUMN = 10
 _LINEAR_REG = "linear_reg"
 
 
@@ -33,7 +33,7 @@ class Counts:
 
 def texts_to_count(spec: TrainingSpec, schema: Schema) -> tuple[str, ...]:
     """Text columns whose distinct values decide how `spec` is trained."""
-    return tuple(f.name for f in schema if f.type.is_text) if _may_be_solved(spec) else ()
+    return tuple(f.name for f in schema if f.type.is_text) if may_be_solved(spec) else ()
 
 
 def with_strategy(spec: TrainingSpec, data: Dataset, counts: Counts) -> TrainingSpec:
@@ -44,13 +44,14 @@ def with_strategy(spec: TrainingSpec, data: Dataset, counts: Counts) -> Training
     """
     if spec.strategy != AUTO_STRATEGY:
         return spec
-    width = sum(_columns(c.type, _distinct(data, c.name, counts)) for c in data.inputs)
-    enough = width <= MAX_COLUMNS and counts.rows >= _ROWS_PER_COLUMN * width
-    solved = enough and _may_be_solved(spec)
+    width = sum(encoded_columns(c.type, _distinct(data, c.name, counts)) for c in data.inputs)
+    enough = width <= MAX_COLUMNS and counts.rows >= ROWS_PER_COLUMN * width
+    solved = enough and may_be_solved(spec)
     return dataclasses.replace(spec, strategy=NORMAL_EQUATION if solved else GRADIENT_DESCENT)
 
 
-def _may_be_solved(spec: TrainingSpec) -> bool:
+def may_be_solved(spec: TrainingSpec) -> bool:
+    """Whether nothing that was said stands against an exact solution."""
     if spec.model_type != _LINEAR_REG or spec.strategy != AUTO_STRATEGY:
         return False
     return not spec.said.union(spec.space).intersection(STEPS)
@@ -65,7 +66,7 @@ def _distinct(data: Dataset, name: str, counts: Counts) -> int:
     return ONE_HOT_ONLY_CODES
 
 
-def _columns(of: SqlType, distinct: int) -> int:
+def encoded_columns(of: SqlType, distinct: int) -> int:
     """At most so many columns does a feature become."""
     if of.is_text:
         return min(distinct + 2, ONE_HOT_ONLY_CODES)

@@ -15,7 +15,7 @@ from gradbase.frontend.space import scale_of
 from gradbase.ir.facts import Version
 from gradbase.selection.html import html_note, html_table, thumbnail
 from gradbase.store import ModelRecord, Store, TrialRecord, reading
-from gradbase.store.records import over_folds
+from gradbase.store.records import FAILED, GroupRecord, over_folds
 
 if TYPE_CHECKING:
     import optuna
@@ -116,7 +116,35 @@ class Study(Generic[Handle]):
     @cached_property
     def rows(self) -> list[Row]:
         """One dict per trial: see `trials`."""
-        return [self._row(t) for t in self.record.trials]
+        return [self._row(t) for t in self.record.trials if t.trial]
+
+    @property
+    def groups(self) -> pd.DataFrame:
+        """One row per group of one model per group: its columns, trial (the best), rows, status.
+
+        Metrics are those of `trials`. Empty where there is one model for all rows.
+        """
+        best = {g.best_trial for g in self.record.groups}
+        rows = [row for row in self.rows if row["trial"] in best]
+        return _pandas().DataFrame(rows if self.record.groups else [])
+
+    @cached_property
+    def _group_of(self) -> dict[int, GroupRecord]:
+        """The group of each trial."""
+        return {
+            trial: group
+            for group in self.record.groups
+            for trial in range(group.first_trial, group.last_trial + 1)
+        }
+
+    def _of_group(self, trial: int) -> Row:
+        """What a trial's row says of its group: nothing where there are none."""
+        group = self._group_of.get(trial)
+        if group is None:
+            return {}
+        names = next(g.key for g in self.record.groups if g.key is not None)
+        key = group.key or dict.fromkeys(names)
+        return {**key, "train_rows": group.train_rows, "eval_rows": group.eval_rows}
 
     @cached_property
     def epochs(self) -> list[Row]:
@@ -227,9 +255,11 @@ class Study(Generic[Handle]):
         return sorted(names, key=lambda n: (n != self.metric, n))
 
     def _row(self, trial: TrialRecord) -> Row:
-        tested = any(t.test_metrics for t in self.record.trials)
+        tested, group = self._is_tested, self._group_of.get(trial.trial)
+        best = self.best_trial if group is None else group.best_trial
         return (
             {"trial": trial.trial}
+            | self._of_group(trial.trial)
             | dict(trial.configuration)
             | {n: trial.metrics.get(n) for n in self._metrics}
             | {f"test_{n}": trial.test_metrics.get(n) for n in self._metrics if tested}
@@ -237,8 +267,12 @@ class Study(Generic[Handle]):
             | {"train_loss": trial.train_loss, "eval_loss": trial.eval_loss}
             | {"epochs": len(trial.epochs), "status": trial.status, "error": trial.error}
             | {"seconds": sum(e.seconds or 0.0 for e in trial.epochs)}
-            | {"best": trial.trial == self.best_trial}
+            | {"best": trial.trial == best and trial.status != FAILED}
         )
+
+    @cached_property
+    def _is_tested(self) -> bool:
+        return any(t.test_metrics for t in self.record.trials)
 
     def __repr__(self) -> str:
         failed = sum(t.status == "FAILED" for t in self.record.trials)
@@ -247,7 +281,7 @@ class Study(Generic[Handle]):
         if not self.metric:
             return f"Study of `{self.name}` version {self.version}: imported, nothing was searched"
         return (
-            f"Study of `{self.name}` version {self.version}: {len(self.record.trials)} trials, "
+            f"Study of `{self.name}` version {self.version}: {len(self.rows)} trials, "
             f"{failed} failed; best is trial {self.best_trial} with {self.metric} {_cell(value)}"
         )
 

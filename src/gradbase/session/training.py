@@ -37,6 +37,7 @@ from gradbase.selection.search import Planned, build, terms_of
 from gradbase.selection.solving import Counts, texts_to_count
 from gradbase.selection.study import Study
 from gradbase.selection.warm_start import check_transform, continued, earlier_epochs
+from gradbase.session.groups import create_groups, fit_groups, plan_groups
 from gradbase.session.planning import Plan, plan, planned
 from gradbase.session.results import Result
 from gradbase.store import ModelRecord
@@ -57,6 +58,8 @@ def create_model(session: Session, statement: CreateModel, params: Mapping[str, 
     spec = _resolved(session, statement)
     if spec.model_type in (TRANSFORM_ONLY, *UNLABELLED):
         return summary_of(_create_unlabelled(session, spec, statement, params))
+    if spec.groups:
+        return summary_of(create_groups(session, spec, statement, params))
     asked, planning = _plan(
         session, spec, statement.name, statement.query, params, clause=statement.transform
     )
@@ -95,6 +98,9 @@ def plan_model(session: Session, statement: CreateModel, params: Mapping[str, An
     if spec.model_type in (TRANSFORM_ONLY, *UNLABELLED):
         name, query = statement.name, statement.query
         return _plan_unlabelled(session, spec, name, query, params=params, clause=clause)
+    if spec.groups:
+        name, query = statement.name, statement.query
+        return plan_groups(session, spec, name, query, params, clause=clause)[1]
     return _plan(
         session, spec, statement.name, statement.query, params, clause=clause, looking=True
     )[1]
@@ -223,6 +229,9 @@ def fit(
         ).root
         info = _unlabelled_info(spec, query, clause, or_replace=replace)
         _solve(session, root, info, {})
+        return session.study(name)
+    if spec.groups:
+        fit_groups(session, spec, check_name(name), query, clause=clause, replace=replace)
         return session.study(name)
     asked, planning = _plan(
         session, spec, check_name(name), query, {}, clause=clause, adds_label=True

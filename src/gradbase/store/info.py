@@ -23,7 +23,7 @@ SELECT m.name AS model, v.version, v.model_type, v.label, t.trials, v.metric, b.
  v.best_trial, v.created, w.versions, a.aliases, m.description, m.expires
 FROM {g}.models m
 JOIN {g}.versions v ON v.model_id = m.model_id AND v.version = m.current_version
-JOIN (SELECT version_id, count(*) AS trials FROM {g}.trials GROUP BY version_id) t
+JOIN (SELECT version_id, count(nullif(trial, 0)) AS trials FROM {g}.trials GROUP BY version_id) t
  ON t.version_id = v.version_id
 JOIN (SELECT model_id, count(*) AS versions FROM {g}.versions GROUP BY model_id) w
  ON w.model_id = m.model_id
@@ -40,7 +40,7 @@ SELECT v.version, v.created, v.model_type, t.trials, v.metric, b.objective AS va
  (SELECT string_agg(a.alias, ', ' ORDER BY a.alias) FROM {g}.aliases a
  WHERE a.version_id = v.version_id) AS aliases
 FROM {g}.models m JOIN {g}.versions v ON v.model_id = m.model_id
-JOIN (SELECT version_id, count(*) AS trials FROM {g}.trials GROUP BY version_id) t
+JOIN (SELECT version_id, count(nullif(trial, 0)) AS trials FROM {g}.trials GROUP BY version_id) t
  ON t.version_id = v.version_id
 LEFT JOIN {g}.trials b ON b.version_id = v.version_id AND b.trial = v.best_trial
 WHERE m.name = ? ORDER BY v.version"""
@@ -215,7 +215,7 @@ def _evaluate(schema: str, version: Mapping[str, Any], *, several: bool) -> str:
             f"a model of task `{version['task']}` has no stored metrics",
             hint="only models that were trained here have some",
         )
-    picked = ",\n ".join(_stored(name) for name in METRICS[version["task"]])
+    picked = ",\n ".join(stored_metric(name) for name in METRICS[version["task"]])
     only_best = "" if several else f" AND t.trial = {int(version['best_trial'])}"
     return f"""\
 SELECT {"t.trial AS trial_id, " * several}{picked}
@@ -225,7 +225,7 @@ WHERE t.version_id = {int(version["version_id"])} AND t.status <> 'FAILED'{only_
 GROUP BY t.trial ORDER BY t.trial"""
 
 
-def _stored(metric: str) -> str:
+def stored_metric(metric: str) -> str:
     """The metric on the test rows, on the evaluation rows where there are none."""
     of = f"max(x.value) FILTER (WHERE x.metric = {quote_text(metric)} AND x.part ="
     return f"coalesce({of} 'test'), {of} 'eval')) AS {quote_identifier(metric)}"

@@ -21,6 +21,7 @@ from gradbase.store.records import (
     EpochRecord,
     FeatureRecord,
     FoldRecord,
+    GroupRecord,
     ModelRecord,
     Scores,
     TrialRecord,
@@ -150,21 +151,30 @@ def model(
         span = f"trials {rows[0]['trial']} to {rows[-1]['trial']}" if rows else "no trials"
         raise BindError(f"model `{name}` has no trial {number}; it has {span}")
     if row["program"] is None:
+        why = _unusable(rows)
         usable = [str(r["trial"]) for r in rows if r["program"] is not None][:10]
         raise BindError(
             f"trial {number} of model `{name}` cannot be used: {row['status']}, "
-            f"{row['error'] or 'only the best of a search over folds is trained on all rows'}",
+            f"{row['error'] or why}",
             hint=f"trials that can: {', '.join(usable)}" if usable else "train the model again",
         )
     program = parse_program(row["program"], f"{name}@{found['version']}#{number}")
     return program, found["expires"]
 
 
+def _unusable(rows: Sequence[Row]) -> str:
+    """Why a trial that succeeded has no program."""
+    if rows[0]["trial"] == 0:
+        return "of one model per group, only that of all groups together is kept: leave # out"
+    return "only the best of a search over folds is trained on all rows"
+
+
 def trial_count(catalog: Catalog, name: str, version: Version) -> int:
-    """Trials of a version."""
+    """Trials of a version that may be named; one per group is one model."""
     version_id = version_row(catalog, name, version)["version_id"]
     rest = "FROM {g}.trials WHERE version_id = ?"
-    return catalog.rows(["count(*) AS n"], rest, [version_id])[0]["n"]
+    count = "CASE WHEN min(trial) = 0 THEN 1 ELSE count(*) END AS n"
+    return catalog.rows([count], rest, [version_id])[0]["n"]
 
 
 def parse_program(text: str, address: str) -> Model:
@@ -213,12 +223,26 @@ def record(catalog: Catalog, name: str, version: Version) -> ModelRecord:
         engine=came.engine,
         trials=tuple(_trial(t, of_trial.get(t["trial"], []), values) for t in trials),
         features=features(catalog, version_id),
+        groups=groups(catalog, version_id),
     )
 
 
 _KEPT = (
     "model_type", "task", "label", "metric", "best_trial", "train_rows", "eval_rows", "test_rows",
 )  # fmt: skip
+
+
+def groups(catalog: Catalog, version_id: int) -> tuple[GroupRecord, ...]:
+    """The groups of a model that has one per group."""
+    rows = _of_version(catalog, "groups", version_id, "ORDER BY group_number")
+    return tuple(
+        GroupRecord(
+            row["group_number"],
+            None if row["key"] is None else json.loads(row["key"]),
+            *(row[name] for name in columns("groups")[3:]),
+        )
+        for row in rows
+    )
 
 
 def features(catalog: Catalog, version_id: int) -> tuple[FeatureRecord, ...]:

@@ -15,6 +15,8 @@ from gradbase.frontend.space import Dimension, space_of
 from gradbase.ir.learning import Model
 
 SUCCEEDED, FAILED, STOPPED = "SUCCEEDED", "FAILED", "STOPPED"
+CONSTANT = "CONSTANT"
+"""Of a group whose label is the same in all training rows: every row gets it as its prediction."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,23 @@ class TrialRecord:
 
 
 @dataclass(frozen=True)
+class GroupRecord:
+    """A group of a model that has one per group; its trials are `first_trial` to `last_trial`.
+
+    `key` holds the values of the group's columns; None: the rows of all groups.
+    """
+
+    group: int
+    key: Mapping[str, Any] | None
+    first_trial: int
+    last_trial: int
+    best_trial: int
+    train_rows: int
+    eval_rows: int
+    test_rows: int
+
+
+@dataclass(frozen=True)
 class ModelRecord:
     """A version of a model: what was asked, what it came from and all trials.
 
@@ -185,6 +204,8 @@ class ModelRecord:
         Of the columns of the training query, in their order.
     train_rows, eval_rows, test_rows : int, optional
         Rows of each part.
+    groups : tuple of GroupRecord
+        Where there is one model per group; trial 0 is then that of all of them together.
     """
 
     name: str
@@ -206,6 +227,7 @@ class ModelRecord:
     train_rows: int | None = None
     eval_rows: int | None = None
     test_rows: int | None = None
+    groups: tuple[GroupRecord, ...] = ()
 
     @property
     def space(self) -> dict[str, Dimension]:

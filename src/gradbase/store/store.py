@@ -18,7 +18,7 @@ from gradbase.errors import BindError, StoreError
 from gradbase.ir.facts import Version
 from gradbase.ir.learning import Model
 from gradbase.ir.relational import Values
-from gradbase.store import describing, gc, info, reading
+from gradbase.store import describing, gc, group_info, info, reading
 from gradbase.store.blobs import Blobs
 from gradbase.store.catalog import Catalog, now
 from gradbase.store.folder import Folder
@@ -168,14 +168,11 @@ class Store:
             "FROM {g}.trial_metrics WHERE version_id = ? AND part = 'fold' LIMIT 1",
             [row["version_id"]],
         )
-        return info.query(
-            function,
-            self.engine.dialect,
-            self.catalog.schema,
-            row,
-            configurations,
-            folds=bool(folds),
-        )
+        groups = reading.groups(self.catalog, row["version_id"])
+        asked = (function, self.engine.dialect, self.catalog.schema, row)
+        if groups:
+            return group_info.query(*asked, configurations=configurations, groups=groups)
+        return info.query(*asked, configurations, folds=bool(folds))
 
     def describe(self, name: str, version: Version = None) -> Values:
         """What ``DESCRIBE MODEL`` says of a version, see `describing.COLUMNS`."""

@@ -6,14 +6,15 @@ bare name means its `current_version`; `last_version` is the highest number ever
 ended with, and `part` says on which rows: eval, test, or fold, the rows of fold `training_run` + 1;
 stddev is over the folds. `features` describes the training rows, before anything was made of them.
 `scores` (two classes) counts the evaluation rows by logit, `confusion` (more classes) by class
-numbers; nothing was held out: the training rows.
+numbers; nothing was held out: the training rows. `groups` has the trials of each group of a model
+that has one per group; `key` is JSON, NULL for the model over all rows.
 """
 
 from __future__ import annotations
 
 import re
 
-FORMAT = 3
+FORMAT = 4
 """Version of tables and blobs. A change here needs a step in `upgrade.py` and a fixture."""
 
 TABLES: dict[str, tuple[str, ...]] = {
@@ -109,6 +110,17 @@ TABLES: dict[str, tuple[str, ...]] = {
         "predicted BIGINT",
         "cases BIGINT",
     ),
+    "groups": (
+        "version_id BIGINT",
+        "group_number BIGINT",
+        "key VARCHAR",
+        "first_trial BIGINT",
+        "last_trial BIGINT",
+        "best_trial BIGINT",
+        "train_rows BIGINT",
+        "eval_rows BIGINT",
+        "test_rows BIGINT",
+    ),
     "lineage": (
         "version_id BIGINT",
         "relation_hash VARCHAR",
@@ -179,6 +191,7 @@ MEANINGS = {
     "features": "Columns of the training rows.",
     "scores": "Two classes: evaluation rows by score.",
     "confusion": "Several classes: evaluation rows by class.",
+    "groups": "Groups of models that have one per group.",
     "lineage": "What a version was made of and by.",
     "blobs": "Files with weights.",
     "runs": "Trainings, finished or not.",
@@ -190,8 +203,8 @@ MEANINGS = {
 """What is in each, for the reference."""
 
 OF_VERSION = (
-    "aliases", "trials", "epochs", "trial_metrics", "features", "scores", "confusion", "lineage",
-    "blobs", "versions",
+    "aliases", "trials", "epochs", "trial_metrics", "features", "scores", "confusion", "groups",
+    "lineage", "blobs", "versions",
 )  # fmt: skip
 """Tables with rows of one model version, to be deleted with it."""
 NAMING = ("blobs", "views", "tiles", "results")

@@ -22,6 +22,11 @@ _CONFUSION_2 = (
     "CREATE TABLE {g}.confusion (version_id BIGINT, trial BIGINT, expected BIGINT, "
     "predicted BIGINT, cases BIGINT)"
 )
+_GROUPS_3 = (
+    "CREATE TABLE {g}.groups (version_id BIGINT, group_number BIGINT, key VARCHAR, "
+    "first_trial BIGINT, last_trial BIGINT, best_trial BIGINT, train_rows BIGINT, "
+    "eval_rows BIGINT, test_rows BIGINT)"
+)
 
 STEPS: Mapping[int, Sequence[str]] = {
     1: (
@@ -42,6 +47,7 @@ STEPS: Mapping[int, Sequence[str]] = {
         "ALTER TABLE {g}.epochs ADD COLUMN training_run BIGINT DEFAULT 0",
         "ALTER TABLE {g}.trial_metrics ADD COLUMN training_run BIGINT DEFAULT 0",
     ),
+    3: (_GROUPS_3,),
 }
 """Version -> statements that make the next one of it, over ``{g}.<table>``."""
 

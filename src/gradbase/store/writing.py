@@ -71,6 +71,11 @@ def write_version(
         "blobs": [
             (version_id, number, blob) for number, m in programs.items() for blob in hashes_of(m)
         ],
+        "groups": [
+            (version_id, g.group, None if g.key is None else to_json(g.key), g.first_trial,
+             g.last_trial, g.best_trial, g.train_rows, g.eval_rows, g.test_rows)
+            for g in record.groups
+        ],
         "features": [
             (version_id, position, *dataclasses.astuple(feature))
             for position, feature in enumerate(record.features, 1)

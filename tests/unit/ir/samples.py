@@ -16,6 +16,7 @@ from gradbase.ir.conversion import (
     Vector,
 )
 from gradbase.ir.derived import Derived
+from gradbase.ir.grouping import ByGroup, EvaluateGroups, FitGroups
 from gradbase.ir.imported import Opaque, Text, Trees
 from gradbase.ir.inspection import (
     COUNTS,
@@ -316,6 +317,11 @@ GROUPS = Model(
     (ToTable(Distances(ToTensor("v", Vector(4)), Param("bb" * 32, (2, 4)), True), "centroid", INT64),),
 )  # fmt: skip
 
+BY_GROUP = Model(
+    "by_group", 1, 0, "regression", "b", (Feature("a", INT64), Feature("t", TEXT)),
+    (ToTable(ByGroup(Param("ff" * 32, (9,), "uint8"), ("t",), 7, 1, "null", 32.0), "value", FLOAT64),),
+)  # fmt: skip
+
 TENSORS = (
     *CHURN.outputs,
     Numeric(math.pi, 1e-8, True, "epoch_s"),
@@ -380,6 +386,8 @@ LEARNING = (
     DATA.replace(weight="w", class_weights=(ClassWeight("no", 1.0), ClassWeight("yes", 2.0))),
     PREPARED,
     Learn("prepare", PREPARED),
+    FitGroups("m", DATA.replace(groups=("t",)), (fit(0),), "roc_auc", "null", False, 7, (1, 9, 40)),
+    EvaluateGroups(SCAN, BY_GROUP, ("a", "t"), "b"),
     Solve("groups", DATA, (CLUSTERS, Components(0, 0.9, True)), "davies_bouldin_index"),
     GROUPS,
     ReconstructionQuality(Scan("t", "", Schema.of(v=array_of(FLOAT64, 4))), GROUPS, ("v",), ""),

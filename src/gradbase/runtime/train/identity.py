@@ -212,18 +212,23 @@ def order_of(hashes: Words) -> npt.NDArray[np.int64]:
     return order
 
 
-def identities(key: Words, content: Words) -> tuple[Words, npt.NDArray[np.int64]]:
+def identities(
+    key: Words, content: Words, group: npt.NDArray[np.int64] | None = None
+) -> tuple[Words, npt.NDArray[np.int64]]:
     """(identity of each row uint64[rows, 2], rows in the order of their identities).
 
     Rows of equal key are told apart by their content, rows of equal content by an occurrence
-    number: which of them gets which number does not matter, as they are equal.
+    number: which of them gets which number does not matter, as they are equal. Rows of another
+    `group` are no concern of a row; the order is then group by group.
     """
     everything = key if key is content else np.concatenate([key, content], 1)
-    order = order_of(everything)
+    order = _grouped(order_of(everything), group)
     first = key[order, 0]
     equal = np.flatnonzero(first[1:] == first[:-1])
     same = np.zeros(max(len(order) - 1, 0), np.bool_)
     same[equal] = key[order[equal], 1] == key[order[equal + 1], 1]
+    if group is not None:
+        same &= group[order[1:]] == group[order[:-1]]
     ids = key.copy()
     if same.any():
         starts = np.flatnonzero(np.concatenate([[True], ~same]))
@@ -233,5 +238,11 @@ def identities(key: Words, content: Words) -> tuple[Words, npt.NDArray[np.int64]
         rows, number = order[later], occurrence[later].astype(np.uint64)
         ids[rows, 0] = finish(ids[rows, 0] + number * _P1)
         ids[rows, 1] = finish(ids[rows, 1] ^ (number * _P2))
-        order = order_of(ids)
+        order = _grouped(order_of(ids), group)
     return ids, order
+
+
+def _grouped(
+    order: npt.NDArray[np.int64], group: npt.NDArray[np.int64] | None
+) -> npt.NDArray[np.int64]:
+    return order if group is None else order[np.argsort(group[order], kind="stable")]

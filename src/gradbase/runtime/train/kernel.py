@@ -78,6 +78,10 @@ class Kernel:
     count : int
     weights, gradients : list of Tensor[count, *block]
         Views in the order of `shape.blocks`; `backward` overwrites the gradients.
+    kept : list of Tensor[count, 1, hidden], optional
+        Which hidden values are a member's own (1), where members pad differently (0).
+    memory : dict, optional
+        Buffers, where kernels that never run together share them.
 
     Attributes
     ----------
@@ -86,7 +90,14 @@ class Kernel:
     """
 
     def __init__(
-        self, shape: MlpShape, count: int, weights: list[Tensor], gradients: list[Tensor]
+        self,
+        shape: MlpShape,
+        count: int,
+        weights: list[Tensor],
+        gradients: list[Tensor],
+        *,
+        kept: list[Tensor] | None = None,
+        memory: dict[str, Tensor] | None = None,
     ) -> None:
         self.shape, self.count = shape, count
         self.weights, self.gradients = weights, gradients
@@ -98,7 +109,9 @@ class Kernel:
         self._narrow, self._last = shape.outputs == 1, len(shape.hidden) - 1
         self._act, self._act_back, self._keeps_z = ACTIVATIONS[shape.activation]
         self._fills = shape.activation == "sigmoid"  # the only one that is not 0 at 0
-        self._memory: dict[str, Tensor] = {}
+        self._kept = kept
+        self._members = torch.arange(count)[:, None]
+        self._memory: dict[str, Tensor] = {} if memory is None else memory
         self._inputs: list[Tensor] = []  # of the layers after the first
         self._before: list[tuple[Tensor, Tensor, Tensor | None]] = []  # z, a (whole), mask
         self._buffer = functools.lru_cache(maxsize=256)(self._carve)
@@ -109,16 +122,17 @@ class Kernel:
 
         Parameters
         ----------
-        x : Tensor[B, dense]
-        codes : Tensor[B, embeddings] int64, or None
+        x : Tensor[B, dense], or Tensor[count, B, dense]
+            One batch for all, or one for each.
+        codes : Tensor[B, embeddings] int64 (or one such for each), or None
         masks : list of Tensor[count, B, hidden], optional
             Dropout: what each hidden activation is multiplied by.
         """
-        self._x, self._codes = x, codes
-        rows = x.shape[0]
+        self._x, self._codes = x.expand(self.count, *x.shape[-2:]), codes
+        rows = x.shape[-2]
         self._inputs.clear()
         self._before.clear()
-        z = self._first(x, codes, rows)
+        z = self._first(codes, rows)
         widths = self.shape.widths[1:]
         for layer, bias in enumerate(self._biases):
             a = self._activate(z, layer, None if masks is None else masks[layer])
@@ -160,17 +174,19 @@ class Kernel:
             dz = da
         self._first_back(dz)
 
-    def _first(self, x: Tensor, codes: Tensor | None, rows: int) -> Tensor:
+    def _first(self, codes: Tensor | None, rows: int) -> Tensor:
         dense = self.weights[0]
         z = self._buffer("z0", rows, dense.shape[2])
-        shared = x.expand(self.count, *x.shape)
         if self._narrow and self._last < 0:
-            torch.bmm(dense.transpose(1, 2), shared.transpose(1, 2), out=z.transpose(1, 2))
+            torch.bmm(dense.transpose(1, 2), self._x.transpose(1, 2), out=z.transpose(1, 2))
         else:
-            torch.bmm(shared, dense, out=z)
+            torch.bmm(self._x, dense, out=z)
         if codes is not None:
             tables = self.weights[2 : 2 + len(self.shape.embeddings)]
-            found = [t.index_select(1, codes[:, j]) for j, t in enumerate(tables)]
+            if codes.dim() == 2:
+                found = [t.index_select(1, codes[:, j]) for j, t in enumerate(tables)]
+            else:
+                found = [t[self._members, codes[:, :, j]] for j, t in enumerate(tables)]
             padding = self.shape.columns[1] - self.shape.wide
             if padding:
                 found.append(z.new_zeros(self.count, rows, padding))
@@ -179,28 +195,34 @@ class Kernel:
         return z
 
     def _first_back(self, dz: Tensor) -> None:
-        x = self._x
-        shared = x.expand(self.count, *x.shape)
+        x, codes = self._x, self._codes
         if self._narrow and self._last < 0:
-            torch.bmm(dz.transpose(1, 2), shared, out=self.gradients[0].transpose(1, 2))
+            torch.bmm(dz.transpose(1, 2), x, out=self.gradients[0].transpose(1, 2))
         else:
-            torch.bmm(shared.transpose(1, 2), dz, out=self.gradients[0])
-        if self._codes is None:
+            torch.bmm(x.transpose(1, 2), dz, out=self.gradients[0])
+        if codes is None:
             return
         torch.bmm(self._wide.transpose(1, 2), dz, out=self.gradients[1])
         wide = torch.bmm(dz, self.weights[1].transpose(1, 2))
         widths = [w for _, w in self.shape.embeddings]
         parts = torch.split(wide[:, :, : self.shape.wide], widths, 2)
         for j, part in enumerate(parts):
-            self.gradients[2 + j].zero_().index_add_(1, self._codes[:, j], part)
+            gradient = self.gradients[2 + j].zero_()
+            if codes.dim() == 2:
+                gradient.index_add_(1, codes[:, j], part)
+            else:
+                gradient.index_put_((self._members, codes[:, :, j]), part, accumulate=True)
 
     def _activate(self, z: Tensor, layer: int, mask: Tensor | None) -> Tensor:
         rows, width = z.shape[1:]
         a = self._buffer(f"a{layer}", rows, width) if self._keeps_z else z
         whole_z, whole_a = whole(z), whole(a)
         self._act(whole_z, whole_a)
-        if self._fills and width > self.shape.hidden[layer]:
-            a[:, :, self.shape.hidden[layer] :] = 0  # what pads must not be seen by the next layer
+        if self._fills:  # what pads must not be seen by the next layer
+            if self._kept is not None:
+                a.mul_(self._kept[layer])
+            elif width > self.shape.hidden[layer]:
+                a[:, :, self.shape.hidden[layer] :] = 0
         self._before.append((whole_z, whole_a, mask))
         if mask is None:
             return a

@@ -67,7 +67,7 @@ def regression(
 
     What is not `centred` is only scaled: 0 stays 0, as a model without a constant term needs it.
     """
-    values = _finite(label, column)
+    values = finite(label, column)
     seen = values[train][:, None]
 
     def chunks() -> Iterator[npt.NDArray[np.float64]]:
@@ -81,7 +81,8 @@ def regression(
     return Target(y, "regression", 1, mean=mean, scale=found.deviation)
 
 
-def _finite(label: str, column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+def finite(label: str, column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    """The labels as numbers; DataError where one is infinite."""
     values = np.concatenate([numbers(c, "value", label).astype(np.float64) for c in column.chunks])
     infinite = np.flatnonzero(np.isinf(values))
     if len(infinite):
@@ -104,7 +105,7 @@ def continued(
         A label is none of the model's classes, or infinite.
     """
     if head.method == "value":
-        y = (_finite(label, column) - head.shift) / head.scale
+        y = (finite(label, column) - head.shift) / head.scale
         return Target(y, "regression", 1, mean=head.shift, scale=head.scale)
     texts = category_text(constants(head.classes, head.classes[0].of)).to_pylist()
     whole = column.combine_chunks()

@@ -44,16 +44,10 @@ class Loss:
         if padding:
             y = F.pad(y, (0, padding) if y.dim() == 1 else (0, 0, 0, padding))
             w = None if w is None else F.pad(w, (0, padding))
-        if self.task == "multiclass":
-            index = y.expand(z.shape[0], -1).unsqueeze(2)  # [members, B, 1]
-            dz = torch.softmax(z, 2)
-            dz.scatter_add_(2, index, dz.new_full((), -1.0).expand(index.shape))
-        elif self.task == "reconstruction":
+        if self.task == "reconstruction":
             dz = (z - y).mul_(2 / y.shape[1])
-        elif self.task == "binary":
-            dz = torch.sigmoid(whole(z))[: z.numel()].view_as(z).sub_(y.unsqueeze(1))
         else:
-            dz = (z - y.unsqueeze(1)).mul_(2)
+            dz = gradient_of(self.task, z, y.expand(z.shape[0], -1))
         if self.class_weights is not None:
             dz.mul_(self.class_weights.index_select(1, y.long()).unsqueeze(2))
         if w is not None:
@@ -61,6 +55,20 @@ class Loss:
         if padding:
             dz[:, -padding:] = 0
         return dz.mul_(1 / (y.shape[0] - padding))
+
+
+def gradient_of(task: str, z: Tensor, y: Tensor) -> Tensor:
+    """d(loss of each row)/dz, of z's shape Tensor[members, rows, outputs]; z is a kernel's buffer.
+
+    `y` Tensor[members, rows] are each member's targets.
+    """
+    if task == "multiclass":
+        index = y.unsqueeze(2)
+        dz = torch.softmax(z, 2)
+        return dz.scatter_add_(2, index, dz.new_full((), -1.0).expand(index.shape))
+    if task == "binary":
+        return torch.sigmoid(whole(z))[: z.numel()].view_as(z).sub_(y.unsqueeze(2))
+    return (z - y.unsqueeze(2)).mul_(2)
 
 
 def row_losses(

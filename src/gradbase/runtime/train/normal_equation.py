@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from gradbase.runtime.train.stacked import shapes_of
 
 MAX_COLUMNS = 2_048
 """Wider systems take longer to solve than gradient descent takes to come close."""
-_ROWS = 4_096
+ROWS = 4_096
 """Rows added at a time: fixed, so that the sums do not depend on memory."""
 
 
@@ -82,25 +82,38 @@ class NormalEquation:
         return self._weight.to(self.dtype)
 
     def _batches(self, epoch: int, shard: int) -> Iterator[Batch]:
-        return self.data.batches(epoch, shard, _ROWS, torch.float64)
+        return self.data.batches(epoch, shard, ROWS, torch.float64)
 
     def _solved(self, epoch: int) -> Tensor:
-        dense = self.shape.dense
-        square = torch.zeros(dense, dense, dtype=torch.float64)
-        right = torch.zeros(dense, dtype=torch.float64)
-        rows = 0
-        for shard in range(len(self.data.shards)):
-            for batch in self._batches(epoch, shard):
-                weighted = batch.x if batch.w is None else batch.x * batch.w[:, None]
-                square.addmm_(weighted.T, batch.x)
-                right.addmv_(weighted.T, batch.y)
-                rows += len(batch.y)
-        free = self._free
-        square, right = square[:free, :free] * (2 / rows), right[:free] * (2 / rows)
-        square.diagonal().add_(self.fit.optimizer.l2_reg)
-        found = torch.zeros(dense, 1, dtype=torch.float64)
-        found[:free, 0] = _smallest_solution(square, right)
-        return found
+        batches = (
+            (batch.x, batch.y, batch.w)
+            for shard in range(len(self.data.shards))
+            for batch in self._batches(epoch, shard)
+        )
+        l2_reg = self.fit.optimizer.l2_reg
+        return smallest_weights(batches, self.shape.dense, self._free, l2_reg)
+
+
+def smallest_weights(
+    batches: Iterable[tuple[Tensor, Tensor, Tensor | None]], dense: int, free: int, l2_reg: float
+) -> Tensor:
+    """Weights float64 [dense, 1] that solve the normal equation of batches (x, y, w).
+
+    Only the first `free` columns have one.
+    """
+    square = torch.zeros(dense, dense, dtype=torch.float64)
+    right = torch.zeros(dense, dtype=torch.float64)
+    rows = 0
+    for x, y, w in batches:
+        weighted = x if w is None else x * w[:, None]
+        square.addmm_(weighted.T, x)
+        right.addmv_(weighted.T, y)
+        rows += len(y)
+    square, right = square[:free, :free] * (2 / rows), right[:free] * (2 / rows)
+    square.diagonal().add_(l2_reg)
+    found = torch.zeros(dense, 1, dtype=torch.float64)
+    found[:free, 0] = _smallest_solution(square, right)
+    return found
 
 
 def _smallest_solution(square: Tensor, right: Tensor) -> Tensor:

@@ -50,6 +50,8 @@ class ReadRows:
     relation_hash : str
     without_label : int
         Rows left out because their label is NULL.
+    hashes : tuple of uint64[rows, 2]
+        Of the row key and of the content, from which `ids` are made.
     """
 
     store: RowStore
@@ -60,6 +62,7 @@ class ReadRows:
     order: Rows
     relation_hash: str
     without_label: int
+    hashes: tuple[Words, Words]
 
 
 def read_rows(data: Dataset, context: RunContext, store: RowStore, progress: Progress) -> ReadRows:
@@ -80,6 +83,7 @@ class _Reading:
         self.data, self.context, self.store, self.progress = data, context, store, progress
         self.seen = 0
         self.content: list[Words] = []
+        self.groups: list[Words] = []
         self.keys: list[Words] = []
         self.labels: list[pa.Array] = []
         self.split: list[pa.Array] = []
@@ -104,8 +108,11 @@ class _Reading:
             weights=np.concatenate(self.weights) if self.weights else None,
             ids=ids,
             order=order,
-            relation_hash=self._relation_hash(content),
+            relation_hash=self._relation_hash(
+                np.concatenate([content, np.concatenate(self.groups)]) if self.groups else content
+            ),
             without_label=self.seen - self.store.rows,
+            hashes=(key, content),
         )
 
     def _take(self, batch: pa.RecordBatch) -> None:
@@ -119,7 +126,9 @@ class _Reading:
             self.weights.append(checked_weights(column, data.weight, self.seen, keep))
         self.seen += batch.num_rows
         kept = batch if keep is None else batch.filter(pa.array(keep))
-        self.content.append(row_hashes(kept, data.columns))
+        self.content.append(row_hashes(kept, data.content))
+        if data.groups:
+            self.groups.append(row_hashes(kept, data.columns))
         if data.row_key:
             self.keys.append(row_hashes(kept, data.row_key))
         if data.label:
