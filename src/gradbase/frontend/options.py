@@ -174,8 +174,7 @@ def _default_space(fields: Mapping[str, Any], family: str) -> dict[str, Dimensio
         if option.field not in fields:
             found[option.field] = _dimension(option, OptionValue(values))
     exact = fields.get("strategy") == table.NORMAL_EQUATION
-    used = fields.get("linear_optimizer") or fields.get("optimizer", PROXIMAL[0])
-    if exact or used not in PROXIMAL:
+    if exact or (fields.get("linear_optimizer") or fields.get("optimizer", "sgd")) not in PROXIMAL:
         found.pop("l1_reg", None)
     return found
 
