@@ -70,10 +70,18 @@ def predict_call(
             f"model `{model.name}` reads {len(model.features)} features ({names}), "
             f"{len(given)} were given",
             at=at,
-            hint="PREDICT(model, *) takes them from the columns by name",
+            hint=_way_to_give(model, len(given)),
         )
     chosen = _chosen(model, model.features, given, at, by_name=by_name)
     return PredictCall(model, method, chosen)
+
+
+def _way_to_give(model: Model, given: int) -> str:
+    """How to call a model that was given another number of arguments than it has features."""
+    of = model.features[0].of
+    if len(model.features) == 1 and of.is_vector and of.size == (given,):
+        return f"an array of {given} numbers is one argument: PREDICT({model.name}, [a, b, …])"
+    return "PREDICT(model, *) takes them from the columns by name"
 
 
 def transform_columns(

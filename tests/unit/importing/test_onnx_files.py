@@ -278,6 +278,13 @@ def test_missing_values(db, tmp_path):
     assert found[2][0] is None
 
 
+def test_numbers_for_a_vector_are_told_how_to_be_given(db, tmp_path):
+    db.import_model("v", saved(tmp_path, model(chain(("Relu", (), {})))))
+    assert db.sql("SELECT PREDICT(v, [1, -2, 3])").fetchall() == [([1.0, 0.0, 3.0],)]
+    with pytest.raises(gb.errors.BindError, match=r"an array of 3 numbers.*PREDICT\(v, \[a, b"):
+        db.sql("SELECT PREDICT(v, 1, -2, 3)")
+
+
 def test_rows_that_mix_are_refused(db, tmp_path):
     """A prediction that depended on its neighbours would be none."""
     path = saved(tmp_path, model([node("Softmax", ("x",), axis=0)]))
