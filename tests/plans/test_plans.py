@@ -59,7 +59,7 @@ def session(tmp_path_factory):
         db.sql(shop.create_model("spend", label="spent", hidden_units=[256, 64], max_epochs=1))
         tables = {"customers": CUSTOMERS, "orders": ORDERS}
         queries = {q: TRAINING_ROWS for w in WORKLOADS if (q := training_query(w)) is not None}
-        patch.setattr(db.engine, "statistics", FixedStatistics(tables, queries))
+        patch.setattr(db.engine, "_statistics", FixedStatistics(tables, queries))
         yield db
 
 

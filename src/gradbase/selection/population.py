@@ -14,7 +14,9 @@ SHARE = 0.2
 FACTORS = (0.8, 1.2)
 RESAMPLED = 0.25
 """Chance of a fresh draw instead of a factor."""
-CHANGEABLE = ("learn_rate", "l2_reg", "l1_reg", "momentum", "dropout")
+CHANGEABLE = (
+    "learn_rate", "linear_learn_rate", "l2_reg", "l1_reg", "l1_reg_activation", "momentum", "dropout",
+)  # fmt: skip
 """What may change while a network trains; the rest of a configuration goes with its weights."""
 
 
