@@ -34,7 +34,9 @@ INSTEAD = {
 """What to do today instead of a type that is not offered."""
 KMEANS, PCA = "kmeans", "pca"
 UNLABELLED = (KMEANS, PCA)
-"""What learns without a label."""
+"""What is solved without a label."""
+OFFERED = (*MODEL_TYPES, *UNLABELLED, TRANSFORM_ONLY)
+"""Every model type but 'python:module:function'."""
 ACTIVATIONS = ("relu", "relu6", "elu", "selu", "gelu", "silu", "sigmoid", "tanh")
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "adagrad")
 PROCEDURES = (

@@ -124,7 +124,7 @@ def _model_type(given: Mapping[str, OptionValue], otherwise: str | None) -> str:
         raise BindError(
             "CREATE MODEL needs the option model_type",
             at=found.value_at,
-            hint=f"there are {', '.join(table.MODEL_TYPES)} and 'python:module:function'",
+            hint=f"there are {', '.join(table.OFFERED)} and 'python:module:function'",
         )
     if found.value.lower().startswith("python:"):
         reference = found.value[len("python:") :]
@@ -141,15 +141,15 @@ def _model_type(given: Mapping[str, OptionValue], otherwise: str | None) -> str:
             f"model_type '{kind}' is not offered yet",
             at=found.value_at,
             hint=table.INSTEAD.get(
-                kind, f"there are {', '.join(table.MODEL_TYPES)} and 'python:module:function'"
+                kind, f"there are {', '.join(table.OFFERED)} and 'python:module:function'"
             ),
         )
-    if kind not in (*table.MODEL_TYPES, *table.UNLABELLED, table.TRANSFORM_ONLY):
+    if kind not in table.OFFERED:
         raise BindError(
-            f"there is no model_type '{found.value}'; there are {', '.join(table.MODEL_TYPES)} and "
+            f"there is no model_type '{found.value}'; there are {', '.join(table.OFFERED)} and "
             "'python:module:function'",
             at=found.value_at,
-            hint=near(kind, (*table.MODEL_TYPES, *table.UNLABELLED, *table.LATER_MODEL_TYPES)),
+            hint=near(kind, (*table.OFFERED, *table.LATER_MODEL_TYPES)),
         )
     return kind
 

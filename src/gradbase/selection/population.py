@@ -15,7 +15,8 @@ FACTORS = (0.8, 1.2)
 RESAMPLED = 0.25
 """Chance of a fresh draw instead of a factor."""
 CHANGEABLE = (
-    "learn_rate", "linear_learn_rate", "l2_reg", "l1_reg", "l1_reg_activation", "momentum", "dropout",
+    "learn_rate", "linear_learn_rate", "l2_reg", "l1_reg", "l1_reg_activation", "momentum",
+    "dropout",
 )  # fmt: skip
 """What may change while a network trains; the rest of a configuration goes with its weights."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from gradbase.frontend.option_table import BY_NAME, MODEL_TYPES, OPTIONS, Option
+from gradbase.frontend.option_table import BY_NAME, OFFERED, OPTIONS, Option
 from gradbase.frontend.tokens import Token, matching, tokenize
 from gradbase.frontend.words import PREPROCESSING, SCALARS, TABLE_FUNCTIONS
 from gradbase.ir.facts import EXACTNESS
@@ -190,7 +190,7 @@ def _option(at: Place, opened: int, known: Known) -> Iterator[Candidate]:
 def _option_values(
     option: Option, at: Place, known: Known, *, inside_list: bool
 ) -> Iterator[Candidate]:
-    values = MODEL_TYPES if option.name == "model_type" else option.values
+    values = OFFERED if option.name == "model_type" else option.values
     if option.kind == "names" or option.name == "data_split_col":
         values = tuple(_columns(at, known))
     yield from _of((f"'{v}'" for v in values), "value")

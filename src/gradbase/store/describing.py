@@ -221,6 +221,8 @@ _FUNCTIONS = {
 def _outputs(model: Model) -> Iterator[Fact]:
     for output in model.outputs:
         column = f"predicted_{model.label}_probs" if output.method == "probs" else None
+        if output.method in ("reconstruction", *RECONSTRUCTION_ERRORS):
+            column = output.method
         yield _FUNCTIONS[output.method], str(output.type), column, None
 
 
