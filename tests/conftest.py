@@ -33,6 +33,7 @@ def calibrated(tmp_path_factory):
         if "MPLCONFIGDIR" not in os.environ:  # matplotlib's list of fonts takes long to make
             patch.setenv("MPLCONFIGDIR", str(home / "matplotlib"))
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
         Calibration().save(default_path())
         yield
 

@@ -21,12 +21,17 @@ __all__ = [
 
 ENGINES = {
     "duckdb": "gradbase.engines.duckdb:DuckDBEngine",
+    "postgresql": "gradbase.engines.postgres:PostgresEngine",
 }
-"""Engine -> where its class is; made with a path (None: in memory) and `read_only`."""
+"""Engine -> where its class is; made with a path (None: in memory) or a URL, and `read_only`."""
+
+EXTRAS = {"postgresql": "postgres"}
+"""Engine -> extra of the package that installs its driver."""
+
+ALIASES = {"postgres": "postgresql"}
+"""Other schemes of URLs."""
 
 LATER = {
-    "postgresql": "PostgreSQL",
-    "postgres": "PostgreSQL",
     "spark": "Spark",
 }
 """Scheme of a URL -> engine of a later version."""
@@ -40,19 +45,22 @@ def connect(url: str | Path = ":memory:", *, read_only: bool = False) -> Engine:
     Parameters
     ----------
     url : str or Path
-        ``:memory:``, a DuckDB file, made if it is missing, or a folder of data files.
+        ``:memory:``, a DuckDB file, made if it is missing, a folder of data files, or
+        ``postgresql://…``.
     read_only : bool
         Change nothing; a missing file is then an error.
 
     Raises
     ------
     UnsupportedError
-        PostgreSQL and Spark come in a later version.
+        Spark comes in a later version; the driver of an engine is not installed.
     StoreError
         The file is locked, damaged, or cannot be made.
     """
     text = str(url)
-    _refuse_later(text)
+    server = _server_of(text)
+    if server:
+        return _load(server)(text, read_only=read_only)
     if text in ("", ":memory:"):
         if read_only:
             raise StoreError(
@@ -73,11 +81,15 @@ def connect(url: str | Path = ":memory:", *, read_only: bool = False) -> Engine:
     return _load("duckdb")(path, read_only=read_only)
 
 
-def _refuse_later(url: str) -> None:
+def _server_of(url: str) -> str:
+    """The engine that a URL's scheme names; '' for files and memory."""
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+]+)://|(local)\[", url)
     if not scheme or scheme[1] == "duckdb":
-        return
+        return ""
     name = (scheme[1] or "spark").lower()
+    name = ALIASES.get(name, name)
+    if name in ENGINES:
+        return name
     if name in LATER:
         raise UnsupportedError(
             f"{LATER[name]} is not an engine of this version yet: `{url}`",
@@ -91,4 +103,12 @@ def _refuse_later(url: str) -> None:
 
 def _load(name: str) -> type:
     module, _, attribute = ENGINES[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if name not in EXTRAS or str(error.name).startswith("gradbase"):
+            raise
+        raise UnsupportedError(
+            f"the engine {name} needs `{error.name}`, which is not installed",
+            hint=f"pip install 'gradbase[{EXTRAS[name]}]'",
+        ) from error

@@ -74,7 +74,7 @@ class Converter(Expressions):
     def _binds_in_where(self, span: Span) -> bool:
         """Whether the engine takes the expression as a condition: then it is no aggregate."""
         value = render(self.scalar(span))
-        probe = f"SELECT 1 FROM ({self.source.stub}) WHERE ({value}) IS NULL"
+        probe = f"SELECT 1 FROM ({self.source.stub}) AS __gb_q WHERE ({value}) IS NULL"
         return self.asker.probe(self.prefix(Rich((probe,))).stub) is not None
 
     def uses_alias(self, span: Span) -> bool:
@@ -254,7 +254,7 @@ class Converter(Expressions):
         words = {w.lower().rstrip("( ") for p in parts for w in p.replace("(", "( ").split()}
         volatile = bool(words & _VOLATILE)
         draft = SqlScalar(parts, args, TEXT, volatile)
-        probe = f"SELECT {render(draft)} FROM ({self.source.stub})"
+        probe = f"SELECT {render(draft)} FROM ({self.source.stub}) AS __gb_q"
         of = self.asker.types(self.prefix(Rich((probe,))).stub)[0][1]
         return SqlScalar(parts, args, of, volatile)
 

@@ -92,7 +92,7 @@ class _Writer:
         values: dict[str, Scalar] = {**self.used, **{n: s for s, n in self.predicted.items()}}
         items = ", ".join(f"{render(v)} AS {quote_identifier(n)}" for n, v in values.items())
         stub = with_prefix(
-            Rich((f"SELECT {items} FROM ({self.converter.source.stub})",)), self.scope
+            Rich((f"SELECT {items} FROM ({self.converter.source.stub}) AS __gb_q",)), self.scope
         ).stub
         return Bound(Project(below, tuple(values), tuple(values.values())), stub)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from gradbase.errors import BindError, GradbaseError
 from gradbase.frontend.dialect import literal_sql, type_sql
+from gradbase.frontend.names import distinct_names
 from gradbase.frontend.tokens import quote_identifier, significant
 from gradbase.ir import scalar as ir
 from gradbase.ir.analytic import Analytic
@@ -166,8 +167,12 @@ class Asker:
             return None
 
     def schema(self, sql: str) -> Schema:
-        """Schema of a query; the engine makes doubled names distinct (a, a_1)."""
-        return Schema(tuple(Field(n, t) for n, t in self.types(f"SELECT * FROM ({sql})")))
+        """Schema of a query; doubled names are made distinct (a, a_1)."""
+        found = self.types(f"SELECT * FROM ({sql}) AS __gb_q")
+        names = [name for name, _ in found]
+        if len(set(names)) < len(names):
+            names = distinct_names(names)
+        return Schema(tuple(Field(n, t) for n, (_, t) in zip(names, found, strict=True)))
 
     def value(self, name: str) -> object:
         return self._parameters[name]

@@ -85,7 +85,7 @@ def _without(hidden: list[str], found: Bound, names: list[str]) -> Bound:
     kept = tuple(Column(n, found.schema.type_of(n)) for n in names)
     items = ", ".join(quote_identifier(n) for n in names)
     project = Project(found.relation, tuple(names), kept)
-    return Bound(project, f"SELECT {items} FROM ({found.stub})")
+    return Bound(project, f"SELECT {items} FROM ({found.stub}) AS __gb_q")
 
 
 def _project(child: Relation, names: tuple[str, ...], values: list[Scalar]) -> Relation:
@@ -105,7 +105,7 @@ def _value(converter: Converter, item: Item) -> Scalar:
 
 def _project_stub(names: tuple[str, ...], values: list[Scalar], source: str) -> str:
     items = (f"{render(v)} AS {quote_identifier(n)}" for n, v in zip(names, values, strict=True))
-    return f"SELECT {', '.join(items)} FROM ({source})"
+    return f"SELECT {', '.join(items)} FROM ({source}) AS __gb_q"
 
 
 def filter_predicate(converter: Converter, span: Span | None) -> Scalar | None:
@@ -155,7 +155,7 @@ class Grouping:
                 made[name] = output
                 columns.append(Column(name, output.type))
         relation = Aggregate(child, key_names, self.keys, tuple(made), tuple(made.values()))
-        stub = f"SELECT {self._texts(names)} FROM ({source}){self._group_by}"
+        stub = f"SELECT {self._texts(names)} FROM ({source}) AS __gb_q{self._group_by}"
         return Project(relation, names, tuple(columns)), stub
 
     def _texts(self, names: tuple[str, ...]) -> str:
@@ -212,7 +212,7 @@ def _aggregate_scalar(converter: Converter, span: Span, keys: tuple[Scalar, ...]
     if not isinstance(draft, SqlScalar):
         draft = SqlScalar(("", ""), (draft,), TEXT)
     grouped = f" GROUP BY {', '.join(render(k) for k in keys)}" if keys else ""
-    probe = f"SELECT {render(draft)} FROM ({converter.source.stub}){grouped}"
+    probe = f"SELECT {render(draft)} FROM ({converter.source.stub}) AS __gb_q{grouped}"
     of = converter.asker.types(converter.prefix(Rich((probe,))).stub)[0][1]
     return draft.replace(of=of)
 

@@ -95,7 +95,7 @@ class Source:
         if not self.hidden:
             return base
         added = (f"CAST(NULL AS {type_sql(t)}) AS {quote_identifier(n)}" for n, _, t in self.hidden)
-        return f"SELECT *, {', '.join(added)} FROM ({base})"
+        return f"SELECT *, {', '.join(added)} FROM ({base}) AS __gb_q"
 
     def hide(self, text: Rich, asker: Asker) -> Column:
         """Evaluate `text` beside the FROM clause, as one more column of the source."""

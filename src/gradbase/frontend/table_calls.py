@@ -79,7 +79,7 @@ def _told(binder: Binder, call: Call) -> Bound:
     sql = binder.models.info(function, name, version)
     several = call.function == "TRIAL_INFO" or trials_of(binder, call) > 1
     if call.trial is not None and several:
-        sql = f"SELECT * FROM ({sql}) WHERE trial_id = {call.trial}"
+        sql = f"SELECT * FROM ({sql}) AS __gb_q WHERE trial_id = {call.trial}"
     return Rich((sql,)).bound(binder.asker.schema(sql))
 
 
@@ -223,7 +223,7 @@ def _stub(project: Project, child: str) -> str:
         else f"CAST(NULL AS {type_sql(e.type)}) AS {quote_identifier(n)}"
         for n, e in zip(project.names, project.exprs, strict=True)
     ]
-    return f"SELECT {', '.join(items)} FROM ({child})"
+    return f"SELECT {', '.join(items)} FROM ({child}) AS __gb_q"
 
 
 def _above(binder: Binder, call: Call, model: Model, given: list[Given], label: Scalar) -> Scalar:

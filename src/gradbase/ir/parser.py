@@ -11,7 +11,6 @@ from gradbase.ir import (
     analytic,
     conversion,
     derived,
-    factored,
     grouping,
     imported,
     inspection,
@@ -46,7 +45,6 @@ _FAMILIES = (
     networks,
     imported,
     grouping,
-    factored,
 )
 CLASSES: Mapping[str, type[Node]] = {
     name: value
@@ -332,15 +330,6 @@ def _inspection(r: Reader, inputs: list[Relation], kind: type[inspection.Inspect
     return kind(child=inputs[0], **fields) if "child" in names else kind(**fields)
 
 
-def _numbered(r: Reader, inputs: list[Relation]) -> Node:
-    return factored.Numbered(inputs[0], **dict(r.between("[", r.field, "]")))
-
-
-def _joined(r: Reader, inputs: list[Relation]) -> Node:
-    fields = dict(r.between("[", r.field, "]"))
-    return factored.PredictJoined(child=inputs[0], tables=tuple(inputs[1:]), **fields)
-
-
 _RELATIONS: Mapping[str, Callable[[Reader, list[Relation]], Node]] = {
     "Scan": _scan,
     "SqlFragment": _fragment,
@@ -354,8 +343,6 @@ _RELATIONS: Mapping[str, Callable[[Reader, list[Relation]], Node]] = {
     "Union": _union,
     "Predict": _predict,
     "Preprocess": _preprocess,
-    "Numbered": _numbered,
-    "PredictJoined": _joined,
     "Evaluate": _evaluate,
     **{
         kind.__name__: functools.partial(_evaluate, kind=kind)
@@ -379,7 +366,6 @@ _INPUTS: Mapping[str, int | None] = {
     "Values": 0,
     "Join": 2,
     "Union": None,
-    "PredictJoined": None,
     "SqlFragment": None,
     "Weights": 0,
     "Loadings": 0,

@@ -11,7 +11,7 @@ import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pyarrow as pa
@@ -19,13 +19,10 @@ import torch
 
 from gradbase.engines.base import Function
 from gradbase.errors import DataError, ResourceError
-from gradbase.ir.factored import PredictJoined
 from gradbase.ir.learning import Model, Predict
 from gradbase.ir.scalar import PredictCall
 from gradbase.ir.types import struct_of
-from gradbase.runtime.columns import kernels
 from gradbase.runtime.context import RunContext
-from gradbase.runtime.joined import Joined
 from gradbase.runtime.preprocess.operator import Reads
 from gradbase.runtime.program import Program, Runner, compile_program, tile_rows
 from gradbase.runtime.streams import Stream, grouped, watched
@@ -116,7 +113,7 @@ class Sizes:
         self.size_bytes = model.param_bytes + per_row * self.batch_rows * (self.threads + 2)
 
 
-def sizes_of(node: Predict | PredictJoined, context: RunContext) -> Sizes:
+def sizes_of(node: Predict, context: RunContext) -> Sizes:
     """The sizes of a prediction."""
     return Sizes(node.model, node.batch_rows, node.child.schema.row_bytes, context)
 
@@ -130,54 +127,17 @@ def predict_stream(node: Predict, source: Stream, sizes: Sizes, context: RunCont
         A feature is ±Inf.
     """
     program = compile_program(node.model, node.methods, context)
-    runners, reads = Runners(program, sizes.tile_rows, context), Reads(node.model, context)
-
-    def compute(batch: pa.RecordBatch, first_row: int) -> list[pa.Array]:
-        features = reads(batch)
-        with runners.one(features) as runner:
-            return runner(features, first_row)
-
-    return _with_columns(node, compute, program.types, source, (sizes, context))
-
-
-def joined_stream(
-    node: PredictJoined, source: Stream, joined: Joined, sizes: Sizes, context: RunContext
-) -> Stream:
-    """As `predict_stream`, with what is known of other tables' rows looked up."""
-    program = joined.program
-    runners = Runners(program, sizes.tile_rows, context)
-
-    def compute(batch: pa.RecordBatch, first_row: int) -> list[pa.Array]:
-        nulls = joined.nulls(batch)
-        with runners.one(batch) as runner:
-            made = runner(batch, first_row)
-        if nulls is None:
-            return made
-        return [
-            kernels.if_else(pa.array(~nulls), column, pa.scalar(None, column.type))
-            for column in made
-        ]
-
-    return _with_columns(node, compute, program.types, source, (sizes, context))
-
-
-Compute = Callable[[pa.RecordBatch, int], list[pa.Array]]
-
-
-def _with_columns(
-    node: Predict | PredictJoined, compute: Compute, types: Sequence[pa.DataType], source: Stream,
-    run: tuple[Sizes, RunContext],
-) -> Stream:  # fmt: skip
-    sizes, context = run
-    added = [pa.field(n, t) for n, t in zip(node.names, types, strict=True)]
-    read = node.features if isinstance(node, Predict) else (*node.features, *node.rows)
-    positions = [source.schema.get_field_index(f) for f in read]
+    added = [pa.field(n, t) for n, t in zip(node.names, program.types, strict=True)]
     schema = pa.schema([*source.schema, *added])
+    positions = [source.schema.get_field_index(f) for f in node.features]
+    runners, reads = Runners(program, sizes.tile_rows, context), Reads(node.model, context)
 
     def work(batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
         with leased(context, f"predict {node.model.name}", threads=1):
             start = time.perf_counter()
-            columns = compute(batch.select(positions), first_row)
+            features = reads(batch.select(positions))
+            with runners.one(features) as runner:
+                columns = runner(features, first_row)
             context.metrics.add("predict_seconds", time.perf_counter() - start)
         context.metrics.add("predicted_rows", batch.num_rows)
         for field, column in zip(added, columns, strict=True):
@@ -187,8 +147,8 @@ def _with_columns(
     batches = watched(source.batches, context)
     if source.recut:
         batches = grouped(batches, sizes.batch_rows)
-    made = _threaded(batches, work, sizes.threads) if sizes.threads else _inline(batches, work)
-    return Stream(schema, made)
+    run = _threaded(batches, work, sizes.threads) if sizes.threads else _inline(batches, work)
+    return Stream(schema, run)
 
 
 class Runners:

@@ -346,7 +346,8 @@ def count(
         names = [quote_identifier(n) if n else "0" for n in (label, *texts)]
         distinct = ", ".join(f"count(DISTINCT {n}) AS n{i}" for i, n in enumerate(names))
         found = session.engine.fetch(
-            f"SELECT count({names[0]}) AS n, {distinct} FROM ({relation.parts[0]}\n)", params
+            f"SELECT count({names[0]}) AS n, {distinct} FROM ({relation.parts[0]}\n) AS __gb_q",
+            params,
         )
         rows, classes, *others = (column[0].as_py() for column in found.columns)
         return Counts(rows, classes, dict(zip(texts, others, strict=True)))

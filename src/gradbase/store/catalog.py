@@ -39,7 +39,9 @@ class Catalog:
         self.engine, self.folder, self.read_only = engine, folder, read_only
         # With its database's name: the session may USE another one.
         database = engine.fetch("SELECT current_database() AS name").column("name")[0].as_py()
-        self.schema = f"{quote_identifier(database)}.gradbase"
+        # A server's connection knows one database only.
+        shared = engine.capabilities.shared
+        self.schema = "gradbase" if shared else f"{quote_identifier(database)}.gradbase"
         self._database: str = database
         self._known: tuple[int, int | None] = (-1, None)
 

@@ -136,7 +136,7 @@ class Store:
         """
         row = reading.version_row(self.catalog, name, version)
         sql = info.counts(row["task"], self.catalog.schema, row["version_id"], trial)
-        if not self.catalog.rows(["1 AS found"], f"FROM ({sql}) LIMIT 1"):
+        if not self.catalog.rows(["1 AS found"], f"FROM ({sql}) AS found LIMIT 1"):
             raise _not_kept(f"{name}@{row['version']}", "predictions of its evaluation rows")
         return sql
 

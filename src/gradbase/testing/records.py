@@ -39,6 +39,8 @@ from pathlib import Path
 from gradbase.errors import ParseError, near
 
 KINDS = ("statement", "query", "train", "predict", "restart", "halt")
+MARKS = ("notimpl", "notyet", "never")
+"""We could; the engine cannot yet; never. Behind it the engine and the error, which must come."""
 TYPES = "IRTB"
 TOLERANCE = 1e-6
 
@@ -75,6 +77,12 @@ class Record:
     conditions: tuple[Condition, ...] = ()
     skip_if: frozenset[str] = frozenset()
     only_if: frozenset[str] = frozenset()
+    gaps: tuple[tuple[str, str], ...] = ()
+    """Engines on which it must fail, each with a pattern of the error."""
+
+    def gap(self, words: frozenset[str]) -> str | None:
+        """The error it must fail with in a run with these words; None where it must pass."""
+        return next((error for engine, error in self.gaps if engine in words), None)
 
     def runs(self, words: frozenset[str]) -> bool:
         """Whether it is for a run with these words (engine, configuration)."""
@@ -101,6 +109,7 @@ def read_script(path: Path) -> Script:
 def _records(path: Path, lines: Sequence[str]) -> Iterator[Record]:
     skip_if: set[str] = set()
     only_if: set[str] = set()
+    gaps: list[tuple[str, str]] = []
     number = 0
     while number < len(lines):
         line = lines[number].rstrip()
@@ -110,6 +119,11 @@ def _records(path: Path, lines: Sequence[str]) -> Iterator[Record]:
         word, _, rest = line.partition(" ")
         if word in ("skipif", "onlyif"):
             (skip_if if word == "skipif" else only_if).add(rest.strip())
+            number += 1
+            continue
+        if word in MARKS:
+            engine, _, error = rest.strip().partition(" ")
+            gaps.append((engine, error.strip()))
             number += 1
             continue
         if word not in KINDS:
@@ -123,8 +137,10 @@ def _records(path: Path, lines: Sequence[str]) -> Iterator[Record]:
             record = _record(word, rest, number + 1, lines[number + 1 : end])
         except ValueError as error:
             raise ParseError(str(error), at=f"{path}:{number + 1}") from error
-        yield replace(record, skip_if=frozenset(skip_if), only_if=frozenset(only_if))
-        skip_if, only_if = set(), set()
+        yield replace(
+            record, skip_if=frozenset(skip_if), only_if=frozenset(only_if), gaps=tuple(gaps)
+        )
+        skip_if, only_if, gaps = set(), set(), []
         number = end
 
 

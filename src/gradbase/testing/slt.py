@@ -20,7 +20,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
 
+import sqlglot
+
 from gradbase.errors import GradbaseError, ParseError, near
+from gradbase.frontend.words import is_ours
 from gradbase.testing.records import Condition, Record, Script, read_script
 
 NUMBERS = (int, float, Decimal)
@@ -122,7 +125,28 @@ def load_configs(folder: Path, rules: Sequence[str] = ()) -> list[Config]:
     return [Config(), *(c for c in loaded if not c.each_rule), *many]
 
 
-def run_file(path: Path, connect: Connect, config: Config, folder: Path) -> int:
+@dataclass(frozen=True)
+class Target:
+    """Another engine than DuckDB to run the files on.
+
+    Parameters
+    ----------
+    engine : str
+        Its name, for ``skipif``, ``onlyif`` and the marks of gaps.
+    url : str
+        An empty database.
+    dialect : str
+        What sqlglot calls its language: statements without our words are written in DuckDB's.
+    """
+
+    engine: str
+    url: str
+    dialect: str
+
+
+def run_file(
+    path: Path, connect: Connect, config: Config, folder: Path, target: Target | None = None
+) -> int:
     """Run a file and return how many records ran; ``__FOLDER__`` in it stands for `folder`.
 
     Raises
@@ -133,7 +157,7 @@ def run_file(path: Path, connect: Connect, config: Config, folder: Path) -> int:
     script = read_script(path)
     if script.groups & set(config.skip_groups):
         return 0
-    runner = _Runner(script, connect, config, folder)
+    runner = _Runner(script, connect, config, folder, target)
     try:
         return runner.run()
     finally:
@@ -141,14 +165,24 @@ def run_file(path: Path, connect: Connect, config: Config, folder: Path) -> int:
 
 
 class _Runner:
-    def __init__(self, script: Script, connect: Connect, config: Config, folder: Path) -> None:
+    def __init__(
+        self,
+        script: Script,
+        connect: Connect,
+        config: Config,
+        folder: Path,
+        target: Target | None,
+    ) -> None:
         self.script, self.connect, self.config, self.folder = script, connect, config, folder
+        self.target = target
         needs_file = (
             config.file or config.reconnect or any(r.kind == "restart" for r in script.records)
         )
         self.url = str(folder / "slt.duckdb") if needs_file else ":memory:"
+        if target is not None:
+            self.url = target.url
         self.session: SltSession | None = None
-        self.words = frozenset({"duckdb", config.name})
+        self.words = frozenset({target.engine if target else "duckdb", config.name})
 
     def run(self) -> int:
         ran = 0
@@ -181,25 +215,34 @@ class _Runner:
     def one(self, record: Record) -> None:
         session = self.opened()
         try:
-            result = session.sql(record.sql.replace("__FOLDER__", str(self.folder)))
+            result = session.sql(self.text(record))
             rows = result.fetchall()
         except GradbaseError as error:
             self.failed(record, error)
             return
-        if record.error is not None:
-            raise self.wrong(record, f"expected error {record.error}\nfound {len(rows)} rows")
+        expected = record.gap(self.words) or record.error
+        if expected is not None:
+            raise self.wrong(record, f"expected error {expected}\nfound {len(rows)} rows")
         problem = _problem(record, result.columns, rows)
         if problem:
             raise self.wrong(record, problem)
         if self.config.ensure and (record.ensure or record.unless):
             self.rules(record, session.last_plan.rules)
 
+    def text(self, record: Record) -> str:
+        """The statement in the engine's language, where it has none of our words."""
+        sql = record.sql.replace("__FOLDER__", str(self.folder))
+        if self.target is None or is_ours(sql) or record.only_if & self.words:
+            return sql
+        return ";\n".join(sqlglot.transpile(sql, read="duckdb", write=self.target.dialect))
+
     def failed(self, record: Record, error: GradbaseError) -> None:
         text = f"{type(error).__name__}: {error}"
-        if record.error is None:
+        expected = record.gap(self.words) or record.error
+        if expected is None:
             raise self.wrong(record, text) from error
-        if not re.search(record.error, text, re.DOTALL):
-            raise self.wrong(record, f"expected error {record.error}\nfound {text}") from error
+        if not re.search(expected, text, re.DOTALL):
+            raise self.wrong(record, f"expected error {expected}\nfound {text}") from error
 
     def rules(self, record: Record, fired: Iterable[str]) -> None:
         fired = tuple(dict.fromkeys(fired))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 
@@ -14,8 +15,6 @@ from gradbase.errors import BindError, StoreError, UnsupportedError
 @pytest.mark.parametrize(
     ("url", "error", "words"),
     [
-        ("postgresql://host/db", UnsupportedError, "PostgreSQL is not an engine of this version"),
-        ("postgres://host/db", UnsupportedError, "PostgreSQL"),
         ("spark://host:7077", UnsupportedError, "Spark"),
         ("local[2]", UnsupportedError, "Spark"),
         ("mysql://host/db", BindError, "`mysql` is no engine; there are duckdb, postgresql"),
@@ -32,10 +31,9 @@ def test_other_engines_are_refused_by_name(url, error, words):
 
 def test_every_engine_loads():
     """Each import string of the table leads to a class."""
-    for name in ENGINES:
-        engine = connect(":memory:")
-        assert engine.name == name
-        engine.close()
+    for name, place in ENGINES.items():
+        module, _, attribute = place.partition(":")
+        assert getattr(importlib.import_module(module), attribute).name == name
 
 
 def test_file_is_made_and_found_again(tmp_path):

@@ -11,9 +11,9 @@ from weakref import WeakKeyDictionary
 import duckdb
 import pyarrow as pa
 
+from gradbase.engines import moments
 from gradbase.engines.base import SUFFIX, Function, Moments, Parameters, View
 from gradbase.engines.compiler import OPERATORS
-from gradbase.engines.duckdb import moments
 from gradbase.engines.duckdb.compiler import DuckDBDialect, compile_relation
 from gradbase.engines.duckdb.connections import Connections
 from gradbase.engines.duckdb.errors import translated
@@ -29,12 +29,14 @@ from gradbase.engines.duckdb.queries import (
     table,
     types_of,
 )
-from gradbase.engines.duckdb.results import DuckDBCount, DuckDBQuery, DuckDBResult
+from gradbase.engines.duckdb.results import DuckDBQuery
 from gradbase.engines.duckdb.statistics import DuckDBStatistics
-from gradbase.engines.duckdb.streaming import BATCH_ROWS, drained, furnished, reading
+from gradbase.engines.duckdb.streaming import furnished, reading
 from gradbase.engines.duckdb.transactions import DuckDBTransaction
 from gradbase.engines.duckdb.using import Running, Using
+from gradbase.engines.results import BATCH_ROWS, NativeCount, NativeRows
 from gradbase.engines.rows import Row
+from gradbase.engines.views import drained
 from gradbase.errors import BindError, near
 from gradbase.ir.facts import Capabilities
 from gradbase.ir.node import Node
@@ -151,7 +153,7 @@ class DuckDBEngine:
         parameters: Parameters = None,
         *,
         views: Mapping[str, View] | None = None,
-    ) -> DuckDBResult:
+    ) -> NativeRows:
         """A statement of DuckDB's own: a query runs when its rows are asked for, the rest now.
 
         With `views` (see `stream`) it runs now, whatever it is.
@@ -177,11 +179,11 @@ class DuckDBEngine:
             finally:  # a script may have got half-way
                 self._connections.ran(parsed.kinds, sql)
 
-    def _run_now(self, parsed: Parsed, sql: str, parameters: Parameters) -> DuckDBResult:
+    def _run_now(self, parsed: Parsed, sql: str, parameters: Parameters) -> NativeRows:
         main, values = self._connections.main, given(parameters)
         if parsed.counts:
-            return DuckDBCount(changed(main, parsed, sql, values))
-        return DuckDBResult(*everything(main, sql, values))
+            return NativeCount(changed(main, parsed, sql, values))
+        return NativeRows(*everything(main, sql, values))
 
     def fetch(
         self,

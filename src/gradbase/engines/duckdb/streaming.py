@@ -15,9 +15,6 @@ from gradbase.engines.base import Function, RowStream, View
 from gradbase.engines.duckdb.errors import translate, translated
 from gradbase.engines.duckdb.types import type_name
 
-BATCH_ROWS = 8192
-"""Rows per batch where nobody asks for another number; fits the caches (see benchmarks)."""
-
 # Functions live in the database's catalog: two cursors must not change it at once.
 _catalog_lock = threading.Lock()
 
@@ -86,22 +83,6 @@ def _recorded(
     except Exception as error:
         failures.add(error)
         raise
-    finally:
-        rows.close()
-
-
-def drained(views: Mapping[str, View]) -> Mapping[str, View]:
-    """Views as tables, for the main connection.
-
-    Whoever makes a stream may itself wait for that connection, which is locked while a statement
-    runs on it.
-    """
-    return {n: v if isinstance(v, pa.Table) else _table(v) for n, v in views.items()}
-
-
-def _table(rows: pa.RecordBatchReader | RowStream) -> pa.Table:
-    try:
-        return pa.Table.from_batches(list(rows), schema=rows.schema)
     finally:
         rows.close()
 

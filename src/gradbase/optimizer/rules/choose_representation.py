@@ -58,14 +58,17 @@ def _chosen(n: Predict | Evaluate, ctx: Context, allowed: tuple[str, ...]) -> No
     made = n.replace(representation=chosen, batch_rows=best[chosen][1])
     alternatives = tuple(Alternative(f"{r} {b}", s) for r, (s, b) in sorted(best.items()))
     forced = len(allowed) == 1 and bool(settings.representation)
-    reason = "forced by gradbase.representation" if forced else _reason(n, best, chosen)
+    reason = "forced by gradbase.representation" if forced else _reason(n, best, chosen, ctx)
     ctx.choices[made] = Choice(f"{chosen} {best[chosen][1]}", reason, alternatives)
     return made
 
 
-def _reason(n: Predict | Evaluate, best: dict[str, tuple[float, int]], chosen: str) -> str:
+def _reason(
+    n: Predict | Evaluate, best: dict[str, tuple[float, int]], chosen: str, ctx: Context
+) -> str:
     if len(best) == 1:
-        return "the only one here"
+        why = ctx.capabilities.unsupported.get("udf", "") if isinstance(n, Predict) else ""
+        return f"the only one here: {why}" if why else "the only one here"
     others = min(s for r, (s, _) in best.items() if r != chosen)
     saved = others / max(best[chosen][0], 1e-12)
     return f"{saved:.1f}x faster for {n.model.flops:,.0f} FLOPs a row"

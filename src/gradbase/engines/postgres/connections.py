@@ -1,0 +1,254 @@
+"""Many connections to one database: which of them may run a statement.
+
+A temporary table, an open transaction and a setting belong to the connection that made them, the
+session's main one. Settings are repeated on the others; what touches the rest runs on the main
+connection, whose results are materialised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import threading
+import time
+from collections.abc import Generator
+from typing import Any
+
+import psycopg
+from psycopg import pq
+
+from gradbase.engines.postgres.errors import translate, translated
+from gradbase.errors import ResourceError, StoreError
+
+
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that knows which settings of the session it has."""
+
+    generation = -1
+
+
+MOST_IDLE = 8
+"""Connections kept for the next query."""
+WAIT_S = 30.0
+"""How long a statement waits for a connection where the server has no more."""
+
+_SETTINGS = """
+SELECT name, setting FROM pg_catalog.pg_settings
+WHERE source = 'session' AND context IN ('user', 'superuser') AND name <> 'application_name'
+  AND name NOT LIKE 'transaction%' AND name <> 'role'
+UNION ALL SELECT 'role', current_setting('role') WHERE current_setting('role') <> 'none'
+"""
+_TEMPORARY = """
+SELECT relname FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.pg_my_temp_schema()
+ AND relkind IN ('r', 'v', 'S', 'p')
+"""
+
+
+class Connections:
+    """The main connection of a session and the others beside it. Thread-safe.
+
+    Parameters
+    ----------
+    url : str
+    read_only : bool
+    """
+
+    def __init__(self, url: str, *, read_only: bool) -> None:
+        self.url, self.read_only = url, read_only
+        self.main_lock = threading.RLock()
+        self._changed = threading.Condition()
+        self._idle: list[Connection] = []
+        self._busy: dict[int, Connection] = {}
+        self._closed = False
+        self._settings: list[tuple[str, str]] = []
+        self._generation = 0
+        self._stale = False
+        self._local: frozenset[str] = frozenset()
+        self._main = self._connected()
+        self.writes = 0
+
+    # -- the main connection -----------------------------------------------------------------------
+
+    @property
+    def main(self) -> Connection:
+        """The session's own connection, made anew where the server has dropped it."""
+        if self._closed:
+            raise StoreError("the connection is closed", hint="connect again")
+        if not _usable(self._main):
+            with contextlib.suppress(psycopg.Error):
+                self._main.close()
+            self._main = self._connected()
+            self._settings, self._local, self._stale = [], frozenset(), False
+            self._generation += 1
+        return self._main
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the user has begun a transaction."""
+        status = self._main.pgconn.transaction_status
+        return status not in (pq.TransactionStatus.IDLE, pq.TransactionStatus.UNKNOWN)
+
+    @contextlib.contextmanager
+    def on_main(self) -> Generator[Connection]:
+        """The main connection, alone; `cancel` reaches it."""
+        with self.main_lock, translated():
+            connection = self.main
+            self._busy[id(connection)] = connection
+            try:
+                yield connection
+            finally:
+                self._busy.pop(id(connection), None)
+
+    def ran(self) -> None:
+        """A statement of the user's has run on the main connection."""
+        self.writes += 1
+        self._stale = True
+
+    def needs_main(self, sql: str) -> bool:
+        """Whether only the main connection sees what the statement reads."""
+        if self._closed or not _usable(self._main):
+            return False
+        with self.main_lock:
+            if self.in_transaction:
+                return True
+            self._refresh()
+        folded = sql.casefold()
+        return any(name in folded for name in self._local)
+
+    def _refresh(self) -> None:
+        """Ask the main connection for settings and temporary objects after a statement on it."""
+        if not self._stale:
+            return
+        self._stale = False
+        with translated():
+            found = self._main.execute(_SETTINGS, prepare=False).fetchall()
+            names = self._main.execute(_TEMPORARY, prepare=False).fetchall()
+        settings = [(str(n), str(v)) for n, v in found]
+        self._local = frozenset(str(n).casefold().replace('"', '""') for (n,) in names)
+        if settings != self._settings:
+            self._settings = settings
+            self._generation += 1
+
+    # -- the others --------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def other(self) -> Generator[Connection]:
+        """A connection with the session's settings that sees what is committed."""
+        connection = self.take()
+        fine = False
+        try:
+            with translated():
+                yield connection
+            fine = True
+        finally:
+            self.give_back(connection, fine=fine)
+
+    def take(self) -> Connection:
+        """A connection for one statement or transaction; `give_back` it."""
+        if self._closed:
+            raise StoreError("the connection is closed", hint="connect again")
+        with self.main_lock:
+            if self._stale and _usable(self._main) and not self.in_transaction:
+                self._refresh()
+            settings, generation = self._settings, self._generation
+        connection = self._reused(generation) or self._made()
+        if settings and connection.generation != generation:
+            with translated():
+                for name, value in settings:
+                    connection.execute("SELECT set_config(%s, %s, false)", [name, value])
+        connection.generation = generation
+        with self._changed:
+            self._busy[id(connection)] = connection
+        return connection
+
+    def give_back(self, connection: Connection, *, fine: bool) -> None:
+        """The statement has ended."""
+        with self._changed:
+            self._busy.pop(id(connection), None)
+            idle = connection.pgconn.transaction_status == pq.TransactionStatus.IDLE
+            keep = fine and idle and connection.generation == self._generation
+            if keep and not self._closed and len(self._idle) < MOST_IDLE:
+                self._idle.append(connection)
+            else:
+                connection.close()
+            self._changed.notify()
+
+    def _reused(self, generation: int) -> Connection | None:
+        with self._changed:
+            while self._idle:
+                connection = self._idle.pop()
+                if connection.generation == generation and _usable(connection):
+                    return connection
+                connection.close()
+        return None
+
+    def _made(self) -> Connection:
+        """A new connection; where the server has no more, one that is given back is waited for."""
+        end = time.monotonic() + WAIT_S
+        while True:
+            try:
+                return self._connected()
+            except ResourceError:
+                with self._changed:
+                    if not self._busy or time.monotonic() > end:
+                        raise
+                    self._changed.wait(0.2)
+                    connection = self._idle.pop() if self._idle else None
+                if connection is not None and _usable(connection):
+                    return connection
+
+    def _connected(self) -> Connection:
+        try:
+            made = Connection.connect(
+                self.url, autocommit=True, application_name="gradbase", prepare_threshold=None
+            )
+        except psycopg.Error as error:
+            text = str(error)
+            if "too many clients" in text or "remaining connection slots" in text:
+                raise ResourceError(
+                    f"the server takes no more connections: {text}",
+                    hint="close other sessions, or raise max_connections",
+                ) from error
+            raise translate(error) from error
+        if self.read_only:
+            made.execute("SET default_transaction_read_only = on")
+        return made
+
+    # -- stopping ----------------------------------------------------------------------------------
+
+    def cancel(self, connection: Connection) -> None:
+        """Ask the server to stop what runs on a connection."""
+        with contextlib.suppress(psycopg.Error):
+            connection.cancel_safe(timeout=10)
+
+    def interrupt(self) -> None:
+        """Stop what runs on any connection."""
+        for connection in list(self._busy.values()):
+            self.cancel(connection)
+
+    def close(self) -> None:
+        """Close all connections; twice is allowed."""
+        if self._closed:
+            return
+        self._closed = True
+        self.interrupt()
+        with self._changed:
+            while self._idle:
+                self._idle.pop().close()
+        self._main.close()
+
+
+def _usable(connection: Connection) -> bool:
+    """Whether the server is still there, as far as the socket tells without asking it."""
+    if connection.closed or connection.broken:
+        return False
+    status = connection.pgconn.transaction_status
+    if status != pq.TransactionStatus.IDLE:
+        return status != pq.TransactionStatus.UNKNOWN
+    try:
+        readable, _, _ = select.select([connection.pgconn.socket], [], [], 0)
+        if readable:
+            connection.pgconn.consume_input()
+    except (OSError, ValueError, psycopg.Error):
+        return False
+    return connection.pgconn.status == pq.ConnStatus.OK

@@ -1,0 +1,376 @@
+"""The engine over PostgreSQL."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from blake3 import blake3
+from psycopg import pq
+
+from gradbase.engines import moments
+from gradbase.engines.base import Function, Moments, NativeResult, Parameters, View
+from gradbase.engines.compiler import OPERATORS
+from gradbase.engines.postgres.compiler import (
+    DIALECT,
+    UNSUPPORTED,
+    PostgresSpelling,
+    compile_relation,
+    refuse_functions,
+)
+from gradbase.engines.postgres.connections import Connection, Connections
+from gradbase.engines.postgres.parameters import written
+from gradbase.engines.postgres.reading import Running, describe, streamed, table_of
+from gradbase.engines.postgres.results import PostgresQuery, PostgresRows
+from gradbase.engines.postgres.statements import check_runnable, only_reads
+from gradbase.engines.postgres.statistics import PostgresStatistics
+from gradbase.engines.postgres.transactions import PostgresTransaction, execute
+from gradbase.engines.postgres.types import Catalogue, Described, PostgresDialect
+from gradbase.engines.postgres.views import drop_table, furnished, keep_rows
+from gradbase.engines.results import BATCH_ROWS, NativeCount
+from gradbase.engines.rows import Row
+from gradbase.engines.views import drained
+from gradbase.errors import GradbaseError
+from gradbase.ir.facts import Capabilities
+from gradbase.ir.node import Node
+from gradbase.ir.relational import Relation
+from gradbase.ir.types import Field, Schema, SqlType
+
+_NO_PYTHON = (
+    "the server has no functions of this program (plpython3u, an untrusted language, is neither "
+    "needed nor used)"
+)
+CAPABILITIES = Capabilities(
+    engine="postgresql",
+    operators=OPERATORS,
+    representations=("dl",),
+    functions=False,
+    unsupported={**UNSUPPORTED, "udf": _NO_PYTHON},
+    embedded=False,
+    shared=True,
+)
+_LOCK = 0x6772_6164_6261_7365
+"""Key of the advisory lock that writers of the catalog hold: the letters of our name."""
+
+
+class PostgresEngine:
+    """A database of a PostgreSQL server. Safe to use from several threads.
+
+    Statements run side by side, each on a connection of its own with the session's settings. Those
+    that touch temporary tables, or come inside the user's own transaction, take turns on the
+    session's main connection. Rows come by binary COPY and go by COPY into temporary tables.
+
+    Parameters
+    ----------
+    url : str
+        As libpq takes it: ``postgresql://user@host/database``.
+    read_only : bool
+    """
+
+    name = "postgresql"
+
+    def __init__(self, url: str, *, read_only: bool = False) -> None:
+        self.read_only = read_only
+        self._connections = Connections(url, read_only=read_only)
+        self._types = Catalogue()
+        self._statistics = PostgresStatistics(self)
+        self._folder: Path | None = None
+
+    @property
+    def dialect(self) -> PostgresDialect:
+        """PostgreSQL's language."""
+        return DIALECT
+
+    @property
+    def folder(self) -> Path:
+        """Where this machine keeps journals and training states of the database."""
+        if self._folder is None:
+            query = (
+                "SELECT system_identifier::text || '/' || d.oid FROM pg_control_system(), "
+                "pg_database d WHERE d.datname = current_database()"
+            )
+            try:
+                ((identity,),) = self.rows(query, None, None)
+            except GradbaseError:  # a role may not ask for the first
+                identity = self._connections.main.info.dsn
+            home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+            called = blake3(str(identity).encode()).hexdigest()[:16]
+            self._folder = Path(home) / "gradbase" / f"postgresql-{called}"
+        return self._folder
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What PostgreSQL can run."""
+        return CAPABILITIES
+
+    @property
+    def statistics(self) -> PostgresStatistics:
+        """What PostgreSQL knows about its tables."""
+        return self._statistics
+
+    @property
+    def writes(self) -> int:
+        """Statements run through it that may have changed rows."""
+        return self._connections.writes
+
+    # -- looking at statements ---------------------------------------------------------------------
+
+    def types(self, sql: str, parameters: Parameters = None) -> list[tuple[str, SqlType]]:
+        """Column names (not necessarily distinct) and types of a query; nothing is executed."""
+        with self._using(sql) as connection:
+            text = written(sql, parameters, connection, missing_is_null=True)
+            return [(c.name, c.type) for c in describe(connection, text, self._types)]
+
+    def schema(self, sql: str, parameters: Parameters = None) -> Schema:
+        """Schema of a query; BindError where two columns share a name."""
+        return Schema(tuple(Field(n, t) for n, t in self.types(sql, parameters)))
+
+    def has_table(self, database: str, schema: str, table: str) -> bool:  # noqa: ARG002
+        """Whether there is such a table as committed now, whether it may be read or not."""
+        query = (
+            "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n "
+            "ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s"
+        )
+        with self._connections.other() as connection:
+            return bool(connection.execute(query, [schema, table]).fetchall())
+
+    def explained(self, sql: str) -> Any:
+        """The planner's plan of a query as JSON; parameters count as NULL."""
+        with self._using(sql) as connection:
+            text = written(sql, None, connection, missing_is_null=True)
+            return connection.execute(f"EXPLAIN (FORMAT json) {text}".encode()).fetchall()[0][0]
+
+    def compile(
+        self,
+        relation: Relation,
+        names: Mapping[Relation, str] | None = None,
+        functions: Mapping[Node, str] | None = None,
+    ) -> str:
+        """SQL of a relation, see `compile_relation`."""
+        return compile_relation(relation, names or {}, functions or {})
+
+    # -- running -----------------------------------------------------------------------------------
+
+    def run(
+        self,
+        sql: str,
+        parameters: Parameters = None,
+        *,
+        views: Mapping[str, View] | None = None,
+    ) -> NativeResult:
+        """A statement of PostgreSQL's own: a query runs when its rows are asked for, the rest now.
+
+        With `views` (see `stream`) it runs now, whatever it is.
+        """
+        check_runnable(sql)
+        if only_reads(sql) and not views:
+            return PostgresQuery(self, sql, parameters, self.types(sql, parameters))
+        if views:
+            views = drained(views)
+        with self._connections.on_main() as connection:
+            try:
+                if not views:
+                    return self._run_now(connection, sql, parameters)
+                with furnished(connection, views, read_only=self.read_only):
+                    return self._run_now(connection, sql, parameters)
+            finally:
+                self._connections.ran()
+
+    def _run_now(
+        self, connection: Connection, sql: str, parameters: Parameters
+    ) -> PostgresRows | NativeCount:
+        cursor = execute(connection, sql, parameters)
+        if cursor.description is None:
+            counted = (cursor.statusmessage or "").rpartition(" ")[2].isdigit()
+            return NativeCount([(cursor.rowcount,)] if counted else [])
+        described = [(c.name, c.type_code, -1) for c in cursor.description]
+        rows = cursor.fetchall()
+        result = cursor.pgresult
+        assert result is not None
+        modifiers = [result.fmod(i) for i in range(result.nfields)]
+        missing = self._types.missing({oid for _, oid, _ in described})
+        if missing:
+            self._types.ask(connection, missing)
+        columns = [
+            self._types.described(n, oid, modifier)
+            for (n, oid, _), modifier in zip(described, modifiers, strict=True)
+        ]
+        return PostgresRows(columns, rows)
+
+    def running(self) -> Running:
+        """What can stop a statement of this engine."""
+        return Running(self._connections)
+
+    def rows(self, sql: str, parameters: Parameters, running: Running | None) -> list[Row]:
+        """All rows of a query as the driver's Python values."""
+        with self._using(sql, running) as connection:
+            return execute(connection, sql, parameters).fetchall()
+
+    def fetch(
+        self,
+        sql: str,
+        parameters: Parameters = None,
+        *,
+        views: Mapping[str, View] | None = None,
+        functions: Sequence[Function] = (),
+        running: Running | None = None,
+    ) -> pa.Table:
+        """All rows of a query; `running` is told where it runs."""
+        with self._ready(sql, parameters, views, functions, running) as (connection, text, columns):
+            return table_of(connection, text, columns)
+
+    @contextlib.contextmanager
+    def stream(
+        self,
+        sql: str,
+        parameters: Parameters = None,
+        *,
+        batch_rows: int = 0,
+        views: Mapping[str, View] | None = None,
+        functions: Sequence[Function] = (),
+        running: Running | None = None,
+    ) -> Generator[pa.RecordBatchReader]:
+        """Rows of a query as they come; `views` go into temporary tables first."""
+        batch_rows = batch_rows or BATCH_ROWS
+        if self._connections.needs_main(sql):
+            rows = self.fetch(sql, parameters, views=views, functions=functions, running=running)
+            yield rows.to_reader(batch_rows)
+            return
+        with self._ready(sql, parameters, views, functions, running) as (connection, text, columns):
+            reader = streamed(connection, text, columns, batch_rows)
+            try:
+                yield reader
+            finally:
+                reader.close()
+
+    @contextlib.contextmanager
+    def transaction(self, *, writes: bool = False) -> Generator[PostgresTransaction]:
+        """A transaction of its own, committed at the end of the block, rolled back by an error.
+
+        Of those that `writes` one runs at a time: the others wait for an advisory lock.
+        """
+        with self._connections.other() as connection, connection.transaction():
+            if writes:
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+            yield PostgresTransaction(connection)
+
+    # -- order-free statistics ---------------------------------------------------------------------
+
+    def exact_moments(
+        self,
+        sql: str,
+        columns: Sequence[str],
+        parameters: Parameters = None,
+        *,
+        views: Mapping[str, pa.Table] | None = None,
+    ) -> dict[str, Moments]:
+        """Order-free statistics of columns of a query, see `moments.exact_moments`."""
+        with self._snapshot(sql, parameters, views) as (ask, text, schema):
+            return moments.exact_moments(ask, text, schema, columns, PostgresSpelling())
+
+    def vocabulary(
+        self,
+        sql: str,
+        columns: Sequence[str],
+        limit: int,
+        parameters: Parameters = None,
+        *,
+        views: Mapping[str, pa.Table] | None = None,
+    ) -> dict[str, list[tuple[str, int]]]:
+        """Most frequent values as text with their counts; ties in order of their UTF-8 bytes."""
+        with self._snapshot(sql, parameters, views) as (ask, text, schema):
+            schema.select(tuple(columns))
+            return moments.vocabulary(ask, text, columns, limit, PostgresSpelling())
+
+    def distinct_counts(
+        self,
+        sql: str,
+        columns: Sequence[str],
+        parameters: Parameters = None,
+        *,
+        views: Mapping[str, pa.Table] | None = None,
+    ) -> dict[str, int]:
+        """Distinct values (NULL not counted) of columns of a query, exactly."""
+        with self._snapshot(sql, parameters, views) as (ask, text, schema):
+            return moments.distinct_counts(ask, text, schema, columns, PostgresSpelling())
+
+    # -- the session's own -------------------------------------------------------------------------
+
+    def limit(self, *, threads: int = 0, memory_bytes: int = 0) -> None:
+        """Nothing: the server has limits of its own."""
+
+    def register(self, name: str, rows: Any) -> None:
+        """Make an Arrow table, pandas or Polars DataFrame a temporary table of this session."""
+        with self._connections.on_main() as connection:
+            keep_rows(connection, name, rows)
+        self._connections.ran()
+
+    def unregister(self, name: str) -> None:
+        """Drop such a table; an unknown name is ignored."""
+        with self._connections.on_main() as connection:
+            drop_table(connection, name)
+        self._connections.ran()
+
+    def interrupt(self) -> None:
+        """Stop everything that runs, from any thread; it ends with CancelledError."""
+        self._connections.interrupt()
+
+    def close(self) -> None:
+        """Stop everything and close the connections; twice is allowed."""
+        self._connections.close()
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _using(self, sql: str, running: Running | None = None) -> Generator[Connection]:
+        """The connection that sees what a query reads."""
+        home = self._connections
+        with home.on_main() if home.needs_main(sql) else home.other() as connection:
+            if running is not None:
+                running.begin(connection)
+            try:
+                yield connection
+            finally:
+                if running is not None:
+                    running.end(connection)
+
+    @contextlib.contextmanager
+    def _ready(
+        self,
+        sql: str,
+        parameters: Parameters,
+        views: Mapping[str, View] | None,
+        functions: Sequence[Function],
+        running: Running | None = None,
+    ) -> Generator[tuple[Connection, str, list[Described]]]:
+        """A connection that has the views, the text with its values, and what it returns."""
+        if functions:
+            raise refuse_functions()
+        if views and self._connections.needs_main(sql):
+            views = drained(views)
+        with (
+            self._using(sql, running) as connection,
+            furnished(connection, views or {}, read_only=self.read_only),
+        ):
+            text = written(sql, parameters, connection)
+            yield connection, text, describe(connection, text, self._types)
+
+    @contextlib.contextmanager
+    def _snapshot(
+        self, sql: str, parameters: Parameters, views: Mapping[str, pa.Table] | None
+    ) -> Generator[tuple[moments.Ask, str, Schema]]:
+        """Run several queries over `sql` that all see the same rows."""
+        with self._using(sql) as connection:
+            alone = connection.pgconn.transaction_status == pq.TransactionStatus.IDLE
+            with connection.transaction():
+                if alone:
+                    connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                with furnished(connection, views or {}, read_only=False):
+                    text = written(sql, parameters, connection)
+                    found = describe(connection, text, self._types)
+                    schema = Schema(tuple(Field(c.name, c.type) for c in found))
+                    yield lambda query: execute(connection, query, None).fetchall(), text, schema
