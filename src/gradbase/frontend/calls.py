@@ -40,6 +40,7 @@ JUDGING = (
 
 INSTEAD: Mapping[str, str] = {
     "ADVANCED_WEIGHTS": "ML.WEIGHTS has the weights, without standard errors",
+    "DETECT_ANOMALIES": "ML.RECONSTRUCTION_LOSS of an autoencoder, or the distances of ML.PREDICT",
     "DESCRIBE_DATA": "ML.FEATURE_INFO describes the training rows, SUMMARIZE any table",
     "FEATURE_IMPORTANCE": "of a linear model: ML.WEIGHTS(MODEL m, STRUCT(TRUE AS standardize))",
     "VALIDATE_DATA_DRIFT": "ML.SCHEMA_DRIFT(MODEL m, TABLE t)",
