@@ -92,7 +92,7 @@ class Settings:
     disabled_rules : frozenset of str
         Rules that must not run.
     representation : str
-        Forces ``dl`` or ``udf`` for every prediction; '' lets cost choose.
+        Forces ``dl``, ``udf`` or ``relational`` for every prediction; '' lets cost choose.
     batch_rows : int
         Forces the batch of every prediction; 0 lets cost choose.
     threads : int

@@ -85,8 +85,8 @@ class Predict(Relation):
     """`child` plus one column per requested output of a model.
 
     `features[i]` is the child's column for the model's i-th feature; `methods[k]` becomes column
-    `names[k]`. `representation` ('' until chosen: ``dl``, ``udf``) and `batch_rows` (0 until
-    chosen) say how it runs.  SQL: ``SELECT *, PREDICT(model, features…) AS names[0] … FROM child``.
+    `names[k]`. `representation` ('' until chosen: ``dl``, ``udf``, ``relational``) and `batch_rows`
+    (0) say how it runs.  SQL: ``SELECT *, PREDICT(model, features…) AS names[0] … FROM child``.
     """
 
     child: Relation

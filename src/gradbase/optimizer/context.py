@@ -51,6 +51,8 @@ class Choice:
     chosen: str
     reason: str
     alternatives: tuple[Alternative, ...] = ()
+    details: tuple[str, ...] = ()
+    """More lines about what was chosen."""
 
 
 @dataclass
@@ -78,6 +80,8 @@ class Context:
     settings: Settings
     encoded_width: Callable[[Dataset], int] | None = None
     module_bytes: Callable[[Fit, int, int], int | None] | None = None
+    memory_bytes: int = 1 << 40
+    """What statements may use together: what the engine's buffer pool leaves of the limit."""
     choices: dict[Node, Choice] = field(default_factory=dict[Node, Choice])
     estimates: dict[Node, Estimate] = field(default_factory=dict[Node, Estimate])
     placed: set[Node] = field(default_factory=set[Node])

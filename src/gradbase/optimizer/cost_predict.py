@@ -18,6 +18,7 @@ from gradbase.ir.shapes import BATCH, elements
 from gradbase.ir.tensor import Concat, Tensor
 from gradbase.ir.types import Schema
 from gradbase.optimizer.context import Context
+from gradbase.optimizer.cost_tiled import RELATIONAL, tiled_plan, tiled_seconds
 
 PLAIN_BATCH = 8192
 BATCHES = tuple(256 << i for i in range(7))
@@ -68,6 +69,8 @@ def predict_seconds(
     rows = max(child.rows, 1.0)
     if representation == "dl":
         return _SETUP_S["dl"] + _dl(n, rows, batch, context)
+    if representation == RELATIONAL:
+        return _SETUP_S["dl"] + tiled_seconds(n, rows, tiled_plan(n, batch, context), context)
     return _SETUP_S["udf"] + _udf(n, rows, context)
 
 

@@ -306,7 +306,7 @@ def _choice_lines(choice: Choice) -> list[str]:
     if len(choice.alternatives) > 1:
         each = (f"{a.what} ≈ {seconds_text(a.seconds)}" for a in choice.alternatives)
         lines.append(f"considered: {'; '.join(each)}")
-    return lines
+    return [*lines, *choice.details]
 
 
 def _fit_text(fit: Fit) -> str:

@@ -13,6 +13,7 @@ from gradbase.ir.facts import Settings
 from gradbase.ir.tensor import UserModule
 from gradbase.resources.broker import Broker
 from gradbase.resources.calibration import Calibration
+from gradbase.store.tiles.pool import Pool
 
 Modules = Callable[[UserModule], Any]
 """Makes the ``torch.nn.Module`` of a `UserModule`, without its state."""
@@ -27,6 +28,7 @@ def no_modules(node: UserModule) -> Any:
 
 COUNTERS = (
     "queries", "rows", "bytes", "seconds", "predicted_rows", "predict_seconds", "slow_tiles",
+    "pages_read", "pages_hit", "pages_written", "page_bytes",
     "program_cache_hits", "program_cache_misses", "leases", "lease_wait_seconds", "failures",
 )  # fmt: skip
 
@@ -80,6 +82,8 @@ class RunContext:
     metrics : Metrics
     modules : callable
         Makes users' modules that are stored by reference.
+    pool : Pool, optional
+        The session's pages of weights; a statement without one makes its own.
     """
 
     engine: Any
@@ -91,6 +95,13 @@ class RunContext:
     cancelled: threading.Event = field(default_factory=threading.Event)
     metrics: Metrics = field(default_factory=Metrics)
     modules: Modules = no_modules
+    pool: Pool | None = None
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that statements may use: what the engine's buffer pool leaves."""
+        held = self.broker.held(self.engine.name) if self.engine is not None else 0
+        return self.broker.memory_bytes - held
 
     def check_cancelled(self) -> None:
         """Raise CancelledError once the statement has been cancelled."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Generator, Iterable, Iterator
@@ -27,20 +28,26 @@ from gradbase.runtime.encode import category_codes, constant, null_rows
 from gradbase.runtime.groups.keys import keys_of
 from gradbase.runtime.groups.metrics import metrics_by_group
 from gradbase.runtime.metrics import metrics
-from gradbase.runtime.predict import Runners, Sizes, leased
+from gradbase.runtime.predict import RELATIONAL, Computing, Runners, Sizes, computing, leased
 from gradbase.runtime.preprocess.operator import Reads
 from gradbase.runtime.program import Program, compile_program
-from gradbase.runtime.streams import Stream, grouped, watched
+from gradbase.runtime.streams import Stream, grouped, recut, watched
+from gradbase.runtime.tiled.sizes import TiledSizes
 
 _METHOD = {"binary": "proba", "multiclass": "proba", "regression": "value"}
 
 
-def evaluate_sizes(node: Evaluate, context: RunContext) -> Sizes:
+def evaluate_sizes(node: Evaluate, context: RunContext) -> Sizes | TiledSizes:
     """The sizes of an evaluation."""
+    if node.representation == RELATIONAL:
+        row_bytes, methods = node.child.schema.row_bytes, (_METHOD[node.model.task],)
+        return TiledSizes(node.model, methods, row_bytes, node.batch_rows, context)
     return Sizes(node.model, node.batch_rows, node.child.schema.row_bytes, context)
 
 
-def evaluate_stream(node: Evaluate, source: Stream, sizes: Sizes, context: RunContext) -> Stream:
+def evaluate_stream(
+    node: Evaluate, source: Stream, sizes: Sizes | TiledSizes, context: RunContext
+) -> Stream:
     """One row of metrics, NULLs where no row has a label; or counts of the rows.
 
     Memory: 4 bytes per row and output, 8 per target.
@@ -111,7 +118,7 @@ def _by_group(
 
 
 def _quality(
-    node: ClusterQuality, source: Stream, sizes: Sizes, context: RunContext
+    node: ClusterQuality, source: Stream, sizes: Sizes | TiledSizes, context: RunContext
 ) -> dict[str, float | None]:
     """Metrics of clusters over all rows; NULL where there is nothing to measure."""
     program = compile_program(node.model, ("centroid",), context)
@@ -125,7 +132,7 @@ def _quality(
 
 
 def _reconstruction(
-    node: ReconstructionQuality, source: Stream, sizes: Sizes, context: RunContext
+    node: ReconstructionQuality, source: Stream, sizes: Sizes | TiledSizes, context: RunContext
 ) -> list[float | None]:
     """The mean over all rows of each error; NULL without rows."""
     program = compile_program(node.model, RECONSTRUCTION_ERRORS, context)
@@ -138,7 +145,7 @@ def _reconstruction(
 
 
 def _outputs(
-    node: Evaluate, program: Program, source: Stream, sizes: Sizes, context: RunContext
+    node: Evaluate, program: Program, source: Stream, sizes: Sizes | TiledSizes, context: RunContext
 ) -> Iterator[tuple[pa.RecordBatch, list[torch.Tensor]]]:
     """Batches of the rows with what the network gives for them, overwritten by the next."""
     features = [source.schema.get_field_index(f) for f in node.features]
@@ -153,14 +160,21 @@ def _outputs(
 
 
 def _collect(
-    node: Evaluate, source: Stream, sizes: Sizes, context: RunContext
+    node: Evaluate, source: Stream, sizes: Sizes | TiledSizes, context: RunContext
 ) -> tuple[torch.Tensor, torch.Tensor, list[pa.Array]]:
     """Outputs Tensor[rows, width] and targets Tensor[rows] of the rows that have a label, and
     the columns with the keys of `EvaluateGroups`.
     """
-    program = compile_program(node.model, (_METHOD[node.model.task],), context)
-    head = program.outputs[0].node
-    runners, reads = Runners(program, sizes.tile_rows, context), Reads(node.model, context)
+    methods = (_METHOD[node.model.task],)
+    with contextlib.closing(computing(node.model, methods, sizes, context)) as runners:
+        return _collected(node, source, runners, sizes, context)
+
+
+def _collected(
+    node: Evaluate, source: Stream, runners: Computing, sizes: Sizes | TiledSizes,
+    context: RunContext,
+) -> tuple[torch.Tensor, torch.Tensor, list[pa.Array]]:  # fmt: skip
+    head, reads = runners.outputs[0].node, Reads(node.model, context)
     features = [source.schema.get_field_index(f) for f in node.features]
     label = source.schema.get_field_index(node.label)
     outputs: list[npt.NDArray[np.float32]] = []
@@ -168,15 +182,16 @@ def _collect(
     wanted = node.keys if isinstance(node, EvaluateGroups) else ()
     keys: list[list[pa.Array]] = [[] for _ in wanted]
     first_row = 0
-    for batch in grouped(watched(source.batches, context), sizes.batch_rows):
+    cut = recut if isinstance(sizes, TiledSizes) else grouped
+    for batch in cut(watched(source.batches, context), sizes.batch_rows):
         target, known = true_values(head, batch.column(label), node.label, first_row)
         inputs = reads(batch.select(features))
-        lease = leased(context, f"evaluate {node.model.name}", threads=1)
+        lease = leased(context, f"evaluate {node.model.name}", threads=runners.threads)
         with lease, runners.one(inputs) as runner:
             output = runner.run(inputs, first_row)[0].numpy()
-            if program.imported:
+            if runners.imported:
                 known &= _predicted(inputs, output)
-            elif program.grouped:  # not every group has a model
+            elif runners.grouped:  # not every group has a model
                 known &= ~np.isnan(output).any(axis=1)
             outputs.append(output[known])  # a copy
         targets.append(target[known])

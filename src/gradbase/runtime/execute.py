@@ -52,6 +52,7 @@ from gradbase.runtime.predict import (
 from gradbase.runtime.preprocess.operator import preprocess_stream
 from gradbase.runtime.sorting import few_in_order, has_plain_keys
 from gradbase.runtime.streams import Stream, limited, read_table, watched
+from gradbase.runtime.tiled.sizes import TiledSizes
 
 log = logging.getLogger("gradbase.runtime")
 
@@ -214,7 +215,7 @@ class _Run:
         self.stack.callback(_close, stream.batches)
         return stream
 
-    def lease(self, node: Predict | Evaluate, sizes: Sizes) -> None:
+    def lease(self, node: Predict | Evaluate, sizes: Sizes | TiledSizes) -> None:
         """Hold the memory of an operator until the statement ends."""
         purpose = f"{type(node).__name__.lower()} {node.model.name}"
         self.stack.enter_context(leased(self.context, purpose, size_bytes=sizes.size_bytes))

@@ -12,7 +12,7 @@ import torch
 from gradbase.ir.conversion import ToTensor
 from gradbase.ir.grouping import ByGroup
 from gradbase.ir.tensor import Linear, Tensor
-from gradbase.runtime.encode import encode
+from gradbase.runtime.encode import Blobs, encode
 from gradbase.runtime.inputs import Assembly
 from gradbase.runtime.operators import Buffer, affine
 
@@ -31,26 +31,44 @@ class Leaf(Protocol):
         ...
 
 
+class Encoding(Protocol):
+    """What an encoded column needs of its program."""
+
+    positions: dict[str, int]
+    weights: dict[Tensor, torch.Tensor]
+    blobs: Blobs | None
+    imported: bool
+
+
 def leaf_of(
     program: Program, node: Tensor, types: Sequence[pa.DataType], slow: Callable[[], None]
 ) -> Leaf:
     """The step that makes `node` from columns of `types`; `slow` hears of tiles encoded twice."""
-    if isinstance(node, ByGroup):
-        return _OfGroups(program, node)
+    match node:
+        case ByGroup():
+            return _OfGroups(program, node)
+        case Linear(x=x):
+            return _FirstLayer(program, node, _assembly(program, x, types), slow)
+        case _:
+            return input_of(program, node, types)
+
+
+def input_of(program: Encoding, node: Tensor, types: Sequence[pa.DataType]) -> Leaf:
+    """The step that makes `node` from columns of `types` by encoding them."""
     if isinstance(node, ToTensor) and node.dtype != "float32":
         return _Alone(program, node)
-    source = node.x if isinstance(node, Linear) else node
-    assembly = Assembly(source, program.positions, types, program.weights, program.blobs,
-                        imported=program.imported)  # fmt: skip
-    if isinstance(node, Linear):
-        return _FirstLayer(program, node, assembly, slow)
-    return _Matrix(assembly)
+    return _Matrix(_assembly(program, node, types))
+
+
+def _assembly(program: Encoding, node: Tensor, types: Sequence[pa.DataType]) -> Assembly:
+    return Assembly(node, program.positions, types, program.weights, program.blobs,
+                    imported=program.imported)  # fmt: skip
 
 
 class _Alone(Leaf):
     """One column of codes or of float64."""
 
-    def __init__(self, program: Program, node: ToTensor) -> None:
+    def __init__(self, program: Encoding, node: ToTensor) -> None:
         self._node, self._position = node, program.positions[node.column]
         self._imported = program.imported
 

@@ -1,7 +1,8 @@
-"""Prediction, in its two representations.
+"""Prediction, in its three representations.
 
 ``dl``: rows stream out of the engine in batches, torch adds columns to them. Cheap networks run in
 the thread that reads; dear ones in threads of their own while the engine goes on scanning.
+``relational``: as ``dl``, with weights and results in tiles (`runtime.tiled`).
 ``udf``: a function inside the engine's process.
 """
 
@@ -13,6 +14,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 import pyarrow as pa
 import torch
@@ -23,10 +26,14 @@ from gradbase.ir.learning import Model, Predict
 from gradbase.ir.scalar import PredictCall
 from gradbase.ir.types import struct_of
 from gradbase.runtime.context import RunContext
+from gradbase.runtime.outputs import Output
 from gradbase.runtime.preprocess.operator import Reads
 from gradbase.runtime.program import Program, Runner, compile_program, tile_rows
-from gradbase.runtime.streams import Stream, grouped, watched
+from gradbase.runtime.streams import Stream, grouped, recut, watched
+from gradbase.runtime.tiled.program import TiledProgram
+from gradbase.runtime.tiled.sizes import TiledSizes
 
+RELATIONAL = "relational"
 INLINE_ROWS, THREADED_ROWS = 16_384, 32_768
 """Rows per batch from the engine: small keeps a batch in cache, large feeds several threads."""
 _SMALLEST_BATCH = 256
@@ -113,12 +120,44 @@ class Sizes:
         self.size_bytes = model.param_bytes + per_row * self.batch_rows * (self.threads + 2)
 
 
-def sizes_of(node: Predict, context: RunContext) -> Sizes:
+def sizes_of(node: Predict, context: RunContext) -> Sizes | TiledSizes:
     """The sizes of a prediction."""
-    return Sizes(node.model, node.batch_rows, node.child.schema.row_bytes, context)
+    row_bytes = node.child.schema.row_bytes
+    if node.representation == RELATIONAL:
+        return TiledSizes(node.model, node.methods, row_bytes, node.batch_rows, context)
+    return Sizes(node.model, node.batch_rows, row_bytes, context)
 
 
-def predict_stream(node: Predict, source: Stream, sizes: Sizes, context: RunContext) -> Stream:
+class Computing(Protocol):
+    """A model's outputs, ready to be computed."""
+
+    outputs: list[Output]
+    imported: bool
+    grouped: bool
+    threads: int
+    """Threads of the broker that a call uses."""
+
+    def one(self, features: pa.RecordBatch) -> AbstractContextManager[Any]:
+        """What computes columns of these types: called, or its `run`."""
+        ...
+
+    def close(self) -> None:
+        """Nothing is computed any more."""
+        ...
+
+
+def computing(
+    model: Model, methods: tuple[str, ...], sizes: Sizes | TiledSizes, context: RunContext
+) -> Computing:
+    """What computes the outputs `methods` of a model."""
+    if isinstance(sizes, TiledSizes):
+        return TiledProgram(sizes, methods, context)
+    return Runners(compile_program(model, methods, context), sizes.tile_rows, context)
+
+
+def predict_stream(
+    node: Predict, source: Stream, sizes: Sizes | TiledSizes, context: RunContext
+) -> Stream:
     """`source` with one more column per output; other columns pass by untouched.
 
     Raises
@@ -126,14 +165,14 @@ def predict_stream(node: Predict, source: Stream, sizes: Sizes, context: RunCont
     DataError
         A feature is ±Inf.
     """
-    program = compile_program(node.model, node.methods, context)
-    added = [pa.field(n, t) for n, t in zip(node.names, program.types, strict=True)]
+    runners = computing(node.model, node.methods, sizes, context)
+    added = [pa.field(n, o.type) for n, o in zip(node.names, runners.outputs, strict=True)]
     schema = pa.schema([*source.schema, *added])
     positions = [source.schema.get_field_index(f) for f in node.features]
-    runners, reads = Runners(program, sizes.tile_rows, context), Reads(node.model, context)
+    reads = Reads(node.model, context)
 
     def work(batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
-        with leased(context, f"predict {node.model.name}", threads=1):
+        with leased(context, f"predict {node.model.name}", threads=runners.threads):
             start = time.perf_counter()
             features = reads(batch.select(positions))
             with runners.one(features) as runner:
@@ -145,10 +184,19 @@ def predict_stream(node: Predict, source: Stream, sizes: Sizes, context: RunCont
         return batch
 
     batches = watched(source.batches, context)
-    if source.recut:
+    if isinstance(sizes, TiledSizes):  # every batch reads all weights
+        batches = recut(batches, sizes.batch_rows)
+    elif source.recut:
         batches = grouped(batches, sizes.batch_rows)
     run = _threaded(batches, work, sizes.threads) if sizes.threads else _inline(batches, work)
-    return Stream(schema, run)
+    return Stream(schema, _closing(run, runners))
+
+
+def _closing(batches: Generator[pa.RecordBatch], runners: Computing) -> Generator[pa.RecordBatch]:
+    try:
+        yield from batches
+    finally:
+        runners.close()
 
 
 class Runners:
@@ -160,6 +208,12 @@ class Runners:
 
     def __init__(self, program: Program, tile: int, context: RunContext) -> None:
         self._program, self._tile, self._context = program, tile, context
+        self.outputs, self.threads = program.outputs, 1
+        self.imported, self.grouped = program.imported, program.grouped
+
+    def close(self) -> None:
+        """The program is kept for the next statement."""
+        return
 
     @contextlib.contextmanager
     def one(self, features: pa.RecordBatch) -> Generator[Runner]:

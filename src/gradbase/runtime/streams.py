@@ -49,6 +49,24 @@ def grouped(batches: Iterable[pa.RecordBatch], rows: int) -> Generator[pa.Record
         yield _joined(held)
 
 
+def recut(batches: Iterable[pa.RecordBatch], rows: int) -> Generator[pa.RecordBatch]:
+    """Batches of exactly `rows` rows, the last one with what is left; order is kept."""
+    held: list[pa.RecordBatch] = []
+    count = 0
+    for batch in batches:
+        rest = batch
+        while count + rest.num_rows >= rows:
+            first = rest.slice(0, rows - count)
+            rest = rest.slice(first.num_rows)
+            yield _joined([*held, first])
+            held, count = [], 0
+        if rest.num_rows:
+            held.append(rest)
+            count += rest.num_rows
+    if held:
+        yield _joined(held)
+
+
 def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
 

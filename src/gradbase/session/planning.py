@@ -82,6 +82,7 @@ def planned(session: Session, logical: Node, module_bytes: ModuleBytes | None = 
         capabilities=session.engine.capabilities,
         settings=session.settings,
         module_bytes=module_bytes,
+        memory_bytes=session.broker.memory_bytes - session.broker.held(session.engine.name),
     )
     started = time.perf_counter()
     trace = Trace()

@@ -21,6 +21,7 @@ from gradbase.session.plans import AskedTypes, Kept
 from gradbase.session.results import Result
 from gradbase.session.statements import explain, run, run_relation
 from gradbase.store import Store
+from gradbase.store.tiles.pool import Pool
 
 if TYPE_CHECKING:
     from gradbase.frontend.statements import Statement
@@ -100,6 +101,7 @@ class Session:
         self.settings = settings
         self.broker = Broker(*limits(settings))
         self._engine_lease = self._lend_to_engine()
+        self.pool = Pool(self.broker)
         self.metrics = Metrics()
         self.python_modules = tuple(python_modules)
         self.last_plan: Plan | None = None
@@ -326,6 +328,7 @@ class Session:
             cancelled=threading.Event(),
             metrics=self.metrics,
             modules=Networks(self.python_modules).stored,
+            pool=self.pool,
         )
 
     def change_settings(self, **changes: Any) -> None:
@@ -368,6 +371,7 @@ class Session:
             return
         self._closed = True
         self.cancel()
+        self.pool.close()
         self.store.close()
         self.engine.close()
 

@@ -224,8 +224,16 @@ def _explained(
     made = plan(session, bind_query(query, session.engine, session.store, params))
     if not analyze:
         return Explanation(made.text(verbose=verbose), made)
+    before = {name: session.metrics[name] for name in _PAGES}
     started = time.perf_counter()
     rows = planned_result(session, made, parameter_values(params)).arrow()
     seconds = time.perf_counter() - started
     measured = f"measured: {rows.num_rows:,} rows in {seconds:.3f} s"
+    read, size, hit, written = (session.metrics[name] - before[name] for name in _PAGES)
+    if read or hit:
+        measured += f"; pages: {read:,.0f} read ({size / 1e6:,.1f} MB), {hit:,.0f} found in memory"
+        measured += f", {written:,.0f} results written to disk" if written else ""
     return Explanation(made.text(verbose=verbose), made, measured)
+
+
+_PAGES = ("pages_read", "page_bytes", "pages_hit", "pages_written")

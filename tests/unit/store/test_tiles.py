@@ -267,6 +267,6 @@ def test_changed_pages_leave_memory_and_come_back(tmp_path):
             assert bytes(frame.data) == bytes([page]) * 1024
             pool.unpin(frame)
         assert scratch.written >= 6
-        pool.forget(scratch)
+        pool.forget(scratch, pages)
     scratch.close()
     assert names(tmp_path) == []

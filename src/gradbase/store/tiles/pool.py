@@ -159,12 +159,13 @@ class Pool:
             assert self._reader is not None
             self._reader.submit(self._fetch, source, page, traffic)
 
-    def forget(self, source: Pages) -> None:
-        """Drop a source's pages; none may be pinned."""
+    def forget(self, source: Pages, pages: Sequence[int]) -> None:
+        """Drop pages of a source whose content is not needed any more; none may be pinned."""
         with self._lock:
-            for frame in [f for f in self._frames.values() if f.source is source]:
-                self._drop(frame)
-            self._shrink(self._allowed)
+            for page in pages:
+                frame = self._frames.get((source.key, page))
+                if frame is not None:
+                    self._drop(frame)
 
     def give_back(self, size_bytes: int) -> None:
         """Free memory that only holds what may be needed again, up to `size_bytes`."""

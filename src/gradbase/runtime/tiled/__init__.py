@@ -1,0 +1,1 @@
+"""Networks whose weights or results are larger than memory: tensors as tiles, joined as streams."""
