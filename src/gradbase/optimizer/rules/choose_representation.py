@@ -5,7 +5,7 @@ from __future__ import annotations
 from gradbase.errors import ResourceError, UnsupportedError
 from gradbase.ir.learning import Evaluate, Predict
 from gradbase.ir.node import Node
-from gradbase.ir.unlabelled import ClusterQuality
+from gradbase.ir.unlabelled import ClusterQuality, ReconstructionQuality
 from gradbase.optimizer.context import Alternative, Choice, Context
 from gradbase.optimizer.cost import estimate
 from gradbase.optimizer.cost_predict import BATCHES, PLAIN_BATCH, predict_seconds
@@ -27,7 +27,7 @@ def choose_representation(n: Node, ctx: Context) -> Node | None:
     match n:
         case Predict(representation=""):
             return _chosen(n, ctx, _allowed(n, ctx))
-        case ClusterQuality(representation=""):
+        case ClusterQuality(representation="") | ReconstructionQuality(representation=""):
             return _chosen(n, ctx, ("dl",))
         case Evaluate(representation=""):
             return _chosen(n, ctx, tuple(r for r in _allowed(n, ctx) if r != "udf") or ("dl",))

@@ -26,9 +26,9 @@ from gradbase.ir.tensor import (
 from gradbase.resources.tiled_plan import is_input, reads
 from gradbase.runtime.context import RunContext
 from gradbase.runtime.encode import constant, null_rows
+from gradbase.runtime.leaves import Leaf, input_of
 from gradbase.runtime.operators import operator
 from gradbase.runtime.outputs import Output
-from gradbase.runtime.leaves import Leaf, input_of
 from gradbase.runtime.tiled.products import Gathered, Product, ProductParts, summed
 from gradbase.runtime.tiled.rowwise import LayerNorm, RmsNorm, Softmax
 from gradbase.runtime.tiled.sizes import TiledSizes
