@@ -93,6 +93,8 @@ class Pool:
         self._frames: OrderedDict[tuple[Hashable, int], Frame] = OrderedDict()
         self._firm = self._used = 0
         self._spare: list[mmap.mmap] = []
+        self._wanted: set[tuple[Hashable, int]] = set()
+        """Pages that are to be read in the background."""
         self._lease = broker.lend("tiles", "buffer pool", self.give_back)
         self._reader: ThreadPoolExecutor | None = None
 
@@ -117,6 +119,7 @@ class Pool:
             The page is damaged or cannot be read.
         """
         with self._lock:
+            self._wanted.discard((source.key, page))
             frame = self._frames.get((source.key, page))
             if found := frame is not None:
                 frame.pins += 1
@@ -153,6 +156,7 @@ class Pool:
         """Read pages in the background; the caller has reserved place for them."""
         with self._lock:
             missing = [p for p in pages if (source.key, p) not in self._frames]
+            self._wanted.update((source.key, p) for p in missing)
             if missing and self._reader is None:
                 self._reader = ThreadPoolExecutor(1, "gradbase-pages")
         for page in missing:
@@ -197,6 +201,9 @@ class Pool:
         return self._firm + self._lease.size_bytes
 
     def _fetch(self, source: Pages, page: int, traffic: Traffic | None) -> None:
+        with self._lock:  # who needs it may have come first, and be done with it
+            if (source.key, page) not in self._wanted:
+                return
         # A damaged page is told by the statement that needs it.
         with contextlib.suppress(Exception):
             self.unpin(self.pin(source, page, traffic))
