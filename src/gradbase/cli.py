@@ -134,6 +134,25 @@ def resume(
 
 
 @app.command()
+def replay(
+    model: Annotated[str, typer.Argument(help="A model that was trained here.")],
+    database: Database = ":memory:",
+    trial: Annotated[int | None, typer.Option(help="Its trial; the best if left out.")] = None,
+    python_module: Annotated[
+        list[str] | None, typer.Option(help="Modules whose functions python: models may call.")
+    ] = None,
+) -> None:
+    """Train a trial again from its journal and compare its weights with those of the store."""
+    from gradbase.session import connect
+
+    with connect(database, python_modules=python_module or ()) as session:
+        again = session.model(model, trial=trial).replay()
+    equal = "the same weights" if again.same else "other weights"
+    print(f"trial {again.trial} of {model} after {len(again.epochs)} epochs: {equal}")
+    raise typer.Exit(0 if again.same else 1)
+
+
+@app.command()
 def runs(
     database: Database = ":memory:",
     run: Annotated[str, typer.Option(help="Show the trials of this search.")] = "",

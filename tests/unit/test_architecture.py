@@ -46,9 +46,9 @@ BUDGETS = {
     "frontend": 9400,  # files as models; options of wide and deep parts, of autoencoders; the words and examples of the reference (650); every place where SQL allows an expression; what options exclude each other; ALTER
     "optimizer": 4200,  # tiles
     "engines": 6000,  # PostgreSQL (2,000); folders of files; native statements cost little: what is known of a text, kept connections
-    "store": 5150,  # blobs as files or as rows; files of tiles and their pool (600); versions, aliases and what is kept of a training
+    "store": 5350,  # reports and units of searches; blobs as files or as rows; files of tiles and their pool (600); versions, aliases and what is kept of a training
     "runtime": 18750,  # networks in tiles (1,100); networks in tiles (900); groups of rows all at once (1,900); rows as files for workers; wide and deep parts, autoencoders; a quarter of it traces, limits, lays out memory and runs in it; files for others, TRANSFORM in them
-    "selection": 7350,  # one model per group; a fifth of it: units in other processes; what Python gives for each kind of model; cross-validation; studies for Optuna; procedures, rounds, resuming; no label
+    "selection": 7800,  # one model per group; a fifth of it: units in other processes; what Python gives for each kind of model; cross-validation; studies for Optuna; procedures, rounds, resuming; no label
     "importing": 4900,  # steps and predictors of scikit-learn one by one; operators of ONNX (1100); readers of files that trust nothing (1000)
     "session": 3350,  # one model per group; plans kept for repeated queries; versions of models; results for people and programs
     "plots": 1650,  # ten kinds of pictures, and plans as graphs

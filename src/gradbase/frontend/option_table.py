@@ -44,7 +44,7 @@ PROCEDURES = (
 )  # fmt: skip
 LINEAR_LEARN_RATE = 0.01
 """Default step of linear models and parts: convex, so a larger one is safe."""
-EXECUTORS = ("auto", "in_process", "processes")
+EXECUTORS = ("auto", "in_process", "processes", "ray")
 NORMAL_EQUATION = "normal_equation"
 """How a linear regression is fitted, and the optimiser that does so in one step."""
 AUTO_STRATEGY, GRADIENT_DESCENT = "auto_strategy", "batch_gradient_descent"
@@ -69,6 +69,8 @@ class Option:
         As documented; TrainingSpec holds the same.
     low, high : float
         Allowed range of a number; `open_low`/`open_high`: the end itself is not allowed.
+    prefix : str
+        Of an address that a choice may be instead of one of its `values`.
     search : str
         '' (not searched), candidates, linear or log: what HPARAM_RANGE and _CANDIDATES may do.
     models : tuple of str
@@ -88,8 +90,13 @@ class Option:
     values: tuple[str, ...] = ()
     synonyms: tuple[tuple[str, str], ...] = ()
     refused: tuple[tuple[str, str], ...] = ()
+    prefix: str = ""
     search: str = ""
     models: tuple[str, ...] = (*MODEL_TYPES, PYTHON)
+
+    def takes(self, word: str) -> bool:
+        """Whether a choice may be `word`."""
+        return word in self.values or bool(self.prefix and word.startswith(self.prefix))
 
 
 _NO_CRELU = (("crelu", "it doubles the width of every layer; use relu, elu or selu"),)
@@ -356,9 +363,10 @@ OPTIONS = (
     ),
     Option(
         "executor", "executor", "choice", "auto",
-        "Where units train: in this process, in worker processes of this machine; auto: where it "
-        "is expected to be faster.",
-        values=EXECUTORS,
+        "Where units train: in this process, in worker processes of this machine, or on Ray, which "
+        "is found by RAY_ADDRESS, by an address 'ray://host:port', or started here; auto: in this "
+        "process or in others, whichever is expected to be faster.",
+        values=EXECUTORS, prefix="ray://",
     ),
     Option(
         "workers", "workers", "int", 0, "Units that train at once; 0: as many as pay.",

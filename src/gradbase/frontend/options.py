@@ -328,7 +328,7 @@ def _interval(option: Option) -> str:
 def _one_of(option: Option, value: str, found: OptionValue) -> str:
     word = dict(option.synonyms).get(value.lower(), value.lower())
     _refuse(option, word, found)
-    if word not in option.values:
+    if not option.takes(word):
         raise BindError(
             f"option `{option.name}` has no value '{value}'; there are {', '.join(option.values)}",
             at=found.value_at,

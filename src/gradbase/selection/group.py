@@ -21,7 +21,7 @@ from gradbase.errors import (
 from gradbase.frontend.option_table import NORMAL_EQUATION
 from gradbase.frontend.torch_export import Exporter
 from gradbase.ir.learning import Fit, FusedFit, PythonNetwork
-from gradbase.runtime.train.trainer import make_trainer, shard_order
+from gradbase.runtime.train.trainer import Ran, make_trainer, shard_order
 from gradbase.selection.networks import Networks
 from gradbase.selection.outcome import Outcome
 from gradbase.selection.states import Pace, Position, States
@@ -72,6 +72,7 @@ class Group:
         self._position = self._start()
         self._losses = [0.0] * len(fits)
         self._state_bytes = -1
+        self._untold: list[Unit] = []
 
     def split(self) -> list[Group]:
         """Two groups of half the trials each, with the same outcomes."""
@@ -122,7 +123,7 @@ class Group:
             while self._going:
                 self._epoch(trainer, watch, worker)
         except CancelledError:
-            self._save(trainer, list(self._going))
+            self._save(trainer, watch, list(self._going))
             raise
 
     def conclude(self, trainer: Trains, watch: Watch) -> None:
@@ -168,7 +169,9 @@ class Group:
                 trainer.load_state(place, self.shared.states.load(trial, at.epoch, at.done))
                 self._losses[place] = at.loss
 
-    def _save(self, trainer: Trains, places: Sequence[int], *, must: bool = True) -> None:
+    def _save(
+        self, trainer: Trains, watch: Watch, places: Sequence[int], *, must: bool = True
+    ) -> None:
         """Save these trials' states; unless they `must` be there, only where it is worth it."""
         active = [p for p in places if p in trainer.active]
         if self.data.split.fold or not active:
@@ -177,12 +180,14 @@ class Group:
         if not must and not self._pace.is_due(self._size(trainer) * len(active)):
             return
         at = self._position
-        self.shared.states.save(
+        path = self.shared.states.save(
             {
                 self.outcomes[p].trial: (at._replace(loss=self._losses[p]), trainer.state(p))
                 for p in active
             }
         )
+        watch.saved([self.outcomes[p] for p in active], at, path.name, self._untold)
+        self._untold = []
         self._pace.saved(time.perf_counter() - started)
 
     def _size(self, trainer: Trains) -> int:
@@ -196,9 +201,11 @@ class Group:
 
     def _epoch(self, trainer: Trains, watch: Watch, worker: int) -> None:
         held_out, started = trainer.data.has("eval"), time.perf_counter()
-        units = self._units(trainer, watch)
+        self._units(trainer, watch, worker)
+        validating = time.perf_counter()
         with self._steps():
             measured = trainer.evaluate("eval" if held_out else "train")
+        validate_s = time.perf_counter() - validating
         epoch = self._position.epoch
         going = {p: o for p, o in self._going.items() if p not in trainer.failed}
         seconds = (time.perf_counter() - started) / max(len(going), 1)
@@ -210,42 +217,43 @@ class Group:
                 EpochRecord(epoch, self._losses[place], eval_loss, metrics, rate, seconds)
             )
         if going:
-            watch.epoch(list(going.values()), units, worker)
+            watch.epoch(list(going.values()), self._untold, worker, validate_s)
+            self._untold = []
         for place, error in trainer.failed.items():
             if not self.outcomes[place].status:
                 _fail(self.outcomes[place], error, watch)
         self._position, self._losses = Position(epoch + 1), [0.0] * len(self.outcomes)
         self._end_some(trainer, going, watch)
         wanted = [p for p, o in self._going.items() if o.keep]
-        self._save(trainer, list(self._going), must=bool(wanted))
+        self._save(trainer, watch, list(self._going), must=bool(wanted))
 
-    def _units(self, trainer: Trains, watch: Watch) -> list[Unit]:
-        """Train over the rest of an epoch's shards, and tell how long each unit took."""
+    def _units(self, trainer: Trains, watch: Watch, worker: int) -> None:
+        """Train over the rest of an epoch's shards."""
         rows = [len(shard) for shard in trainer.data.shards]
-        units: list[Unit] = []
         epoch, done, _ = self._position
         for shard in shard_order(epoch, len(rows))[done:]:
             watch.check()
-            started = time.perf_counter()
+            started, read_s = time.perf_counter(), trainer.data.read_s
             with self._steps():
                 found = trainer.run_unit(epoch, shard)
-            seconds = time.perf_counter() - started
-            units.append(Unit(shard, seconds, rows[shard], trainer.ran))
+            seconds, read_s = time.perf_counter() - started, trainer.data.read_s - read_s
+            decode_s = min(read_s, seconds)
+            here = Ran(worker, seconds={"decode": decode_s, "train": seconds - decode_s})
+            self._untold.append(Unit(shard, seconds, rows[shard], trainer.ran or here))
             for place, loss in enumerate(found):
                 self._losses[place] += loss * rows[shard] / sum(rows)
             done += 1
             self._position = Position(epoch, done)
             if done < len(rows):
-                self._save(trainer, list(self._going), must=False)
-        return units
+                self._save(trainer, watch, list(self._going), must=False)
 
     def _end_some(self, trainer: Trains, going: Mapping[int, Outcome], watch: Watch) -> None:
         """Close trials that are done or have converged; save those whose leg is over."""
         reasons = {place: reason for place, o in going.items() if (reason := _reason(o))}
         paused = [p for p, o in going.items() if p not in reasons and not o.is_going]
-        self._save(trainer, paused)
+        self._save(trainer, watch, paused)
         stopped = any(o.stop for o in going.values())
-        self._save(trainer, list(reasons), must=stopped)
+        self._save(trainer, watch, list(reasons), must=stopped)
         self._close(trainer, reasons, watch)
         if self._going:
             for place in (*reasons, *paused):

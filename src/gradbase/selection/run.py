@@ -278,9 +278,13 @@ class _Run:
 
     def _check_rows(self, data: TrainingData) -> None:
         """A run goes on only with the rows that it began with."""
+        seconds = time.perf_counter() - self.started
+        self.journal.append(
+            {"event": "data", "relation_hash": data.relation_hash, "seconds": round(seconds, 6)}
+        )
         if self.interrupted is None:
-            self.journal.append({"event": "data", "relation_hash": data.relation_hash})
-        elif self.interrupted.relation_hash not in ("", data.relation_hash):
+            return
+        if self.interrupted.relation_hash not in ("", data.relation_hash):
             raise DataError(
                 f"the rows of the training query of `{self.search.name}` have changed since "
                 f"run {self.journal.run_id} began",
@@ -303,7 +307,9 @@ class _Run:
             groups = self._groups(planned)
             self.deals.expect(g.data for g in groups)
             self.executor.grow(self.rounds.workers)
+            started = time.perf_counter()
             self.workers.train(groups, self._messages)
+            self.watch.trained(self.executor.workers, time.perf_counter() - started)
             self.tried = sorted(self.rounds.outcomes.values(), key=lambda o: o.trial)
         left = self._groups(self.rounds.left())
         self.deals.expect(g.data for g in left)

@@ -60,8 +60,8 @@ class States:
         """The furthest saved of a trial."""
         return self._latest.get(trial)
 
-    def save(self, states: Mapping[int, tuple[Position, State]]) -> None:
-        """Save the states of some trials together; on disk when this returns."""
+    def save(self, states: Mapping[int, tuple[Position, State]]) -> Path:
+        """Save the states of some trials together; their file, on disk when this returns."""
         tensors = {
             f"{trial}/{name}": tensor.contiguous()
             for trial, (_, state) in states.items()
@@ -75,6 +75,7 @@ class States:
             self._count += 1
         write_files([(path, memoryview(data))], self._run)
         self._know(path, positions)
+        return path
 
     def load(self, trial: int, epoch: int, done: int = 0) -> State:
         """The state of a trial at a position that was saved."""

@@ -14,8 +14,9 @@ from gradbase.errors import UnsupportedError
 from gradbase.frontend.space import scale_of
 from gradbase.ir.facts import Version
 from gradbase.selection.html import html_note, html_table, thumbnail
-from gradbase.store import ModelRecord, Store, TrialRecord, reading
+from gradbase.store import ModelRecord, Store, TrialRecord, journal, reading
 from gradbase.store.records import FAILED, GroupRecord, over_folds
+from gradbase.store.report import Report, report_of
 
 if TYPE_CHECKING:
     import optuna
@@ -66,6 +67,7 @@ class Study(Generic[Handle]):
         self.name, self._model = name, model
         self.version: int = reading.version_row(store.catalog, name, version)["version"]
         self.record: ModelRecord = store.record(name, self.version)
+        self._runs = store.runs
 
     @property
     def metric(self) -> str:
@@ -193,6 +195,16 @@ class Study(Generic[Handle]):
             }
             known = {n: None if math.isnan(v) else v for n, v in means.items()}
             yield {"trial": trial.trial, "epoch": epoch} | known
+
+    def report(self) -> Report:
+        """Where the search's time went: reading, decoding, training, validating, moving, waiting.
+
+        Raises
+        ------
+        StoreError
+            The version has no journal: it was imported or copied.
+        """
+        return report_of(journal.read(self._runs.of_version(self.record.name, self.version)))
 
     @cached_property
     def optuna(self) -> optuna.Study:

@@ -12,30 +12,29 @@ from gradbase.errors import CancelledError
 from gradbase.runtime.train.trainer import Ran
 from gradbase.selection.outcome import Outcome
 from gradbase.selection.progress import Listener, Silent
+from gradbase.selection.states import Position
 from gradbase.store.records import EpochRecord
 
 log = logging.getLogger("gradbase.selection")
 
 
 class Unit(NamedTuple):
-    """A unit that was trained: its shard, seconds, rows, and where if not here."""
+    """A unit that was trained: its shard, seconds, rows, and where."""
 
     shard: int
     seconds: float
     rows: int
-    ran: Ran | None = None
+    ran: Ran
 
-    def plain(self, worker: int) -> dict[str, Any]:
-        """As the journal has it; `worker` is the thread of one that was trained here."""
-        ran = self.ran or Ran(worker)
-        found: dict[str, Any] = {
+    @property
+    def plain(self) -> dict[str, Any]:
+        """As the journal has it."""
+        ran = self.ran
+        return {
             "shard": self.shard, "seconds": round(self.seconds, 6), "rows": self.rows,
-            "worker": ran.worker, "attempt": ran.attempt,
+            "worker": ran.worker, "attempt": ran.attempt, "moved_bytes": ran.moved_bytes,
+            **{f"{part}_s": round(s, 6) for part, s in ran.seconds.items()},
         }  # fmt: skip
-        if self.ran is not None:
-            found["moved_bytes"] = ran.moved_bytes
-            found |= {f"{part}_s": round(s, 6) for part, s in ran.seconds.items()}
-        return found
 
 
 class Journal(Protocol):
@@ -88,8 +87,34 @@ class Watch:
         """The search is over."""
         self._tell(lambda to: to.on_end(message))
 
-    def epoch(self, outcomes: Sequence[Outcome], units: Sequence[Unit], worker: int) -> None:
-        """A group has trained and validated one epoch; its records are the outcomes' last."""
+    def saved(
+        self, outcomes: Sequence[Outcome], at: Position, file: str, units: Sequence[Unit]
+    ) -> None:
+        """The states of a group's trials are on disk: the units until then are committed."""
+        event = {"event": "saved", "trials": [o.trial for o in outcomes], "epoch": at.epoch}
+        event |= {"done": at.done, "file": file, "units": [unit.plain for unit in units]}
+        with self._lock:
+            self._journal.append(event)
+
+    def written(self, size_bytes: int, seconds: float) -> None:
+        """The rows of a dataset were written for workers to map."""
+        event = {"event": "shards", "bytes": size_bytes, "seconds": round(seconds, 6)}
+        with self._lock:
+            self._journal.append(event)
+
+    def trained(self, workers: int, seconds: float) -> None:
+        """A round is over: it took so long on so many workers."""
+        event = {"event": "trained", "workers": workers, "seconds": round(seconds, 6)}
+        with self._lock:
+            self._journal.append(event)
+
+    def epoch(
+        self, outcomes: Sequence[Outcome], units: Sequence[Unit], worker: int, validate_s: float
+    ) -> None:
+        """A group has trained and validated one epoch; its records are the outcomes' last.
+
+        `units` are those that `saved` has not told.
+        """
         trials = {o.trial: _plain(o.epochs[-1]) for o in outcomes}
         number = outcomes[0].epochs[-1].epoch
         event: dict[str, Any] = {
@@ -97,7 +122,8 @@ class Watch:
             "epoch": number,
             "worker": worker,
             "trials": trials,
-            "units": [unit.plain(worker) for unit in units],
+            "units": [unit.plain for unit in units],
+            "validate_s": round(validate_s, 6),
         } | _fold(outcomes[0])
         with self._lock:
             self._journal.append(event)

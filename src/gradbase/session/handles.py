@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from gradbase.frontend.training import TrainingSpec
     from gradbase.plots.style import Picture
     from gradbase.runtime.encode import Blobs
+    from gradbase.selection.replaying import Replay
     from gradbase.selection.study import Study
     from gradbase.session.session import Session
 
@@ -166,6 +167,28 @@ class ModelHandle(Versioned):
     def features(self) -> list[str]:
         """The columns read."""
         return [f.name for f in self.model.features]
+
+    def replay(self, *, network: Callable[[dict[str, Any]], Any] | None = None) -> Replay:
+        """Train this trial again as its search's journal says; `same` tells whether its weights are
+        bit for bit those of the store.
+
+        Parameters
+        ----------
+        network : callable, optional
+            The function that was given to `Table.fit`; needed in a new process.
+
+        Raises
+        ------
+        StoreError
+            There is no journal: the model was imported or copied.
+        DataError
+            The rows have changed since.
+        UnsupportedError
+            It was trained on folds.
+        """
+        from gradbase.session.resuming import replayed
+
+        return replayed(self.session, self.model, network)
 
     @overload
     def predict(self, rows: Any) -> np.ndarray: ...

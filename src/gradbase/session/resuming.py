@@ -7,12 +7,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gradbase.selection.networks import register
+from gradbase.selection.replaying import Replay, replay
 from gradbase.selection.resuming import Interrupted
 from gradbase.selection.run import RunResult
 from gradbase.session.training import train
-from gradbase.store.journal import read
+from gradbase.store.journal import Journal, read
 
 if TYPE_CHECKING:
+    from gradbase.ir.learning import Model
     from gradbase.session.session import Session
 
 log = logging.getLogger("gradbase.session")
@@ -35,3 +37,19 @@ def resume(
     for difference in interrupted.differences():
         log.warning("search %s: %s; results may differ in their last bits", search.name, difference)
     return train(session, search, info, interrupted)
+
+
+def replayed(
+    session: Session, model: Model, network: Callable[[dict[str, Any]], Any] | None = None
+) -> Replay:
+    """Train the trial of a model again; see `ModelHandle.replay`."""
+    if network is not None:
+        register(network)
+    path = session.store.runs.of_version(model.name, model.version)
+    past = Interrupted(Journal(path.parent.name, path, -1), read(path))
+    context = session.context(past.info(()).parameters)
+    done = session.running(context.cancelled)
+    try:
+        return replay(past, model, context, session.python_modules)
+    finally:
+        done()

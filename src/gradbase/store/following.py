@@ -14,6 +14,7 @@ from gradbase.engines.base import SUFFIX
 from gradbase.engines.paths import database_of
 from gradbase.errors import BindError, StoreError, near
 from gradbase.store.journal import FILE, Event, post, read
+from gradbase.store.report import Report, report_of
 
 RUNNING, INTERRUPTED = "RUNNING", "INTERRUPTED"
 
@@ -102,6 +103,11 @@ class Run:
                 case _:
                     pass
         return [{"trial": trial, **found[trial]} for trial in sorted(found)]
+
+    @property
+    def report(self) -> Report:
+        """Where the time went so far."""
+        return report_of(self.events)
 
     def stop(self, *trials: int) -> None:
         """End these trials, or the whole search (which can be resumed)."""

@@ -7,12 +7,13 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from gradbase.engines.base import Transaction
-from gradbase.errors import BindError, GradbaseError
+from gradbase.errors import BindError, GradbaseError, StoreError
 from gradbase.store.catalog import Catalog, now
-from gradbase.store.journal import Journal
+from gradbase.store.journal import FILE, Event, Journal, read
 
 log = logging.getLogger("gradbase.store")
 
@@ -61,7 +62,9 @@ class Runs:
         event = {"event": "end", "status": status, "version": version, "error": error}
         try:
             journal.append(event)
+            units = _units(read(journal.path))
             with self._catalog.write() as handle:
+                self._record_units(handle, journal.run_id, units)
                 handle.execute(
                     f"UPDATE {self._catalog.schema}.runs SET status = ?, finished = ?, "
                     "version = ?, error = ? WHERE run_id = ?",
@@ -102,10 +105,30 @@ class Runs:
             )
         return journal
 
-    def record_units(self, run_id: str, units: Sequence[Sequence[Any]]) -> None:
-        """Copy units from the journal: (trial, epoch, shard, attempt, worker, seconds) each."""
-        with self._catalog.write() as handle:
-            self._catalog.insert(handle, "units", [(run_id, *unit) for unit in units])
+    def of_version(self, model: str, version: int) -> Path:
+        """The journal of the search that made a version of a model.
+
+        Raises
+        ------
+        StoreError
+            It is gone: the version was not trained here, or before there were journals.
+        """
+        rest = "FROM {g}.runs WHERE lower(model) = lower(?) AND version = ? ORDER BY started DESC"
+        for row in self._catalog.rows(["run_id"], rest, [model, version]):
+            path = self.path / row["run_id"] / FILE
+            if path.exists():
+                return path
+        raise StoreError(
+            f"there is no journal of the search that made version {version} of `{model}`",
+            hint="imported and copied models have none",
+        )
+
+    def _record_units(
+        self, handle: Transaction, run_id: str, units: Sequence[Sequence[Any]]
+    ) -> None:
+        """Copy units from the journal, instead of those of before."""
+        handle.execute(f"DELETE FROM {self._catalog.schema}.units WHERE run_id = ?", [run_id])
+        self._catalog.insert(handle, "units", [(run_id, *unit) for unit in units])
 
     def interrupted(self) -> list[str]:
         """Ids of runs whose process died."""
@@ -144,6 +167,16 @@ class Runs:
             f"UPDATE {self._catalog.schema}.runs SET status = ? WHERE status = ? AND process <> ?",
             [INTERRUPTED, RUNNING, process()],
         )
+
+
+def _units(events: Sequence[Event]) -> list[tuple[Any, ...]]:
+    """(trial, epoch, shard, attempt, worker, seconds) of every unit in a journal."""
+    return [
+        (int(trial), event["epoch"], unit["shard"], unit.get("attempt", 1),
+         str(unit.get("worker", event.get("worker"))), unit["seconds"])
+        for event in events if event["event"] in ("epoch", "saved")
+        for unit in event.get("units", ()) for trial in event["trials"]
+    ]  # fmt: skip
 
 
 def _nothing_to_resume(model: str, status: str | None) -> BindError:

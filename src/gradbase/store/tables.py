@@ -195,7 +195,7 @@ MEANINGS = {
     "lineage": "What a version was made of and by.",
     "blobs": "Files with weights.",
     "runs": "Trainings, finished or not.",
-    "units": "Parts of trainings that several processes share; empty yet.",
+    "units": "Units of ended searches: a trial over a shard; fused trials share the seconds.",
     "views": "Intermediate results that are kept; empty yet.",
     "tiles": "Parts of large weights; empty yet.",
     "results": "Results that are kept; empty yet.",

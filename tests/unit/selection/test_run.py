@@ -234,7 +234,7 @@ def test_the_journal_tells_the_whole_story(lab):
     assert (row["status"], row["version"]) == ("DONE", result.version)
     events = journal.read(lab.store.runs.path / row["run_id"] / journal.FILE)
     kinds = [e["event"] for e in events]
-    assert kinds == ["start", "data", "round", *["epoch"] * 3, *["done"] * 6, "end"]
+    assert kinds == ["start", "data", "round", *["epoch"] * 3, *["done"] * 6, "trained", "end"]
     assert "Search" in events[2]["plan"]
     assert len(events[3]["units"]) == 2
     assert events[3]["trials"].keys() == {"1", "2", "3", "4", "5", "6"}

@@ -363,11 +363,14 @@ def test_runs_have_a_journal_and_a_row(store):
     journal.append({"event": "epoch"})
     rows = store.engine.fetch("SELECT model, status FROM gradbase.runs").to_pylist()
     assert rows == [{"model": "churn", "status": "RUNNING"}]
-    store.runs.record_units(journal.run_id, [(1, 0, 0, 1, "w0", 0.5)])
+    unit = {"shard": 2, "attempt": 1, "worker": 0, "seconds": 0.5}
+    journal.append({"event": "epoch", "epoch": 3, "trials": {"1": {}}, "units": [unit]})
     version = store.commit(record())
     store.finish_run(journal, "DONE", version)
     rows = store.engine.fetch("SELECT status, version FROM gradbase.runs").to_pylist()
     assert rows == [{"status": "DONE", "version": 1}]
+    (row,) = store.engine.fetch("SELECT * FROM gradbase.units").to_pylist()
+    assert list(row.values())[1:] == [1, 3, 2, 1, "0", 0.5]
     store.drop("churn")
     assert not journal.path.exists()
     assert store.engine.fetch("SELECT * FROM gradbase.units").num_rows == 0

@@ -46,11 +46,14 @@ class Executor(Protocol):
     ----------
     drivers : int
         How many groups should be on their way at once.
+    workers : int
+        How many units run at once.
     threads : int
         Of torch, for each unit.
     """
 
     drivers: int
+    workers: int
     threads: int
 
     def grow(self, workers: int) -> None:

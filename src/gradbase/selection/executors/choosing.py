@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from gradbase.errors import InternalError
 from gradbase.selection.executors.base import Executor
 from gradbase.selection.executors.in_process import InProcess
 from gradbase.selection.executors.remote_executor import RemoteExecutor, Surroundings
@@ -22,5 +21,11 @@ def executor_of(at: Surroundings, workers: int) -> Executor:
                 at, lambda hello, check: started(threads, hello, check),
                 workers=workers, threads=threads,
             )  # fmt: skip
-        case other:
-            raise InternalError(f"there is no executor `{other}`")
+        case address:
+            from gradbase.selection.executors.on_ray import Cluster
+
+            cluster = Cluster.joined(address, workers * threads)
+            return RemoteExecutor(
+                at, lambda hello, check: cluster.started(threads, hello, check),
+                workers=workers, threads=threads, leave=cluster.leave,
+            )  # fmt: skip

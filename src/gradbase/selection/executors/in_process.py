@@ -41,7 +41,7 @@ class InProcess:
 
     def grow(self, workers: int) -> None:
         """See `base.Executor`."""
-        self.drivers = max(self.drivers, min(workers, self.context.broker.threads))
+        self.workers = self.drivers = max(self.drivers, min(workers, self.context.broker.threads))
 
     @contextlib.contextmanager
     def training(

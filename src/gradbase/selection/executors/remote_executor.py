@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import shutil
 import threading
+import time
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from gradbase.selection.group import Group
     from gradbase.selection.watch import Watch
 
-log = logging.getLogger("gradbase.selection")
 SHARDS = "shards"
 """Folder of a run's rows."""
 StartLink = Callable[[bytes, Callable[[], None]], tuple[Link, bytes]]
@@ -70,6 +69,8 @@ class RemoteExecutor:
         How many, and torch's threads in each.
     held : mapping, optional
         Workers that hold each shard; all of them if left out, and then trials do not hop.
+    leave : callable
+        Called when all workers are gone.
     """
 
     def __init__(
@@ -80,7 +81,9 @@ class RemoteExecutor:
         workers: int,
         threads: int,
         held: Mapping[int, Collection[int]] | None = None,
+        leave: Callable[[], None] = lambda: None,
     ) -> None:
+        self._leave = leave
         self.at, self._start, self.workers, self.threads = at, start, workers, threads
         self.drivers = workers if held is None else max(workers, len(at.search.trials))
         self.pool = Pool(self._link, at.watch.check, held)
@@ -116,6 +119,7 @@ class RemoteExecutor:
 
     def close(self) -> None:
         self.pool.close()
+        self._leave()
         if self._lease is not None:
             self.at.context.broker.release(self._lease)
             self._lease = None
@@ -134,8 +138,9 @@ class RemoteExecutor:
             try:
                 if found is None:
                     found = self._folder / str(len(self._written))
+                    started = time.perf_counter()
                     size = write_shards(data, found)
-                    log.info("%d bytes of rows written to %s", size, found)
+                    self.at.watch.written(size, time.perf_counter() - started)
                     self._written[dataset] = found
             finally:
                 if starting is not None:
