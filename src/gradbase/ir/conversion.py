@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 from gradbase.errors import ShapeError
-from gradbase.ir.node import Node, node
+from gradbase.ir.node import Node, node, walk
 from gradbase.ir.scalar import Literal
 from gradbase.ir.shapes import BATCH, Shape
 from gradbase.ir.tensor import Tensor
@@ -144,6 +144,17 @@ class ToTensor(Tensor):
     @property
     def dtype(self) -> str:
         return self.encoding.dtype
+
+
+def per_row(root: Node) -> list[Tensor]:
+    """The tensors at or below `root` that depend on rows, children first."""
+    found: dict[Tensor, None] = {}
+    for n in walk(root):
+        if isinstance(n, ToTensor) or (
+            isinstance(n, Tensor) and any(c in found for c in n.children)
+        ):
+            found[n] = None
+    return list(found)
 
 
 # -- where a tensor becomes a table ------------------------------------------------------------

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 
 from gradbase.errors import BindError, near
-from gradbase.ir.conversion import ToTable
+from gradbase.ir.conversion import ToTable, per_row
 from gradbase.ir.derived import Derived, flattened
 from gradbase.ir.node import Node, node, walk
 from gradbase.ir.relational import Relation
 from gradbase.ir.scalar import Column, Scalar
-from gradbase.ir.tensor import Param, Tensor
+from gradbase.ir.shapes import elements
+from gradbase.ir.tensor import Param
 from gradbase.ir.types import FLOAT64, INT64, Field, Schema, SqlType
 
 
@@ -67,7 +68,7 @@ class Model(Node):
     @functools.cached_property
     def flops(self) -> float:
         """FLOPs per row of everything below the outputs (shared parts once)."""
-        return sum(n.flops for n in walk(self) if isinstance(n, Tensor))
+        return sum(n.flops for n in per_row(self))
 
     @functools.cached_property
     def param_bytes(self) -> int:
@@ -76,8 +77,7 @@ class Model(Node):
     @functools.cached_property
     def widest(self) -> int:
         """Elements per row of the widest intermediate result."""
-        computed = (n for n in walk(self) if isinstance(n, Tensor) and not isinstance(n, Param))
-        return max((abs(n.shape[-1]) for n in computed if n.shape), default=1)
+        return max((elements(n.shape) for n in per_row(self)), default=1)
 
 
 @node

@@ -11,6 +11,7 @@ from gradbase.ir import (
     analytic,
     conversion,
     derived,
+    factored,
     grouping,
     imported,
     inspection,
@@ -45,6 +46,7 @@ _FAMILIES = (
     networks,
     imported,
     grouping,
+    factored,
 )
 CLASSES: Mapping[str, type[Node]] = {
     name: value
@@ -330,6 +332,15 @@ def _inspection(r: Reader, inputs: list[Relation], kind: type[inspection.Inspect
     return kind(child=inputs[0], **fields) if "child" in names else kind(**fields)
 
 
+def _numbered(r: Reader, inputs: list[Relation]) -> Node:
+    return factored.Numbered(inputs[0], **dict(r.between("[", r.field, "]")))
+
+
+def _joined(r: Reader, inputs: list[Relation]) -> Node:
+    fields = dict(r.between("[", r.field, "]"))
+    return factored.PredictJoined(child=inputs[0], tables=tuple(inputs[1:]), **fields)
+
+
 _RELATIONS: Mapping[str, Callable[[Reader, list[Relation]], Node]] = {
     "Scan": _scan,
     "SqlFragment": _fragment,
@@ -343,6 +354,8 @@ _RELATIONS: Mapping[str, Callable[[Reader, list[Relation]], Node]] = {
     "Union": _union,
     "Predict": _predict,
     "Preprocess": _preprocess,
+    "Numbered": _numbered,
+    "PredictJoined": _joined,
     "Evaluate": _evaluate,
     **{
         kind.__name__: functools.partial(_evaluate, kind=kind)
@@ -366,6 +379,7 @@ _INPUTS: Mapping[str, int | None] = {
     "Values": 0,
     "Join": 2,
     "Union": None,
+    "PredictJoined": None,
     "SqlFragment": None,
     "Weights": 0,
     "Loadings": 0,

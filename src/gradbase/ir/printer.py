@@ -27,6 +27,7 @@ from collections.abc import Container, Mapping
 from gradbase.errors import InternalError
 from gradbase.ir.analytic import Analytic
 from gradbase.ir.conversion import Encoding, Numeric, ToTable, ToTensor
+from gradbase.ir.factored import Numbered, PredictJoined
 from gradbase.ir.inspection import Inspection
 from gradbase.ir.learning import (
     Dataset,
@@ -221,6 +222,8 @@ class Writer:
                     f"{type(n).__name__}[{self._ref(n.model)} from {_names(n.features)} label "
                     f"{quote(n.label)} threshold {_number_text(n.threshold)}{_by(n)}]"
                 )
+            case Numbered() | PredictJoined():
+                return f"{type(n).__name__}[{', '.join(self._fields(n, {'child', 'tables'}))}]"
             case Inspection():
                 below = {"child", "metrics", "pairs"}
                 return f"{type(n).__name__}[{', '.join(self._fields(n, below))}]"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from gradbase.ir.factored import Numbered, PredictJoined
 from gradbase.ir.facts import TableStatistics
 from gradbase.ir.inspection import (
     CompareModels,
@@ -55,6 +56,8 @@ HASH_S = 2e-8
 """One row put into or looked up in a hash table, or sorted."""
 _METRICS, _THRESHOLDS = 8.0, 101.0
 """Rows of a comparison and of a ROC curve."""
+SETUP_S = 2e-3
+"""Starting a stream."""
 UNKNOWN_ROWS = 10_000.0
 """Rows of a table that nothing is known of."""
 
@@ -137,6 +140,11 @@ def _estimate(node: Node, context: Context) -> Estimate:
         case Preprocess():
             seconds = rows[0] * (program_seconds(node.exprs) + _handed(node.child, context))
             return _made(node, rows[0], seconds)
+        case Numbered(child=child):
+            return _made(node, rows[0], rows[0] * _handed(child, context))
+        case PredictJoined(child=child, model=model):
+            each = _handed(child, context) + row_seconds(model, PLAIN_BATCH, context)
+            return _made(node, rows[0], SETUP_S + rows[0] * each, rows[0] * model.flops)
         case Predict() | Evaluate():
             return _predicted(node, rows[0], context)
         case Inspection():

@@ -10,12 +10,11 @@ from __future__ import annotations
 import functools
 import math
 
-from gradbase.ir.conversion import ToTensor
+from gradbase.ir.conversion import ToTensor, per_row
 from gradbase.ir.learning import Evaluate, Model, Predict
-from gradbase.ir.node import walk
 from gradbase.ir.relational import Filter, Relation
-from gradbase.ir.shapes import BATCH, elements
-from gradbase.ir.tensor import Concat, Tensor
+from gradbase.ir.shapes import elements
+from gradbase.ir.tensor import Concat
 from gradbase.ir.types import Schema
 from gradbase.optimizer.context import Context
 from gradbase.optimizer.cost_tiled import RELATIONAL, tiled_plan, tiled_seconds
@@ -41,7 +40,7 @@ _COLUMN_OPS = 0.25
 @functools.lru_cache(maxsize=256)
 def _shape(model: Model) -> tuple[int, int]:
     """(calls of torch, bytes of all tensors per row); columns are gathered, not called for."""
-    tensors = [n for n in walk(model) if isinstance(n, Tensor) and n.shape[:1] == (BATCH,)]
+    tensors = per_row(model)
     calls = [n for n in tensors if not isinstance(n, (Concat, ToTensor))]
     return len(calls), sum(4 * elements(n.shape) for n in tensors)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gradbase.ir.analytic import analytics
+from gradbase.ir.factored import PredictJoined
 from gradbase.ir.grouping import FitGroups
 from gradbase.ir.learning import (
     Dataset,
@@ -116,7 +117,7 @@ def steps(plan: Node, context: Context) -> list[Step]:
 
 def _family(node: Node) -> str:
     match node:
-        case Predict() | Evaluate():
+        case Predict() | PredictJoined() | Evaluate():
             return "network"
         case Search() | Fit() | FusedFit() | Learn() | Dataset():
             return "training"
@@ -210,7 +211,7 @@ class _Tree:
         choice = self.context.choices.get(node)
         found = _choice_lines(choice) if choice is not None else []
         found += self.preprocessing(node)
-        if isinstance(node, (Predict, Evaluate)):
+        if isinstance(node, (Predict, PredictJoined, Evaluate)):
             kinds = " and ".join(dict.fromkeys(o.x.dtype for o in node.model.outputs)) or "float32"
             found.append(
                 f"exactness: {kinds} network, rounding may depend on the batch (tolerance)"

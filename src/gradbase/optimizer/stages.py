@@ -16,14 +16,17 @@ from gradbase.optimizer.rules.merge_projects import merge_projects
 from gradbase.optimizer.rules.order_conjuncts import order_conjuncts
 from gradbase.optimizer.rules.place_preprocessing import place_preprocessing
 from gradbase.optimizer.rules.prune_columns import prune_columns
+from gradbase.optimizer.rules.push_filter_below_join import push_filter_below_join
 from gradbase.optimizer.rules.push_filter_below_predict import push_filter_below_predict
 from gradbase.optimizer.rules.push_filter_below_project import push_filter_below_project
 from gradbase.optimizer.rules.push_limit_below_predict import push_limit_below_predict
 from gradbase.optimizer.rules.push_limit_below_project import push_limit_below_project
+from gradbase.optimizer.rules.push_predict_below_join import push_predict_below_join
 from gradbase.optimizer.rules.push_topk_below_predict import push_topk_below_predict
 from gradbase.optimizer.rules.remove_identity_project import remove_identity_project
 from gradbase.optimizer.rules.share_predictions import share_predictions
 from gradbase.optimizer.rules.share_scan import share_scan
+from gradbase.optimizer.rules.split_layer_over_join import split_layer_over_join
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ STAGES = (
         (
             merge_filters,  # first, so that all conjuncts of a block move in one go
             merge_projects,  # takes away the projections that lowering leaves between operators
+            push_filter_below_join,  # both sides of a join become smaller, predictions there too
             push_filter_below_project,  # brings filters next to predictions
             push_filter_below_predict,  # fewer rows are predicted
             share_predictions,  # after the filters, so that what is shared is the filtered one
@@ -66,6 +70,9 @@ STAGES = (
         ),
         passes=30,
     ),
+    # After narrowing: the columns that a join still carries are what taking apart saves. First what
+    # is about whole predictions, then about their first layers.
+    Stage("below joins", (push_predict_below_join, split_layer_over_join)),
     # Decides which columns reach a prediction: less may be read after it. Runs with the optimiser
     # off.
     Stage("place", (place_preprocessing,)),

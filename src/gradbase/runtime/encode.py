@@ -23,6 +23,7 @@ import torch
 
 from gradbase.errors import DataError, UnsupportedError
 from gradbase.ir.conversion import Category, Encoding, MultiHot, Numeric, Sparse, Vector
+from gradbase.ir.factored import RowNumber
 from gradbase.ir.imported import Text
 from gradbase.ir.tensor import Const, Param, Tensor
 from gradbase.runtime.columns import array_lengths, category_text, kernels, numbers
@@ -118,6 +119,8 @@ def encode_into(
             _multi_hot(out, column, encoding)
         case Sparse():
             _sparse(out, column, encoding, name, first_row)
+        case RowNumber():
+            out[:, 0] = column.to_numpy(zero_copy_only=False)
         case Vector():
             _vector(out, column, encoding, name, first_row, blobs=blobs, imported=imported)
         case _:

@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from gradbase.engines.base import Function, View
 from gradbase.errors import UnsupportedError
+from gradbase.ir.factored import Numbered, PredictJoined
 from gradbase.ir.inspection import Inspection
 from gradbase.ir.learning import (
     Evaluate,
@@ -35,13 +36,15 @@ from gradbase.ir.learning import (
 )
 from gradbase.ir.node import Node, walk
 from gradbase.ir.relational import Filter, Limit, Project, Relation, Sort, SqlFragment
-from gradbase.ir.scalar import Column, PredictCall, Scalar
-from gradbase.runtime.arrow_types import arrow_type
+from gradbase.ir.scalar import PredictCall, Scalar
 from gradbase.runtime.context import RunContext
 from gradbase.runtime.evaluate import evaluate_sizes, evaluate_stream
 from gradbase.runtime.expressions import Compute, compile_scalar
 from gradbase.runtime.inspection import inspection_stream
+from gradbase.runtime.joined import Joined, numbered
+from gradbase.runtime.on_batches import filtered, projected
 from gradbase.runtime.predict import (
+    JoinedRunners,
     Sizes,
     call_function,
     leased,
@@ -172,6 +175,16 @@ class _Run:
                 self.lease(node, sizes)
                 source = self.open(node.child, sizes.batch_rows)
                 return self.closing(predict_stream(node, source, sizes, self.context))
+            case Numbered(child=child, name=name):
+                table = numbered(name, read_table(self.open(child)))
+                return Stream(table.schema, iter(table.to_batches()), recut=True)
+            case PredictJoined():
+                joined = Joined(node, [self.materialise(t) for t in node.tables], self.context)
+                sizes = sizes_of(node, self.context)
+                self.lease(node, sizes)
+                source = self.open(node.child, sizes.batch_rows)
+                runners = JoinedRunners(joined, sizes, self.context)
+                return self.closing(predict_stream(node, source, sizes, self.context, runners))
             case Evaluate():
                 sizes = evaluate_sizes(node, self.context)
                 self.lease(node, sizes)
@@ -189,11 +202,11 @@ class _Run:
             case Filter(child=child) if self.on_batches(child):
                 computes = self.computes(node)
                 if computes:
-                    return _filtered(self.open(child, batch_rows), computes[0])
+                    return filtered(self.open(child, batch_rows), computes[0])
             case Project(child=child) if self.on_batches(child):
                 computes = self.computes(node)
                 if computes:
-                    return _projected(self.open(child, batch_rows), node, computes)
+                    return projected(self.open(child, batch_rows), node, computes)
             case Sort(child=child) if self.on_batches(child) and has_plain_keys(node):
                 computes = self.computes(node)
                 if computes:
@@ -215,7 +228,9 @@ class _Run:
         self.stack.callback(_close, stream.batches)
         return stream
 
-    def lease(self, node: Predict | Evaluate, sizes: Sizes | TiledSizes) -> None:
+    def lease(
+        self, node: Predict | PredictJoined | Evaluate, sizes: Sizes | TiledSizes
+    ) -> None:
         """Hold the memory of an operator until the statement ends."""
         purpose = f"{type(node).__name__.lower()} {node.model.name}"
         self.stack.enter_context(leased(self.context, purpose, size_bytes=sizes.size_bytes))
@@ -225,7 +240,9 @@ class _Run:
         if node not in self.ours:
             return False
         match node:
-            case Predict() | Evaluate() | Preprocess() | Inspection():
+            case Predict() | Preprocess() | Inspection() | Evaluate():
+                return True
+            case Numbered() | PredictJoined():
                 return True
             case Limit(child=child):
                 return self.on_batches(child)
@@ -356,7 +373,7 @@ def _shape(plan: Relation) -> tuple[frozenset[Node], Counter[Node]]:
         match node:
             case Fit() | FusedFit() | Search() | Learn():
                 raise UnsupportedError("training stands only at the root of a statement")
-            case Evaluate() | Preprocess() | Inspection():
+            case Evaluate() | Preprocess() | Inspection() | Numbered() | PredictJoined():
                 ours.add(node)
             case Predict(representation=representation) if representation != "udf":
                 ours.add(node)
@@ -365,29 +382,6 @@ def _shape(plan: Relation) -> tuple[frozenset[Node], Counter[Node]]:
             case _:
                 pass
     return frozenset(ours), used
-
-
-def _filtered(source: Stream, predicate: Compute) -> Stream:
-    batches = (b.filter(predicate(b)) for b in source.batches)
-    return Stream(source.schema, batches, recut=True)
-
-
-def _projected(source: Stream, node: Project, computes: list[Compute]) -> Stream:
-    pairs = zip(node.names, node.exprs, strict=True)
-    schema = pa.schema([_field(n, e, source.schema) for n, e in pairs])
-
-    def batches() -> Generator[pa.RecordBatch]:
-        for batch in source.batches:
-            columns = [compute(batch) for compute in computes]
-            yield pa.RecordBatch.from_arrays(columns, schema=schema)
-
-    return Stream(schema, batches(), recut=source.recut)
-
-
-def _field(name: str, expression: Scalar, schema: pa.Schema) -> pa.Field:
-    if isinstance(expression, Column):
-        return schema.field(expression.name).with_name(name)
-    return pa.field(name, arrow_type(expression.type))
 
 
 def _close(batches: Iterator[pa.RecordBatch]) -> None:

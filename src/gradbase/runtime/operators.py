@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 from gradbase.errors import UnsupportedError
 from gradbase.ir import aten
+from gradbase.ir.factored import Looked
 from gradbase.ir.imported import Trees
 from gradbase.ir.shapes import Shape
 from gradbase.ir.tensor import (
@@ -100,6 +101,8 @@ def operator(node: Tensor, *, in_place: bool = False) -> Operator:
             return lambda v, _rows: v[1].index_select(0, v[0][:, 0])
         case Reshape(dims=dims):
             return lambda v, rows: v[0].reshape(sizes(dims, rows))
+        case Looked():
+            return _looked(len(node.codes), node.x is not None)
         case Trees(depth=depth, precision=precision):
             return _trees(depth, getattr(torch, precision))
         case TorchOp():
@@ -220,5 +223,24 @@ def _trees(depth: int, precision: torch.dtype) -> Operator:
             strayed = number.isnan() & missing_left[at]
             at = torch.where((number <= limit[at]) | strayed, left[at], right[at])
         return value[at].sum(dim=1)
+
+    return run
+
+
+def _looked(tables: int, has_rows: bool) -> Operator:
+    """Rows of tables are gathered into one buffer, to which the product is added."""
+    buffer = Buffer()
+
+    def run(v: Values, rows: int) -> torch.Tensor:
+        codes, of = v[:tables], v[tables : 2 * tables]
+        if of[0].dtype == torch.float32:
+            out = torch.index_select(
+                of[0], 0, codes[0][:, 0], out=buffer.take(rows, of[0].shape[1])
+            )
+        else:
+            out = of[0].index_select(0, codes[0][:, 0])
+        for code, table in zip(codes[1:], of[1:], strict=True):
+            out += table.index_select(0, code[:, 0])
+        return out.addmm_(v[-2], v[-1].T) if has_rows else out
 
     return run

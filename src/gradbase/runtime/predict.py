@@ -9,6 +9,7 @@ the thread that reads; dear ones in threads of their own while the engine goes o
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
 from collections import deque
@@ -22,10 +23,12 @@ import torch
 
 from gradbase.engines.base import Function
 from gradbase.errors import DataError, ResourceError
+from gradbase.ir.factored import PredictJoined
 from gradbase.ir.learning import Model, Predict
 from gradbase.ir.scalar import PredictCall
 from gradbase.ir.types import struct_of
 from gradbase.runtime.context import RunContext
+from gradbase.runtime.joined import Joined
 from gradbase.runtime.outputs import Output
 from gradbase.runtime.preprocess.operator import Reads
 from gradbase.runtime.program import Program, Runner, compile_program, tile_rows
@@ -120,10 +123,10 @@ class Sizes:
         self.size_bytes = model.param_bytes + per_row * self.batch_rows * (self.threads + 2)
 
 
-def sizes_of(node: Predict, context: RunContext) -> Sizes | TiledSizes:
+def sizes_of(node: Predict | PredictJoined, context: RunContext) -> Sizes | TiledSizes:
     """The sizes of a prediction."""
     row_bytes = node.child.schema.row_bytes
-    if node.representation == RELATIONAL:
+    if isinstance(node, Predict) and node.representation == RELATIONAL:
         return TiledSizes(node.model, node.methods, row_bytes, node.batch_rows, context)
     return Sizes(node.model, node.batch_rows, row_bytes, context)
 
@@ -156,19 +159,26 @@ def computing(
 
 
 def predict_stream(
-    node: Predict, source: Stream, sizes: Sizes | TiledSizes, context: RunContext
+    node: Predict | PredictJoined,
+    source: Stream,
+    sizes: Sizes | TiledSizes,
+    context: RunContext,
+    runners: Computing | None = None,
 ) -> Stream:
     """`source` with one more column per output; other columns pass by untouched.
+
+    `runners` compute them; if left out, as `computing` says.
 
     Raises
     ------
     DataError
         A feature is ±Inf.
     """
-    runners = computing(node.model, node.methods, sizes, context)
+    runners = runners or computing(node.model, node.methods, sizes, context)
     added = [pa.field(n, o.type) for n, o in zip(node.names, runners.outputs, strict=True)]
     schema = pa.schema([*source.schema, *added])
-    positions = [source.schema.get_field_index(f) for f in node.features]
+    read = node.reads if isinstance(node, PredictJoined) else node.features
+    positions = [source.schema.get_field_index(f) for f in read]
     reads = Reads(node.model, context)
 
     def work(batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
@@ -223,6 +233,21 @@ class Runners:
         with one_thread():
             yield runner
         self._program.give_back(runner)
+
+
+class JoinedRunners(Runners):
+    """Runners of what is left of a network whose first layer is looked up in other tables."""
+
+    def __init__(self, joined: Joined, sizes: Sizes | TiledSizes, context: RunContext) -> None:
+        tile = sizes.tile_rows if isinstance(sizes, Sizes) else 0
+        super().__init__(joined.program, tile, context)
+        self._joined = joined
+
+    @contextlib.contextmanager
+    def one(self, features: pa.RecordBatch) -> Generator[Any]:
+        """As of any program, with NULL where what is looked up is NULL."""
+        with super().one(features) as runner:
+            yield functools.partial(self._joined.computed, runner)
 
 
 def _inline(batches: Iterator[pa.RecordBatch], work: Work) -> Generator[pa.RecordBatch]:

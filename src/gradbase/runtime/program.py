@@ -164,8 +164,8 @@ def is_entry(node: Tensor) -> bool:
     return (
         isinstance(node, Linear)
         and is_assembled(node.x)
-        and isinstance(node.weight, (Param, Const))
-        and (node.bias is None or isinstance(node.bias, (Param, Const)))
+        and not node.weight.inputs
+        and (node.bias is None or not node.bias.inputs)
     )
 
 

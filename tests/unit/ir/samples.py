@@ -16,6 +16,7 @@ from gradbase.ir.conversion import (
     Vector,
 )
 from gradbase.ir.derived import Derived
+from gradbase.ir.factored import Looked, Numbered, PredictJoined, RowNumber
 from gradbase.ir.grouping import ByGroup, EvaluateGroups, FitGroups
 from gradbase.ir.imported import Opaque, Text, Trees
 from gradbase.ir.inspection import (
@@ -329,6 +330,23 @@ TENSORS = (
     Vector(3),
     MultiHot(("it's", "b"), True),
     Sparse(12),
+    PredictJoined(
+        SCAN,
+        (Numbered(SCAN, "n"),),
+        CHURN,
+        ("a",),
+        ("b",),
+        ("t",),
+        ("label",),
+        ("p",),
+        256,
+    ),
+    Looked(
+        (ToTensor("n", RowNumber()),),
+        (Param("table 0", (1, 4)),),
+        ToTensor("v", Vector(2)),
+        Param("dd" * 32, (4, 2)),
+    ),
     Trees(
         ToTensor("v", Vector(4, None, None, "float64")),
         Const((0.0,), (1, 1), "int64"),

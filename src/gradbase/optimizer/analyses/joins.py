@@ -1,0 +1,35 @@
+"""Questions about joins: which side keeps its rows, and what may go wrong below them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gradbase.ir.learning import Feature, Model
+from gradbase.ir.relational import Join, Relation
+from gradbase.optimizer.analyses.lowering import columns_of
+
+PRESERVED = {
+    "inner": (True, True),
+    "cross": (True, True),
+    "left": (True, False),
+    "right": (False, True),
+    "semi": (True, False),
+    "anti": (True, False),
+    "full": (False, False),
+}
+"""Whether each row of a join's left and right side keeps its values in the result, or is gone."""
+
+
+def may_fail(model: Model, features: Iterable[Feature]) -> bool:
+    """Whether one of `features` may be ±Inf, which is an error in a row that is predicted."""
+    elements = (f.of.element or f.of for f in features)
+    return not model.imported and any(e.is_float for e in elements)
+
+
+def with_partner(join: Join, side: Relation) -> Relation | None:
+    """The rows of one side of an inner join that find a partner; None for other joins."""
+    if join.kind != "inner" or join.condition is None:
+        return None
+    other = join.right if side is join.left else join.left
+    keys = tuple(c for c in other.schema.names if c in join.condition.columns)
+    return Join(side, columns_of(other, keys), "semi", join.condition) if keys else None
