@@ -35,7 +35,7 @@ def walked(inputs: Inputs, trees: Sequence[Any], values: Sequence[Floats], x: Te
 
     return Trees(
         x,
-        kept([starts], np.int64),
+        kept([starts[None]], np.int64),
         kept([np.maximum(t.feature, 0) for t in trees], np.int64),
         kept([t.threshold for t in trees], np.float64),
         kept([_next(t.children_left, start) for t, start in placed], np.int64),

@@ -15,10 +15,12 @@ from gradbase.ir.tensor import Tensor
 class Trees(Tensor):
     """The sum of what decision trees say of `x` Tensor[B, n]: Tensor[B, outputs].
 
-    Nodes of all trees are numbered one tree after the other; tree t starts at ``roots[t]``. At node
+    Nodes of all trees are numbered one tree after the other; tree t starts at ``roots[0, t]``. At node
     i a row goes to ``left[i]`` where ``x[feature[i]] <= limit[i]`` (x rounded to `precision`), or
     where that is NaN and ``missing_left[i]``, else to ``right[i]``; a leaf is its own left and
-    right, and says ``value[i]``. `depth` is the longest way down.
+    right, and says ``value[i]``. `depth` is the longest way down. `bounds` are triples
+    (place in x, low, high) that hold in every row: branches outside of them are never taken, and
+    where `high` is finite the place is never NaN.
     """
 
     x: Tensor
@@ -31,6 +33,7 @@ class Trees(Tensor):
     value: Tensor
     depth: int
     precision: str = "float32"
+    bounds: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         nodes = {t.shape[0] for t in (self.feature, self.limit, self.left, self.right,
@@ -51,7 +54,7 @@ class Trees(Tensor):
     @property
     def flops(self) -> float:
         # A node costs a few gathers, as much as some tens of multiplications.
-        return 30.0 * self.roots.shape[0] * max(self.depth, 1)
+        return 30.0 * self.roots.shape[-1] * max(self.depth, 1)
 
     @property
     def linear_in(self) -> tuple[Tensor, ...]:

@@ -33,6 +33,7 @@ from gradbase.ir.tensor import (
     Unary,
 )
 from gradbase.ir.unlabelled import Distances
+from gradbase.runtime.trees import trees_operator
 
 Values = Sequence[torch.Tensor]
 Operator = Callable[[Values, int], torch.Tensor]
@@ -103,8 +104,8 @@ def operator(node: Tensor, *, in_place: bool = False) -> Operator:
             return lambda v, rows: v[0].reshape(sizes(dims, rows))
         case Looked():
             return _looked(len(node.codes), node.x is not None)
-        case Trees(depth=depth, precision=precision):
-            return _trees(depth, getattr(torch, precision))
+        case Trees():
+            return trees_operator(node)
         case TorchOp():
             return aten_operator(node)
     raise UnsupportedError(f"operator {type(node).__name__} cannot be run by torch")
@@ -209,22 +210,6 @@ def _distances(values: Values, _rows: int) -> torch.Tensor:
 def _cosines(values: Values, _rows: int) -> torch.Tensor:
     x, centroids = (F.normalize(v, dim=1) for v in values)
     return (1 - x @ centroids.T).clamp_(min=0)
-
-
-def _trees(depth: int, precision: torch.dtype) -> Operator:
-    """Every row walks down all trees at once."""
-
-    def run(v: Values, rows: int) -> torch.Tensor:
-        x, roots, feature, limit, left, right, missing_left, value = v
-        numbers = x.to(precision).to(limit.dtype)
-        at = roots.expand(rows, -1)
-        for _ in range(depth):
-            number = numbers.gather(1, feature[at])
-            strayed = number.isnan() & missing_left[at]
-            at = torch.where((number <= limit[at]) | strayed, left[at], right[at])
-        return value[at].sum(dim=1)
-
-    return run
 
 
 def _looked(tables: int, has_rows: bool) -> Operator:
