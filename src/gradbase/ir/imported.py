@@ -15,12 +15,12 @@ from gradbase.ir.tensor import Tensor
 class Trees(Tensor):
     """The sum of what decision trees say of `x` Tensor[B, n]: Tensor[B, outputs].
 
-    Nodes of all trees are numbered one tree after the other; tree t starts at ``roots[0, t]``. At node
-    i a row goes to ``left[i]`` where ``x[feature[i]] <= limit[i]`` (x rounded to `precision`), or
-    where that is NaN and ``missing_left[i]``, else to ``right[i]``; a leaf is its own left and
-    right, and says ``value[i]``. `depth` is the longest way down. `bounds` are triples
-    (place in x, low, high) that hold in every row: branches outside of them are never taken, and
-    where `high` is finite the place is never NaN.
+    Nodes of all trees are numbered one tree after the other; tree t starts at ``roots[0, t]``. At
+    node i a row goes to ``left[i]`` where ``x[feature[i]] <= limit[i]`` (x rounded to `precision`),
+    or where that is NaN and ``missing_left[i]``, else to ``right[i]``; a leaf is its own left and
+    right, and says ``value[i]``. `depth` is the longest way down. `bounds` are triples (place in x,
+    low, high) that hold in every row: branches outside of them are never taken, and where `high` is
+    finite the place is never NaN.
     """
 
     x: Tensor
