@@ -133,3 +133,26 @@ def test_functions_of_this_process_alone_cannot_go_elsewhere(db):
     with pytest.raises(UnsupportedError, match="other processes cannot import it"):
         trained(db, local, executor="processes")
     trained(db, local)
+
+
+@pytest.mark.parametrize(
+    ("executor", "workers"),
+    [("in_process", 2), pytest.param("processes", 2, marks=pytest.mark.slow)],
+)
+def test_in_a_staggered_order_trials_hop_and_come_to_the_same(db, executor, workers):
+    """Trial k begins k shards further on, also alone."""
+    trained(db, MLP, shard_order="staggered")
+    staggered = outcome(db)
+    trained(db, MLP, shard_order="staggered", executor=executor, workers=workers)
+    assert outcome(db) == staggered
+    units = db.sql("SELECT trial, epoch, list(shard ORDER BY rowid), run_id FROM gradbase.units "
+                   "GROUP BY ALL ORDER BY ALL").fetchall()  # fmt: skip
+    assert {tuple(s) for t, e, s, _ in units if (t, e) == (2, 1)} == {(0, 1, 2)}
+    if executor == "processes":
+        held = db.sql(
+            "SELECT shard, list(DISTINCT worker) FROM gradbase.units JOIN gradbase.runs "
+            "USING (run_id) WHERE version = 2 GROUP BY ALL"
+        )
+        assert all(len(workers) == 1 for _, workers in held.fetchall())
+    trained(db, MLP)
+    assert outcome(db) != staggered

@@ -8,7 +8,7 @@ from typing import Any
 
 from gradbase.errors import BindError, near
 from gradbase.frontend.names import lookup
-from gradbase.frontend.option_table import NORMAL_EQUATION, WIDE
+from gradbase.frontend.option_table import NORMAL_EQUATION, STAGGERED, WIDE
 from gradbase.frontend.training import (
     CLASSIFICATION,
     RECONSTRUCTION,
@@ -250,6 +250,7 @@ def _fit(spec: TrainingSpec, dataset: Dataset, trial: int, given: Mapping[str, A
         auto_class_weights=spec.auto_class_weights,
         seed=int(value("seed")),
         patience=spec.patience,
+        first_shard=trial if spec.shard_order == STAGGERED else 0,
     )
 
 

@@ -196,6 +196,12 @@ def _check_groups(fields: Fields, given: Given) -> None:
     at = given["group_by"].name_at
     if fields.get("warm_start"):
         raise UnsupportedError("warm_start does not go with group_by: groups begin anew", at=at)
+    for name, one in (("executor", "in_process"), ("shard_order", "shared")):
+        if fields.get(name, one) not in ("auto", one):
+            raise UnsupportedError(
+                f"group_by does not go with {name} '{fields[name]}': groups train in one process, "
+                "all at once", at=given[name].name_at, hint=f"leave {name} out",
+            )  # fmt: skip
     if fields.get("split.method") == "k_fold":
         raise UnsupportedError(
             "group_by does not go with data_split_method 'k_fold'", at=at,

@@ -85,6 +85,7 @@ OPTION_EXAMPLES: dict[str, tuple[str, str, str]] = {
         "min_epochs = 2, hparam_tuning_algorithm = 'asha', max_epochs = 6, num_trials = 3, learn_rate = HPARAM_RANGE(0.001, 0.1)",
         "", CHURN,
     ),
+    "shard_order": ("shard_order = 'staggered', shards = 2, num_trials = 2", "logistic_reg", CHURN),
     "executor": ("executor = 'in_process'", "", CHURN),
     "workers": ("workers = 2, num_trials = 2", "logistic_reg", CHURN),
     "threads_per_unit": ("threads_per_unit = 1", "", CHURN),

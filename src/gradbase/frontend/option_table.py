@@ -44,6 +44,7 @@ PROCEDURES = (
 )  # fmt: skip
 LINEAR_LEARN_RATE = 0.01
 """Default step of linear models and parts: convex, so a larger one is safe."""
+STAGGERED = "staggered"
 EXECUTORS = ("auto", "in_process", "processes", "ray")
 NORMAL_EQUATION = "normal_equation"
 """How a linear regression is fitted, and the optimiser that does so in one step."""
@@ -362,6 +363,11 @@ OPTIONS = (
         low=1, high=100_000,
     ),
     Option(
+        "shard_order", "shard_order", "choice", "shared",
+        "shared: all trials visit shards in one order; staggered: trial k begins k shards further "
+        "on, so that each of several workers can hold other shards.", values=("shared", STAGGERED),
+    ),
+    Option(
         "executor", "executor", "choice", "auto",
         "Where units train: in this process, in worker processes of this machine, or on Ray, which "
         "is found by RAY_ADDRESS, by an address 'ray://host:port', or started here; auto: in this "
@@ -382,7 +388,7 @@ OPTIONS = (
 
 LATER_OPTIONS = (
     "booster_type", "integrated_gradients_num_steps", "loss", "ls_init_learn_rate", "metric",
-    "model_path", "shard_order",
+    "model_path",
 )  # fmt: skip
 CLOUD_OPTIONS = (
     "kms_key_name", "model_registry", "tf_version", "vertex_ai_model_id",

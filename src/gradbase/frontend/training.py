@@ -96,6 +96,7 @@ class TrainingSpec:
     groups: tuple[str, ...] = ()
     unseen: str = "null"
     shards: int = 0
+    shard_order: str = "shared"
     seed: int = 0
     metric: str = ""
     procedure: str = "grid"

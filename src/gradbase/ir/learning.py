@@ -315,6 +315,7 @@ class Fit(Node):
     With `early_stop`, `patience` epochs in a row that improve the loss by less than
     `min_rel_progress` (relative to the best so far) end it. `auto_class_weights` balance the
     classes. `start` is the model that is continued: its encodings stay, its weights are the first.
+    In epoch e it begins with shard `first_shard` + e: 0, or with a staggered order its number.
     """
 
     data: Dataset
@@ -329,6 +330,7 @@ class Fit(Node):
     seed: int
     patience: int = 1
     start: Model | None = None
+    first_shard: int = 0
 
 
 @node
@@ -383,15 +385,9 @@ class Learn(Relation):
 
 
 SUMMARY = Schema.of(
-    model=SqlType("text"),
-    version=INT64,
-    trials=INT64,
-    failed=INT64,
-    best_trial=INT64,
-    metric=SqlType("text"),
-    value=FLOAT64,
-    seconds=FLOAT64,
-)
+    model=SqlType("text"), version=INT64, trials=INT64, failed=INT64, best_trial=INT64,
+    metric=SqlType("text"), value=FLOAT64, seconds=FLOAT64,
+)  # fmt: skip
 """What CREATE MODEL returns."""
 
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gradbase.ir.learning import Dataset, Fit, Mlp
+from gradbase.ir.learning import Dataset, Fit, Mlp, Search
 from gradbase.ir.networks import Autoencoder, WideDeep, optimizers_of
 from gradbase.ir.types import SqlType
 from gradbase.optimizer.context import Alternative, Choice, Context
@@ -24,6 +25,12 @@ LARGEST_GROUP = 64
 _CALLS_PER_LAYER, _CALLS_PER_STEP = 10, 12
 _AUTOGRAD_CALLS = 140
 """Torch calls of a step: hand-written kernel (per layer and step), autograd with AdamW."""
+_CALL_SHARE, _MODULE_SHARE = 0.6, 0.75
+"""Of a call's fixed time under Python's lock (own measurement: perceptrons train in two threads
+1.55 times as fast as in one); and of a module's time: small ones gain nothing from threads, large
+ones all, and which it is nobody knows before."""
+START_S = 5.0
+"""Until worker processes have loaded torch and begun, all of them at once (own measurement)."""
 _MODULE_FLOPS = 1e6
 """FLOPs a row and forward pass of a Python module, whose layers are not known here."""
 _SMALL_LAYER, _GROWTH = 64 * 64, 0.35
@@ -83,6 +90,28 @@ def group_seconds(fits: tuple[Fit, ...], context: Context) -> float:
     batch = min(fit.batch_size, max(int(rows), 1))
     steps = math.ceil(rows / batch) * fit.epochs
     return steps * step_seconds(fits, batch, context) * (1 + _evaluated(fit) * _EVALUATING)
+
+
+def hops(search: Search) -> bool:
+    """Whether trials hop from worker to worker, each of which holds some of the shards.
+
+    In a shared order all trials would want the same worker first, so then every worker holds all.
+    """
+    elsewhere = search.executor not in ("auto", "in_process")
+    return elsewhere and any(f.first_shard for f in search.fits)
+
+
+def held_seconds(groups: Sequence[tuple[Fit, ...]], context: Context) -> float:
+    """Seconds in which threads of one process keep each other out: calls, not what they compute."""
+    total = 0.0
+    for fits in groups:
+        if not isinstance(fits[0].network, Mlp):
+            total += group_seconds(fits, context) * _MODULE_SHARE
+            continue
+        steps = math.ceil(training_rows(fits[0], context) / fits[0].batch_size) * fits[0].epochs
+        calls = _CALLS_PER_LAYER * len(layer_sizes(fits[0], context)) + _CALLS_PER_STEP
+        total += steps * calls * context.calibration.op_s * _CALL_SHARE
+    return total
 
 
 def refit_seconds(fit: Fit, context: Context) -> float:
@@ -194,7 +223,9 @@ def group_key(fit: Fit) -> object:
         shape = shape.replace(l1_reg_activation=0.0)
     optimizer = [(o.name, o.momentum > 0, o.l1_reg > 0) for o in optimizers_of(fit)]
     stopping = (fit.early_stop, fit.min_rel_progress, fit.patience, fit.auto_class_weights)
-    return (fit.data, shape, fit.batch_size, *optimizer, fit.epochs, fit.seed, stopping)
+    return (
+        fit.data, shape, fit.batch_size, *optimizer, fit.epochs, fit.seed, stopping, fit.first_shard
+    )  # fmt: skip
 
 
 def _grouped(fits: tuple[Fit, ...], most: int, context: Context) -> tuple[tuple[Fit, ...], ...]:

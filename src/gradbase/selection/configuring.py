@@ -19,7 +19,7 @@ def configuration_of(fit: Fit, tuned: Sequence[str]) -> dict[str, object]:
 
 def configured(template: Fit, trial: int, configuration: Mapping[str, object]) -> Fit:
     """`template` as another trial, with these hyper-parameters."""
-    fit = template.replace(trial=trial)
+    fit = template.replace(trial=trial, first_shard=trial if template.first_shard else 0)
     for name, value in configuration.items():
         fit = _with(fit, name, value)
     return fit

@@ -231,7 +231,7 @@ class Group:
         """Train over the rest of an epoch's shards."""
         rows = [len(shard) for shard in trainer.data.shards]
         epoch, done, _ = self._position
-        for shard in shard_order(epoch, len(rows))[done:]:
+        for shard in shard_order(epoch, len(rows), self.outcomes[0].fit.first_shard)[done:]:
             watch.check()
             started, read_s = time.perf_counter(), trainer.data.read_s
             with self._steps():

@@ -23,6 +23,8 @@ class Report:
     decode_s : float, seconds
         Making batches of shards.
     train_s, validate_s : float, seconds
+    build_s : float, seconds
+        Networks and optimisers made anew in workers, and loading what that needs.
     hop_s : float, seconds
         States on their way from one worker to another, packed and unpacked.
     idle_s : float, seconds
@@ -38,6 +40,7 @@ class Report:
     decode_s: float = 0.0
     train_s: float = 0.0
     validate_s: float = 0.0
+    build_s: float = 0.0
     hop_s: float = 0.0
     idle_s: float = 0.0
     workers: int = 0
@@ -79,6 +82,7 @@ def report_of(events: Sequence[Event]) -> Report:
         decode_s=of_units("decode_s"),
         train_s=of_units("train_s"),
         validate_s=validate_s,
+        build_s=of_units("build_s"),
         hop_s=of_units("hop_s"),
         idle_s=max(0.0, idle_s) if rounds else 0.0,
         workers=max((e["workers"] for e in rounds), default=0),

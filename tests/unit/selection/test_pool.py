@@ -38,7 +38,9 @@ class Fake:
 
 
 def pool_of(count, make=Fake, held=None, check=lambda: None):
-    pool = Pool(make, check, held)
+    pool = Pool(make, check)
+    if held:
+        pool.hold(held)
     pool.join(count)
     return pool
 

@@ -1,12 +1,12 @@
-"""How many groups of fits train at once."""
+"""How many groups of fits train at once, and where."""
 
 from __future__ import annotations
 
-from gradbase.ir.learning import FusedFit, Search
+from gradbase.ir.learning import Fit, FusedFit, Search
 from gradbase.ir.node import Node
-from gradbase.optimizer.context import Choice, Context
+from gradbase.optimizer.context import Alternative, Choice, Context
 from gradbase.optimizer.cost import estimate
-from gradbase.optimizer.cost_fit import group_seconds, makespan
+from gradbase.optimizer.cost_fit import START_S, group_seconds, held_seconds, hops, makespan
 from gradbase.optimizer.cost_memory import fit_bytes
 from gradbase.optimizer.quantities import quantity
 from gradbase.optimizer.rule import rule
@@ -14,32 +14,66 @@ from gradbase.optimizer.rule import rule
 
 @rule(mandatory=True)
 def choose_workers(n: Node, ctx: Context) -> Node | None:
-    """Set `Search.workers` to the fewest that finish soonest, with one torch thread each.
+    """Set `Search.workers` to the fewest that finish soonest, and where they are.
 
-    What was asked for stays. Results do not depend on it. With the optimiser off: one.
+    Each has one torch thread; the longest groups come first. What was asked for stays. Results do
+    not depend on it. With the optimiser off: one worker, in this process.
     """
     match n:
         case Search(trials=trials) if not n.workers or not n.threads or n.executor == "auto":
             for data in dict.fromkeys(f.data for f in n.fits):
                 estimate(data, ctx)
-            groups = [t.fits if isinstance(t, FusedFit) else (t,) for t in trials]
-            seconds = [group_seconds(g, ctx) for g in groups]
-            most = min(ctx.threads, len(groups)) if ctx.settings.optimizer else 1
-            workers = min(range(1, most + 1), key=lambda w: (round(makespan(seconds, w), 3), w))
+            seconds = {t: group_seconds(_fits(t), ctx) for t in trials}
+            ordered = tuple(sorted(trials, key=lambda t: -seconds[t]))
+            most = min(ctx.threads, len(trials)) if ctx.settings.optimizer else 1
+            each = list(seconds.values())
+            workers = min(range(1, most + 1), key=lambda w: (round(makespan(each, w), 3), w))
             chosen = n.replace(
+                trials=ordered if ctx.settings.optimizer else trials,
                 workers=n.workers or max(workers, 1),
                 threads=n.threads or 1,
-                executor="in_process" if n.executor == "auto" else n.executor,
             )
-            before, one_each = ctx.choices.get(n), f"{len(groups)} alone"
-            reason = before.reason if before else "each fit trains alone"
-            largest = max((fit_bytes(g, ctx) or 0 for g in groups), default=0)
-            if largest:
-                reason += f"; a step holds {quantity(largest, 'B')}"
-            ctx.choices[chosen] = Choice(
-                f"{before.chosen if before else one_each} on {chosen.workers} workers",
-                reason,
-                before.alternatives if before else (),
-            )
+            places = _places(chosen, each, ctx)
+            if n.executor == "auto":
+                better = places[_PROCESSES] < _WORTH * places[_HERE] and ctx.settings.optimizer
+                chosen = chosen.replace(executor="processes" if better else "in_process")
+            ctx.choices[chosen] = _choice(n, chosen, places, ctx)
             return chosen
     return None
+
+
+_HERE, _PROCESSES = "in this process", "in worker processes"
+_WORTH = 0.9
+"""Other processes must be expected to be so much faster: they take memory of their own."""
+
+
+def _fits(trial: Fit | FusedFit) -> tuple[Fit, ...]:
+    return trial.fits if isinstance(trial, FusedFit) else (trial,)
+
+
+def _places(search: Search, seconds: list[float], ctx: Context) -> dict[str, float]:
+    """What training takes in threads of this process, and in processes of their own."""
+    pure = makespan(seconds, search.workers)
+    held = held_seconds([_fits(t) for t in search.trials], ctx) if search.workers > 1 else 0.0
+    size = sum(estimate(d, ctx).bytes for d in {f.data for f in search.fits})
+    return {
+        _HERE: max(pure, held),
+        _PROCESSES: pure + START_S + size / ctx.calibration.copy_bytes_s,
+    }
+
+
+def _choice(before: Search, chosen: Search, places: dict[str, float], ctx: Context) -> Choice:
+    found = ctx.choices.get(before)
+    count = len(chosen.trials)
+    reason = found.reason if found else "each fit trains alone"
+    largest = max((fit_bytes(_fits(t), ctx) or 0 for t in chosen.trials), default=0)
+    if largest:
+        reason += f"; a step holds {quantity(largest, 'B')}"
+    what = f"{found.chosen if found else f'{count} alone'} on {chosen.workers} workers"
+    alternatives = found.alternatives if found else ()
+    if chosen.executor != "in_process":
+        what += f", {chosen.executor}" + (", hopping from shard to shard" if hops(chosen) else "")
+        reason += "; rows: shards that workers map (direct access)"
+    if chosen.workers > 1:
+        alternatives += tuple(Alternative(place, s) for place, s in places.items())
+    return Choice(what, reason, alternatives)

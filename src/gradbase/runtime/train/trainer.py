@@ -321,15 +321,15 @@ def make_trainer(
     )
 
 
-def shard_order(epoch: int, shards: int) -> list[int]:
-    """Shards in the order in which every trial visits them in `epoch`.
+def shard_order(epoch: int, shards: int, first: int = 0) -> list[int]:
+    """Shards in the order in which a trial visits them in `epoch`; `first` is `Fit.first_shard`.
 
     Examples
     --------
     >>> shard_order(1, 3)
     [1, 2, 0]
     """
-    return [(i + epoch) % shards for i in range(shards)]
+    return [(i + epoch + first) % shards for i in range(shards)]
 
 
 def _build(fit: Fit, data: TrainingData, networks: Networks | None) -> torch.nn.Module:

@@ -62,17 +62,11 @@ class Pool:
         ``start(number)`` makes a worker that is ready.
     check : callable
         Raises once the search is over.
-    held : mapping, optional
-        Workers that hold each shard; all of them if left out.
     """
 
-    def __init__(
-        self,
-        start: Callable[[int], Link],
-        check: Callable[[], None],
-        held: Mapping[int, Collection[int]] | None = None,
-    ) -> None:
-        self._start, self._check, self._held = start, check, held
+    def __init__(self, start: Callable[[int], Link], check: Callable[[], None]) -> None:
+        self._start, self._check = start, check
+        self._held: Mapping[int, Collection[int]] | None = None
         self._changed = threading.Condition()
         self._free: list[Member] = []
         self._members: dict[int, Member] = {}
@@ -97,6 +91,11 @@ class Pool:
             self._next += count
         for number, link in zip(numbers, self._started(numbers), strict=True):
             self._admit(Member(number, link))
+
+    def hold(self, held: Mapping[int, Collection[int]]) -> None:
+        """Let only these workers train on each shard, so that trials hop between them."""
+        with self._changed:
+            self._held = held
 
     def leave(self, number: int) -> bool:
         """Give a worker up; its unit is trained again by another. False where it was gone."""

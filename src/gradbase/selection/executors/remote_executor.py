@@ -6,13 +6,15 @@ import contextlib
 import shutil
 import threading
 import time
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradbase.errors import ResourceError
 from gradbase.ir.learning import Dataset, PythonNetwork, Search
+from gradbase.optimizer.cost_fit import hops
+from gradbase.resources.units import holders
 from gradbase.runtime.train.sharded import write_shards
 from gradbase.runtime.train.spill import spill_folder
 from gradbase.selection.executors.base import Link
@@ -67,8 +69,6 @@ class RemoteExecutor:
         Makes workers.
     workers, threads : int
         How many, and torch's threads in each.
-    held : mapping, optional
-        Workers that hold each shard; all of them if left out, and then trials do not hop.
     leave : callable
         Called when all workers are gone.
     """
@@ -80,13 +80,13 @@ class RemoteExecutor:
         *,
         workers: int,
         threads: int,
-        held: Mapping[int, Collection[int]] | None = None,
         leave: Callable[[], None] = lambda: None,
     ) -> None:
         self._leave = leave
         self.at, self._start, self.workers, self.threads = at, start, workers, threads
-        self.drivers = workers if held is None else max(workers, len(at.search.trials))
-        self.pool = Pool(self._link, at.watch.check, held)
+        self.hops = hops(at.search) and workers > 1
+        self.drivers = max(workers, len(at.search.trials)) if self.hops else workers
+        self.pool = Pool(self._link, at.watch.check)
         self._folder = at.folder / SHARDS
         self._written: dict[Dataset, Path] = {}
         self._lock = threading.Lock()
@@ -135,6 +135,8 @@ class RemoteExecutor:
                 self._lease = self._threads()
                 starting = _Starting(lambda: self.pool.join(self.workers))
             found = self._written.get(dataset)
+            if self.hops:
+                self.pool.hold(holders(len(data.shards), self.workers))
             try:
                 if found is None:
                     found = self._folder / str(len(self._written))

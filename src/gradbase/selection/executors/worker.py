@@ -81,7 +81,8 @@ class Worker:
         self._trainers[message["group"]] = (message["next"], trainer)
         states = {place: trainer.state(place) for place in trainer.active}
         seconds = {
-            "hop": built - started + time.perf_counter() - ended,
+            "build": built - started,
+            "hop": time.perf_counter() - ended,
             "decode": decoded,
             "train": ended - built - decoded,
         }
