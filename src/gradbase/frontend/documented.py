@@ -172,6 +172,22 @@ STATEMENTS = (
         (("file", "where it was written"), ("bytes", "its size")),
     ),
     Entry(
+        "EXPORT MODEL to SQL",
+        "EXPORT MODEL name[@version] TO SQL [VIEW view] [OPTIONS (DIALECT = 'postgres'[, TRIAL_ID = "
+        "number])]\n[FROM table | AS query]",
+        "Makes a view of the rows with the model's predictions as plain SQL, preprocessing included: "
+        "it needs neither gradbase nor Python. For linear models, perceptrons and trees. Left out, the "
+        "view is called `<name>_predictions` and the rows are those of the training query. With "
+        "`DIALECT` the text is returned, for another engine, and no view made.",
+        "EXPORT MODEL churn@1 TO SQL VIEW churn_sql FROM customers;\n"
+        "SELECT id, predicted_churned, predicted_churned_proba FROM churn_sql",
+        (
+            ("id", "a column of the rows"),
+            ("predicted_churned", "what `PREDICT` gives"),
+            ("predicted_churned_proba", "what `PREDICT_PROBA` gives; of several classes one column each"),
+        ),
+    ),
+    Entry(
         "EXPLAIN",
         "EXPLAIN [VERBOSE | ANALYZE] {CREATE MODEL … | query with predictions}",
         "The plan, with estimated rows, bytes and seconds; `VERBOSE` adds the plan after each "

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from gradbase.errors import BindError, ParseError, UnsupportedError, near, underline
 from gradbase.frontend.addresses import read_name
 from gradbase.frontend.cursor import Cursor, OptionValue, read_number, read_string, read_value
-from gradbase.frontend.export_statement import ExportModel, read_export
+from gradbase.frontend.export_statement import ExportModel, ExportSql, read_export
 from gradbase.frontend.import_statement import ImportModel, is_import, read_import
 from gradbase.frontend.model_statements import (
     AlterModel,
@@ -30,6 +30,7 @@ __all__ = [
     "DropModel",
     "Explain",
     "ExportModel",
+    "ExportSql",
     "ImportModel",
     "Native",
     "Query",
@@ -119,7 +120,7 @@ class Explain:
 
 Statement = (
     Native | CreateModel | ImportModel | AlterModel | DescribeModel | DropModel | ExportModel
-    | ShowModels | ShowSearches | ResumeSearch | SetOption | Query | Explain
+    | ExportSql | ShowModels | ShowSearches | ResumeSearch | SetOption | Query | Explain
 )  # fmt: skip
 
 

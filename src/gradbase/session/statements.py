@@ -20,6 +20,7 @@ from gradbase.frontend.statements import (
     DropModel,
     Explain,
     ExportModel,
+    ExportSql,
     ImportModel,
     Native,
     Query,
@@ -85,6 +86,10 @@ def _ours(session: Session, statement: Statement, text: str, params: Params) -> 
             return Result.of(drop(session, statement))
         case ExportModel(model, path, trial):
             return Result.of(export(session, model, path, trial))
+        case ExportSql():
+            from gradbase.session.exporting_sql import export_sql
+
+            return Result.of(export_sql(session, statement))
         case ShowModels():
             return Result.of(session.engine.fetch(session.store.show_sql()))
         case ShowSearches():
