@@ -51,6 +51,8 @@ CASES = {
     "sgd with momentum": ("y", "x, z", f"model_type = 'dnn_regressor', hidden_units = [8], optimizer = 'sgd', momentum = 0.9, l2_reg = 0.01, {COMMON}"),
     "rmsprop": ("y", "x, z", f"model_type = 'dnn_regressor', hidden_units = [8], optimizer = 'rmsprop', momentum = 0.5, {COMMON}"),
     "adamw": ("two", "x, z", f"model_type = 'dnn_classifier', hidden_units = [8], optimizer = 'adamw', l2_reg = 0.1, {COMMON}"),
+    "a schedule and clipping": ("y", "x, z", f"model_type = 'dnn_regressor', hidden_units = [8], lr_schedule = 'cosine', lr_warmup_epochs = 1, clip_norm = 0.3, loss = 'huber', {COMMON}"),
+    "focal": ("three", "x, z", f"model_type = 'dnn_classifier', hidden_units = [8], loss = 'focal', lr_schedule = 'step', lr_decay = 0.5, lr_decay_epochs = 1, {COMMON}"),
     "logistic": ("two", "x, z", f"model_type = 'logistic_reg', auto_class_weights = TRUE, {COMMON}"),
     "solved": ("y", "x, z", "model_type = 'linear_reg', row_key = ['id'], seed = 3"),
     "no constant term": ("y", "x, z", f"model_type = 'linear_reg', fit_intercept = FALSE, {COMMON}"),

@@ -37,7 +37,7 @@ def trained(db, network, procedure, optimizer):
     db.table("t").fit(
         network, target="y", name="m", replace=True, lr=rate, batch_size=16, optimizer=optimizer,
         epochs=5, trials=5, procedure=procedure, early_stop=False, split="random", seed=3,
-        shards=3, parallel=2, min_epochs=2, **momentum,
+        shards=3, parallel=2, min_epochs=2, lr_schedule="cosine", clip_norm=0.5, **momentum,
     )  # fmt: skip
 
 
@@ -108,7 +108,11 @@ def test_a_resumed_search_is_bitwise_the_same(db, killing, monkeypatch, case, mo
 
 PARTS = [
     (NETWORKS["alone"], "adam", ("weights", "slot.mean", "slot.square", "steps")),
-    (normalised, "sgd", ("module.0.weight", "module.1.running_mean", "slot.0.momentum_buffer")),
+    (
+        normalised,
+        "sgd",
+        ("module.0.weight", "module.1.running_mean", "slot.0.momentum_buffer", "steps"),
+    ),
 ]
 
 

@@ -47,7 +47,7 @@ BUDGETS = {
     "optimizer": 5900,  # what looks into networks and joins (1,300); tiles
     "engines": 6000,  # PostgreSQL (2,000); folders of files; native statements cost little: what is known of a text, kept connections
     "store": 5350,  # reports and units of searches; blobs as files or as rows; files of tiles and their pool (600); versions, aliases and what is kept of a training
-    "runtime": 19450,  # networks in tiles (1,100); networks in tiles (900); groups of rows all at once (1,900); rows as files for workers; wide and deep parts, autoencoders; a quarter of it traces, limits, lays out memory and runs in it; files for others, TRANSFORM in them
+    "runtime": 19700,  # losses and schedules by name; networks in tiles (1,100); networks in tiles (900); groups of rows all at once (1,900); rows as files for workers; wide and deep parts, autoencoders; a quarter of it traces, limits, lays out memory and runs in it; files for others, TRANSFORM in them
     "selection": 7800,  # one model per group; a fifth of it: units in other processes; what Python gives for each kind of model; cross-validation; studies for Optuna; procedures, rounds, resuming; no label
     "importing": 4900,  # steps and predictors of scikit-learn one by one; operators of ONNX (1100); readers of files that trust nothing (1000)
     "session": 3350,  # one model per group; plans kept for repeated queries; versions of models; results for people and programs

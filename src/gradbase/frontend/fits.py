@@ -30,10 +30,12 @@ from gradbase.ir.learning import (
 from gradbase.ir.networks import Autoencoder, WideDeep
 from gradbase.ir.relational import Relation
 from gradbase.ir.scalar import Column
+from gradbase.ir.stepping import Stepping
 from gradbase.ir.types import Schema, SqlType
 
 _TRAINER = (
     "optimizer", "learn_rate", "l2_reg", "l1_reg", "momentum", "batch_size", "epochs", "seed",
+    "loss", "clip_norm", "schedule", "warmup", "decay", "decay_epochs",
 )  # fmt: skip
 """Hyper-parameters that are not the network's business."""
 
@@ -237,7 +239,11 @@ def _fit(spec: TrainingSpec, dataset: Dataset, trial: int, given: Mapping[str, A
         float(value("l2_reg")),
         float(value("momentum")),
         float(value("l1_reg")),
-    )
+        Stepping(
+            value("schedule"), float(value("warmup")), float(value("decay")),
+            int(value("decay_epochs")), float(value("clip_norm")),
+        ),
+    )  # fmt: skip
     return Fit(
         data=dataset,
         trial=trial,
@@ -251,6 +257,7 @@ def _fit(spec: TrainingSpec, dataset: Dataset, trial: int, given: Mapping[str, A
         seed=int(value("seed")),
         patience=spec.patience,
         first_shard=trial if spec.shard_order == STAGGERED else 0,
+        loss=spec.loss,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gradbase.errors import BindError, UnsupportedError
+from gradbase.errors import BindError, UnsupportedError, near
 from gradbase.frontend.cursor import OptionValue
 from gradbase.frontend.option_table import (
     AUTOENCODER,
@@ -18,6 +18,7 @@ from gradbase.frontend.option_table import (
 from gradbase.frontend.space import Choice, Dimension
 from gradbase.frontend.training import CLASSIFICATION, DEFAULT_METRIC
 from gradbase.ir.learning import METRICS
+from gradbase.ir.stepping import CONSTANT, OF_CLASSES, OF_NUMBERS
 
 Fields = dict[str, Any]
 Given = Mapping[str, OptionValue]
@@ -34,6 +35,10 @@ STEPS = {
     "min_rel_progress": "min_rel_progress",
     "patience": "early_stop_patience",
     "warm_start": "warm_start",
+    "loss": "loss",
+    "clip_norm": "clip_norm",
+    "schedule": "lr_schedule",
+    "warmup": "lr_warmup_epochs",
 }
 """Fields that say something about steps of gradient descent, and their options."""
 _DEFAULT_FOLDS = 5
@@ -51,6 +56,8 @@ def check_together(
     _check_l1(fields, space, given, family)
     _check_warm_start(fields, space, given)
     _check_groups(fields, given)
+    _check_loss(fields, given)
+    _check_schedule(fields, space, given)
     _check_metric(fields, given)
     if family == AUTOENCODER:
         _check_bottleneck(fields, space, given)
@@ -196,6 +203,8 @@ def _check_groups(fields: Fields, given: Given) -> None:
     at = given["group_by"].name_at
     if fields.get("warm_start"):
         raise UnsupportedError("warm_start does not go with group_by: groups begin anew", at=at)
+    if fields.get("shard_order", "shared") != "shared":
+        raise UnsupportedError("group_by visits shards in the shared order", at=at)
     for name, one in (("executor", "in_process"), ("shard_order", "shared")):
         if fields.get(name, one) not in ("auto", one):
             raise UnsupportedError(
@@ -207,6 +216,35 @@ def _check_groups(fields: Fields, given: Given) -> None:
             "group_by does not go with data_split_method 'k_fold'", at=at,
             hint="hold rows out of every group with data_split_eval_fraction",
         )  # fmt: skip
+
+
+def _check_loss(fields: Fields, given: Given) -> None:
+    """A loss of classes is not one of numbers."""
+    loss, task = fields.get("loss"), fields["task"]
+    if not loss or not task:
+        return
+    allowed = OF_CLASSES if task == CLASSIFICATION else OF_NUMBERS
+    if loss not in allowed:
+        raise BindError(
+            f"loss '{loss}' is not of a {task}; there are {', '.join(allowed)}",
+            at=given["loss"].value_at,
+            hint=near(loss, allowed),
+        )
+
+
+def _check_schedule(fields: Fields, space: Mapping[str, Dimension], given: Given) -> None:
+    """What says how a schedule falls goes with one that falls so."""
+    searched = space.get("schedule")
+    found = searched.values if isinstance(searched, Choice) else (fields.get("schedule", CONSTANT),)
+    for name, schedules in (
+        ("lr_decay", ("exponential", "step")), ("lr_decay_epochs", ("step",)),
+    ):  # fmt: skip
+        if name in given and not set(schedules) & set(found):
+            raise BindError(
+                f"{name} goes with lr_schedule {' or '.join(schedules)}, found "
+                f"{', '.join(map(str, found))}",
+                at=given[name].name_at,
+            )
 
 
 def _check_metric(fields: Fields, given: Given) -> None:

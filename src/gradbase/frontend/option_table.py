@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import replace
 
+from gradbase.frontend.option import Option
 from gradbase.ir.grouping import NULL, UNSEEN
 from gradbase.ir.learning import METRICS
+from gradbase.ir.stepping import CONSTANT, LOSSES, SCHEDULES
 
 LINEAR = ("linear_reg", "logistic_reg")
 WIDE = ("dnn_linear_combined_classifier", "dnn_linear_combined_regressor")
@@ -16,22 +17,13 @@ CLASSIFIERS = ("logistic_reg", "dnn_classifier", WIDE[0])
 REGRESSORS = ("linear_reg", "dnn_regressor", WIDE[1])
 PERCEPTRONS = (*LINEAR, "dnn_classifier", "dnn_regressor")
 PYTHON = "python"
+STEPPED = (*PERCEPTRONS, PYTHON)
+"""What takes steps by gradients of a loss of one's choice."""
 AUTOENCODER = "autoencoder"
 SUPERVISED = ("linear_reg", "logistic_reg", *NETWORKS)
 MODEL_TYPES = (*SUPERVISED, AUTOENCODER)
 TRANSFORM_ONLY = "transform_only"
 """Stores what TRANSFORM learns and trains nothing; it knows no other option."""
-LATER_MODEL_TYPES = (
-    "arima_plus", "arima_plus_xreg", "automl_classifier", "automl_regressor",
-    "boosted_tree_classifier", "boosted_tree_regressor", "contribution_analysis",
-    "matrix_factorization", "random_forest_classifier", "random_forest_regressor", "tensorflow",
-    "tensorflow_lite", "xgboost",
-)  # fmt: skip
-_TREES = "fit it with scikit-learn, and db.import_model(name, it) makes a model of it"
-INSTEAD = {
-    **dict.fromkeys((t for t in LATER_MODEL_TYPES if t.startswith(("boosted", "random"))), _TREES),
-}
-"""What to do today instead of a type that is not offered."""
 KMEANS, PCA = "kmeans", "pca"
 UNLABELLED = (KMEANS, PCA)
 """What is solved without a label."""
@@ -55,57 +47,12 @@ CLUSTER_OBJECTIVE = METRICS["clusters"][0]
 OBJECTIVES = (*METRICS["binary"], *METRICS["regression"], CLUSTER_OBJECTIVE)
 
 
-@dataclass(frozen=True)
-class Option:
-    """One option.
-
-    Parameters
-    ----------
-    name, field : str
-        Its name in SQL, and the field of TrainingSpec that it sets.
-    kind : str
-        text, int, float, bool, names (a list of column names), layers (a list of sizes),
-        class_weights (a list of structs), or choice (one of `values`).
-    default : object
-        As documented; TrainingSpec holds the same.
-    low, high : float
-        Allowed range of a number; `open_low`/`open_high`: the end itself is not allowed.
-    prefix : str
-        Of an address that a choice may be instead of one of its `values`.
-    search : str
-        '' (not searched), candidates, linear or log: what HPARAM_RANGE and _CANDIDATES may do.
-    models : tuple of str
-        The model types that know the option; ``python`` stands for every ``python:`` model.
-    """
-
-    name: str
-    field: str
-    kind: str
-    default: object
-    doc: str
-    aliases: tuple[str, ...] = ()
-    low: float = -math.inf
-    high: float = math.inf
-    open_low: bool = False
-    open_high: bool = False
-    values: tuple[str, ...] = ()
-    synonyms: tuple[tuple[str, str], ...] = ()
-    refused: tuple[tuple[str, str], ...] = ()
-    prefix: str = ""
-    search: str = ""
-    models: tuple[str, ...] = (*MODEL_TYPES, PYTHON)
-
-    def takes(self, word: str) -> bool:
-        """Whether a choice may be `word`."""
-        return word in self.values or bool(self.prefix and word.startswith(self.prefix))
-
-
 _NO_CRELU = (("crelu", "it doubles the width of every layer; use relu, elu or selu"),)
 _NO_FTRL = (("ftrl", "use adagrad, or adamw with l2_reg"),)
 
 _TRAINED = (*MODEL_TYPES, PYTHON)
 
-OPTIONS = (
+_ROWS = (
     Option(
         "model_type", "model_type", "text", None, "What is trained; or 'python:module:name'.",
         models=(*_TRAINED, *UNLABELLED),
@@ -237,6 +184,32 @@ OPTIONS = (
         "enable_global_explain", "", "bool", None, "Attributions are not computed.",
         refused=(("true", "of a linear model: ML.WEIGHTS(MODEL m, STRUCT(TRUE AS standardize))"),),
         models=(*SUPERVISED, PYTHON),
+    ),
+    Option(
+        "loss", "loss", "choice", "",
+        "Of classes cross_entropy (if left out) or focal, of standardised numbers squared_error "
+        "(if left out), absolute_error, huber or log_cosh.",
+        values=LOSSES, models=STEPPED,
+    ),
+    Option(
+        "clip_norm", "clip_norm", "float", 0.0, "The largest norm of a step's gradients; 0: any.",
+        low=0.0, search="log",
+    ),
+    Option(
+        "lr_schedule", "schedule", "choice", CONSTANT,
+        "How the learning rate changes from step to step.", values=SCHEDULES, search="candidates",
+    ),
+    Option(
+        "lr_warmup_epochs", "warmup", "float", 0.0,
+        "Epochs in which the learning rate rises to its value.", low=0.0, search="linear",
+    ),
+    Option(
+        "lr_decay", "decay", "float", 0.1, "Factor by epoch (exponential), or by lr_decay_epochs.",
+        low=0.0, high=1.0, open_low=True, search="linear",
+    ),
+    Option(
+        "lr_decay_epochs", "decay_epochs", "int", 10, "Epochs between changes (step).", low=1,
+        search="linear",
     ),
     Option(
         "momentum", "momentum", "float", 0.0, "Momentum of sgd and rmsprop.",
@@ -380,19 +353,10 @@ OPTIONS = (
     ),
     Option(
         "threads_per_unit", "threads_per_unit", "int", 0,
-        "Threads of a unit; some networks (convolutions, attention) round otherwise with another "
-        "number. 0: one.",
+        "Threads of a unit; convolutions and attention round otherwise with others. 0: one.",
         low=0, high=256,
     ),
 )  # fmt: skip
 
-LATER_OPTIONS = (
-    "booster_type", "integrated_gradients_num_steps", "loss", "ls_init_learn_rate", "metric",
-    "model_path",
-)  # fmt: skip
-CLOUD_OPTIONS = (
-    "kms_key_name", "model_registry", "tf_version", "vertex_ai_model_id",
-    "vertex_ai_model_version_aliases", "xgboost_version",
-)  # fmt: skip
-
+OPTIONS = tuple(o if o.models else replace(o, models=(*MODEL_TYPES, PYTHON)) for o in _ROWS)
 BY_NAME = {n: option for option in OPTIONS for n in (option.name, *option.aliases)}

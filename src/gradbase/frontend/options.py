@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from gradbase.errors import BindError, UnsupportedError, near
+from gradbase.frontend import not_offered
 from gradbase.frontend import option_table as table
 from gradbase.frontend.cursor import Candidates, OptionValue, Range
 from gradbase.frontend.default_spaces import DEFAULT_SPACES
+from gradbase.frontend.option import Option
 from gradbase.frontend.option_checks import PROXIMAL, check_together
 from gradbase.frontend.option_parts import by_part
-from gradbase.frontend.option_table import Option
 from gradbase.frontend.space import Choice, Dimension, IntUniform, LogUniform, Uniform
 from gradbase.frontend.training import (
     CLASSIFICATION,
@@ -71,7 +72,7 @@ def resolve(options: Mapping[str, OptionValue], model_type: str | None = None) -
         if name == "model_type":
             continue
         option = table.BY_NAME.get(name)
-        if option is None and family == table.PYTHON and not _reserved(name):
+        if option is None and family == table.PYTHON and name not in not_offered.RESERVED:
             _take_own(name, value, space, extra)
         else:
             _take(_known(name, option, family, value), value, fields, space)
@@ -136,11 +137,11 @@ def _model_type(given: Mapping[str, OptionValue], otherwise: str | None) -> str:
             )
         return "python:" + reference
     kind = found.value.lower()
-    if kind in table.LATER_MODEL_TYPES:
+    if kind in not_offered.LATER_MODEL_TYPES:
         raise UnsupportedError(
             f"model_type '{kind}' is not offered yet",
             at=found.value_at,
-            hint=table.INSTEAD.get(
+            hint=not_offered.INSTEAD.get(
                 kind, f"there are {', '.join(table.OFFERED)} and 'python:module:function'"
             ),
         )
@@ -149,13 +150,9 @@ def _model_type(given: Mapping[str, OptionValue], otherwise: str | None) -> str:
             f"there is no model_type '{found.value}'; there are {', '.join(table.OFFERED)} and "
             "'python:module:function'",
             at=found.value_at,
-            hint=near(kind, (*table.OFFERED, *table.LATER_MODEL_TYPES)),
+            hint=near(kind, (*table.OFFERED, *not_offered.LATER_MODEL_TYPES)),
         )
     return kind
-
-
-def _reserved(name: str) -> bool:
-    return name in table.LATER_OPTIONS or name in table.CLOUD_OPTIONS
 
 
 def _searches_nothing(given: Mapping[str, OptionValue], space: Mapping[str, Dimension]) -> bool:
@@ -180,11 +177,11 @@ def _default_space(fields: Mapping[str, Any], family: str) -> dict[str, Dimensio
 
 
 def _known(name: str, option: Option | None, family: str, value: OptionValue) -> Option:
-    if name in table.LATER_OPTIONS:
+    if name in not_offered.LATER_OPTIONS:
         raise UnsupportedError(
             f"option `{name}` is not offered yet", at=value.name_at, hint="leave it out"
         )
-    if name in table.CLOUD_OPTIONS:
+    if name in not_offered.CLOUD_OPTIONS:
         raise UnsupportedError(
             f"option `{name}` belongs to BigQuery's cloud", at=value.name_at, hint="leave it out"
         )

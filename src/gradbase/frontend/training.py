@@ -78,6 +78,12 @@ class TrainingSpec:
     l2_reg: float = 0.0
     l1_reg: float = 0.0
     momentum: float = 0.0
+    loss: str = ""
+    clip_norm: float = 0.0
+    schedule: str = "constant"
+    warmup: float = 0.0
+    decay: float = 0.1
+    decay_epochs: int = 10
     batch_size: int = 32
     epochs: int = 20
     early_stop: bool = True

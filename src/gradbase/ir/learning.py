@@ -11,6 +11,7 @@ from gradbase.ir.node import Node, node, walk
 from gradbase.ir.relational import Relation
 from gradbase.ir.scalar import Column, Scalar
 from gradbase.ir.shapes import elements
+from gradbase.ir.stepping import Stepping
 from gradbase.ir.tensor import Param
 from gradbase.ir.types import FLOAT64, INT64, Field, Schema, SqlType
 
@@ -213,7 +214,7 @@ class Optimizer(Node):
     """`name` in sgd, adam, adamw, rmsprop, adagrad, torch's defaults; `l2_reg` is weight_decay.
 
     `l1_reg` (sgd, adagrad) is a proximal step behind each step, of weights and not of biases.
-    ``normal_equation`` solves a linear regression in one step.
+    ``normal_equation`` solves in one step. `stepping` says how steps change.
     """
 
     name: str
@@ -221,6 +222,7 @@ class Optimizer(Node):
     l2_reg: float = 0.0
     momentum: float = 0.0
     l1_reg: float = 0.0
+    stepping: Stepping = Stepping()
 
 
 @node
@@ -316,6 +318,7 @@ class Fit(Node):
     `min_rel_progress` (relative to the best so far) end it. `auto_class_weights` balance the
     classes. `start` is the model that is continued: its encodings stay, its weights are the first.
     In epoch e it begins with shard `first_shard` + e: 0, or with a staggered order its number.
+    `loss` is one of `stepping.LOSSES`, '' the task's.
     """
 
     data: Dataset
@@ -331,6 +334,7 @@ class Fit(Node):
     patience: int = 1
     start: Model | None = None
     first_shard: int = 0
+    loss: str = ""
 
 
 @node
@@ -392,5 +396,5 @@ SUMMARY = Schema.of(
 
 
 def outputs_of(scalars: tuple[Scalar, ...]) -> tuple[str, ...]:
-    """Distinct model outputs asked for, in order of first use."""
+    """Distinct outputs asked for, in order of first use."""
     return tuple(dict.fromkeys(c.output for s in scalars for c in s.predictions))

@@ -20,6 +20,7 @@ from gradbase.ir import (
     preprocessing,
     relational,
     scalar,
+    stepping,
     tensor,
     unlabelled,
     vocabulary,
@@ -47,6 +48,7 @@ _FAMILIES = (
     imported,
     grouping,
     factored,
+    stepping,
 )
 CLASSES: Mapping[str, type[Node]] = {
     name: value

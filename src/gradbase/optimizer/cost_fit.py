@@ -223,9 +223,8 @@ def group_key(fit: Fit) -> object:
         shape = shape.replace(l1_reg_activation=0.0)
     optimizer = [(o.name, o.momentum > 0, o.l1_reg > 0) for o in optimizers_of(fit)]
     stopping = (fit.early_stop, fit.min_rel_progress, fit.patience, fit.auto_class_weights)
-    return (
-        fit.data, shape, fit.batch_size, *optimizer, fit.epochs, fit.seed, stopping, fit.first_shard
-    )  # fmt: skip
+    rest = (fit.batch_size, fit.epochs, fit.seed, fit.loss, fit.first_shard, stopping)
+    return (fit.data, shape, *optimizer, *rest)
 
 
 def _grouped(fits: tuple[Fit, ...], most: int, context: Context) -> tuple[tuple[Fit, ...], ...]:

@@ -228,9 +228,7 @@ class _Run:
         self.stack.callback(_close, stream.batches)
         return stream
 
-    def lease(
-        self, node: Predict | PredictJoined | Evaluate, sizes: Sizes | TiledSizes
-    ) -> None:
+    def lease(self, node: Predict | PredictJoined | Evaluate, sizes: Sizes | TiledSizes) -> None:
         """Hold the memory of an operator until the statement ends."""
         purpose = f"{type(node).__name__.lower()} {node.model.name}"
         self.stack.enter_context(leased(self.context, purpose, size_bytes=sizes.size_bytes))

@@ -9,6 +9,7 @@ from typing import Any
 from gradbase.ir.learning import Fit, Mlp, PythonNetwork
 
 _OPTIMIZER = ("learn_rate", "l2_reg", "l1_reg", "momentum")
+_STEPPING = ("clip_norm", "schedule", "warmup", "decay", "decay_epochs")
 _FIT = ("batch_size", "epochs", "seed")
 
 
@@ -30,6 +31,8 @@ def _value(fit: Fit, name: str) -> object:
         return fit.optimizer.name
     if name in _OPTIMIZER:
         return getattr(fit.optimizer, name)
+    if name in _STEPPING:
+        return getattr(fit.optimizer.stepping, name)
     if name in _FIT:
         return getattr(fit, name)
     if isinstance(fit.network, Mlp):
@@ -44,6 +47,9 @@ def _with(fit: Fit, name: str, value: Any) -> Fit:
         return fit.replace(optimizer=fit.optimizer.replace(name=value))
     if name in _OPTIMIZER:
         return fit.replace(optimizer=fit.optimizer.replace(**{name: float(value)}))
+    if name in _STEPPING:
+        changed = fit.optimizer.stepping.replace(**{name: value})
+        return fit.replace(optimizer=fit.optimizer.replace(stepping=changed))
     if name in _FIT:
         return fit.replace(**{name: int(value)})
     if isinstance(fit.network, Mlp):

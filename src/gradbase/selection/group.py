@@ -21,6 +21,7 @@ from gradbase.errors import (
 from gradbase.frontend.option_table import NORMAL_EQUATION
 from gradbase.frontend.torch_export import Exporter
 from gradbase.ir.learning import Fit, FusedFit, PythonNetwork
+from gradbase.runtime.train.schedules import factor
 from gradbase.runtime.train.trainer import Ran, make_trainer, shard_order
 from gradbase.selection.networks import Networks
 from gradbase.selection.outcome import Outcome
@@ -211,7 +212,7 @@ class Group:
         seconds = (time.perf_counter() - started) / max(len(going), 1)
         for place, outcome in going.items():
             loss, metrics = measured[place]
-            rate = learn_rate_of(outcome.fit)
+            rate = learn_rate_of(outcome.fit, epoch, trainer.data.steps(outcome.fit.batch_size))
             eval_loss = loss if held_out else None
             outcome.epochs.append(
                 EpochRecord(epoch, self._losses[place], eval_loss, metrics, rate, seconds)
@@ -288,9 +289,12 @@ def _reason(outcome: Outcome) -> str:
     return "converged" if outcome.converged() else ""
 
 
-def learn_rate_of(fit: Fit) -> float | None:
-    """None where no steps are taken."""
-    return None if fit.optimizer.name == NORMAL_EQUATION else fit.optimizer.learn_rate
+def learn_rate_of(fit: Fit, epoch: int, steps: int) -> float | None:
+    """At the end of an epoch of so many steps; None where no steps are taken."""
+    if fit.optimizer.name == NORMAL_EQUATION:
+        return None
+    steps, own = max(steps, 1), fit.optimizer
+    return own.learn_rate * factor(own.stepping, (epoch + 1) * steps - 1, steps, fit.epochs)
 
 
 def _keep_model(trainer: Trainer, place: int, outcome: Outcome) -> None:

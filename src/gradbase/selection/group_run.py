@@ -22,7 +22,9 @@ from gradbase.runtime.metrics import metrics
 from gradbase.runtime.train.features import constant
 from gradbase.runtime.train.finish import tables
 from gradbase.runtime.train.labels import Target
+from gradbase.runtime.train.losses import unit_of
 from gradbase.selection.configuring import configuration_of
+from gradbase.selection.group import learn_rate_of
 from gradbase.selection.group_training import GroupTraining
 from gradbase.selection.outcome import value_of
 from gradbase.selection.progress import Listener, listener_for
@@ -207,12 +209,11 @@ class _Recording:
 
     def _trial(self, trial: int, member: Member) -> TrialRecord:
         target, fit = member.group.target, member.fit
-        unit = target.scale**2 if target.task == "regression" else 1.0
-        rate = fit.optimizer.learn_rate or None
+        unit = unit_of(fit.loss, target.scale) if target.task == "regression" else 1.0
         evaluated: list[float | None] = [unit * v for v in member.eval_losses]
         evaluated += [None] * (len(member.train_losses) - len(evaluated))
         epochs = tuple(
-            EpochRecord(i, unit * loss, other, {}, rate, seconds)
+            EpochRecord(i, unit * loss, other, {}, learn_rate_of(fit, i, member.steps), seconds)
             for i, (loss, other, seconds) in enumerate(
                 zip(member.train_losses, evaluated, member.seconds, strict=True)
             )

@@ -178,7 +178,7 @@ def _key(member: Member) -> Key:
     fit, network = member.fit, member.fit.network
     assert isinstance(network, Mlp), network
     return (
-        fit.optimizer.name, common_shape(member.shape), fit.batch_size, network.intercept,
+        fit.optimizer.name, common_shape(member.shape), fit.batch_size, network.intercept, fit.loss,
         member.group.target.task, room_of(member.group, fit.batch_size),
     )  # fmt: skip
 

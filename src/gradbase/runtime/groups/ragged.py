@@ -14,6 +14,7 @@ from gradbase.ir.learning import Optimizer
 from gradbase.runtime.groups.rows import Group, GroupedData
 from gradbase.runtime.train.identity import keyed
 from gradbase.runtime.train.networks import ALIGNED
+from gradbase.runtime.train.schedules import CLIP_EPS
 from gradbase.runtime.train.trainer import shard_order
 from gradbase.runtime.train.updates import (
     ADAGRAD_EPS,
@@ -111,9 +112,12 @@ class RaggedUpdate:
         self.optimizers, self.weights, self._shrinks = list(optimizers), weights, shrinks
         self.kind = optimizers[0].name
         self.rate = self._column([o.learn_rate for o in optimizers])
+        self._rate = self.rate
         self.steps = torch.zeros(len(weights), 1, dtype=torch.float64)
         momentum = [o.momentum for o in optimizers]
         self._momentum = self._column(momentum) if any(momentum) else None
+        clips = [o.stepping.clip_norm or math.inf for o in optimizers]
+        self._most = self._column(clips) if min(clips) < math.inf else None
         decoupled = self.kind == "adamw"
         decay = [o.l2_reg for o in optimizers]
         self._decay = self._column(decay) if any(decay) else None
@@ -127,10 +131,15 @@ class RaggedUpdate:
     def _column(self, values: Sequence[float]) -> Tensor:
         return torch.tensor(list(values), dtype=self.weights.dtype)[:, None]
 
-    def step(self, gradients: Tensor) -> None:
-        """Change the first ``len(gradients)`` members; the gradients may be overwritten."""
+    def step(self, gradients: Tensor, factors: Tensor | None = None) -> None:
+        """Change the first ``len(gradients)`` members; the gradients may be overwritten.
+
+        `factors` [members, 1] are what learning rates are multiplied by.
+        """
         n = len(gradients)
-        weights, rate = self.weights[:n], self.rate[:n]
+        self._rate = self.rate[:n] if factors is None else self.rate[:n] * factors
+        self._clip(gradients, n)
+        weights, rate = self.weights[:n], self._rate
         self.steps[:n] += 1
         if self._decay is not None:
             if self._decoupled:
@@ -154,11 +163,16 @@ class RaggedUpdate:
         if self._reach is not None:
             self._shrink(n)
 
+    def _clip(self, gradients: Tensor, n: int) -> None:
+        if self._most is not None:
+            norms = gradients.square().sum(1, keepdim=True).sqrt()
+            gradients.mul_((self._most[:n] / (norms + CLIP_EPS)).clamp(max=1.0))
+
     def _adam(self, gradients: Tensor, n: int) -> None:
         first, second, scratch = self.slots["mean"][:n], self.slots["square"][:n], self._scratch[:n]
         steps = self.steps[:n]
         corrected = (1 - BETA2**steps).rsqrt().to(first.dtype)
-        rate = self.rate[:n] / (1 - BETA1**steps).to(first.dtype)
+        rate = self._rate / (1 - BETA1**steps).to(first.dtype)
         first.lerp_(gradients, 1 - BETA1)
         second.mul_(BETA2).addcmul_(gradients, gradients, value=1 - BETA2)
         torch.sqrt(second, out=scratch).mul_(corrected).add_(ADAM_EPS)
@@ -174,7 +188,7 @@ class RaggedUpdate:
         """See `updates.Proximal`."""
         assert self._reach is not None
         weights = self.weights[:n]
-        reach = self.rate[:n] * self._reach[:n] * self._shrinks
+        reach = self._rate * self._reach[:n] * self._shrinks
         if self.kind == "adagrad":
             reach = reach / self.slots["square"][:n].sqrt().add_(ADAGRAD_EPS)
         weights.sub_(torch.clamp(weights, -reach, reach))

@@ -20,6 +20,7 @@ from gradbase.runtime.groups.rows import Group
 from gradbase.runtime.train.kernel import Kernel
 from gradbase.runtime.train.losses import gradient_of, row_losses
 from gradbase.runtime.train.networks import MlpShape, initial
+from gradbase.runtime.train.schedules import factor
 from gradbase.runtime.train.stacked import LEAST_PLACES
 
 Rows = npt.NDArray[np.int64]
@@ -88,7 +89,7 @@ class GroupStack:
         self.data, self.orders, self.check, self.dtype = data, orders, check, dtype
         self.layout, self.task = Layout(shape), members[0].group.target.task
         first = self.members[0]
-        self.size = first.fit.batch_size
+        self.size, self.loss = first.fit.batch_size, first.fit.loss
         self.room = room_of(first.group, self.size)
         self._x, self._codes = torch.from_numpy(data.x), torch.from_numpy(data.codes)
         self._y, self._w = torch.from_numpy(data.y), torch.from_numpy(data.weights)
@@ -198,7 +199,7 @@ class GroupStack:
             kernel = self._kernel(count)
             z = kernel.forward(*self._batch(rows[:count, step]), self._masks.at(step, count))
             seen[:count, step] = z
-            dz = gradient_of(self.task, z, labels[:count, step])
+            dz = gradient_of(self.task, z, labels[:count, step], self.loss)
             kernel.backward(dz.mul_(coefficients[:count, step].unsqueeze(2)))
             self._change(active)
         losses = self._row_losses(seen, labels).mul_(weights)
@@ -211,7 +212,18 @@ class GroupStack:
         self.layout.joined([g[:active] for g in self._gradients], gradients)
         if not self._has_intercept:
             self.layout.views(gradients)[0][:, 0] = 0
-        self.update.step(gradients)
+        self.update.step(gradients, self._factors(active))
+
+    def _factors(self, active: int) -> Tensor | None:
+        """What the learning rates of a step are multiplied by."""
+        if not any(m.fit.optimizer.stepping.is_scheduled for m in self.members):
+            return None
+        done = self.update.steps[:active, 0].tolist()
+        found = [
+            factor(m.fit.optimizer.stepping, int(step), m.steps, m.fit.epochs)
+            for step, m in zip(done, self.members, strict=False)
+        ]
+        return torch.tensor(found, dtype=self.dtype)[:, None]
 
     def _plan(self, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
         """Rows [places, steps, room], what their gradients and what their losses are times."""
@@ -249,7 +261,8 @@ class GroupStack:
 
     def _row_losses(self, z: Tensor, y: Tensor) -> Tensor:
         width = z.shape[-1]
-        return row_losses(self.task, z.reshape(-1, width), y.reshape(-1)).view(y.shape)
+        flat = z.reshape(-1, width), y.reshape(-1)
+        return row_losses(self.task, *flat, loss=self.loss).view(y.shape)
 
     # -- measuring ---------------------------------------------------------------------------------
 

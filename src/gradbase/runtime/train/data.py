@@ -118,6 +118,10 @@ class TrainingData:
         """What a fit's losses are multiplied by, by class; () where by nothing."""
         return self.target.class_weights or (self.target.balanced if fit.auto_class_weights else ())
 
+    def steps(self, size: int) -> int:
+        """Batches of `size` rows in an epoch."""
+        return sum(-(-len(shard) // size) for shard in self.shards)
+
     def has(self, part: str) -> bool:
         """Whether there are rows in ``eval`` or ``test``."""
         return len(getattr(self.parts, part)) > 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,6 +13,45 @@ from gradbase.runtime.train.kernel import whole
 
 _EXACT = 40.0
 """Above this ``log(1 + exp(z))`` is z, in float64 too."""
+
+
+def _log_cosh(error: Tensor) -> Tensor:
+    return error.abs() + F.softplus(-2 * error.abs()) - math.log(2)
+
+
+_OF_ERROR: dict[str, Callable[[Tensor], Tensor]] = {
+    "absolute_error": torch.abs,
+    "huber": lambda e: F.huber_loss(e, torch.zeros_like(e), reduction="none"),
+    "log_cosh": _log_cosh,
+}
+_FOCUS = 2.0
+"""How much less a row counts that is right already. Source: Lin et al. 2017, gamma."""
+
+
+def unit_of(loss: str, scale: float) -> float:
+    """What turns a loss of labels divided by `scale` into one of labels.
+
+    Huber's and log-cosh have no unit: they stay those of standardised labels.
+    """
+    if loss in ("huber", "log_cosh"):
+        return 1.0
+    return scale if loss == "absolute_error" else scale**2
+
+
+def _focal(task: str, z: Tensor, y: Tensor) -> Tensor:
+    """``-(1 - p)**2 log p`` of the probability p of each row's class."""
+    if task == "multiclass":
+        surely = torch.log_softmax(z, 1).gather(1, y[:, None])[:, 0]
+    else:
+        surely = F.logsigmoid(torch.where(y > 0, z[:, 0], -z[:, 0]))
+    return -((-torch.expm1(surely)) ** _FOCUS) * surely
+
+
+def _focal_gradient(task: str, z: Tensor, y: Tensor) -> Tensor:
+    with torch.enable_grad():
+        leaf = z.detach().clone().requires_grad_()
+        total = _focal(task, leaf.view(-1, z.shape[2]), y.reshape(-1)).sum()
+        return torch.autograd.grad(total, leaf)[0]
 
 
 class Loss:
@@ -27,12 +69,14 @@ class Loss:
     Parameters
     ----------
     task : str
+    loss : str
+        Another loss than the task's own: one of `ir.stepping.LOSSES`.
     class_weights : Tensor[members, classes], optional
         A row's loss is multiplied by the weight of its class; the mean is still over rows.
     """
 
-    def __init__(self, task: str, class_weights: Tensor | None = None) -> None:
-        self.task, self.class_weights = task, class_weights
+    def __init__(self, task: str, class_weights: Tensor | None = None, *, loss: str = "") -> None:
+        self.task, self.class_weights, self.loss = task, class_weights, loss
 
     def gradient(self, z: Tensor, y: Tensor, w: Tensor | None = None) -> Tensor:
         """d(mean loss)/dz, of z's shape Tensor[members, rows, outputs]; z is a kernel's buffer.
@@ -47,7 +91,7 @@ class Loss:
         if self.task == "reconstruction":
             dz = (z - y).mul_(2 / y.shape[1])
         else:
-            dz = gradient_of(self.task, z, y.expand(z.shape[0], -1))
+            dz = gradient_of(self.task, z, y.expand(z.shape[0], -1), self.loss)
         if self.class_weights is not None:
             dz.mul_(self.class_weights.index_select(1, y.long()).unsqueeze(2))
         if w is not None:
@@ -57,11 +101,22 @@ class Loss:
         return dz.mul_(1 / (y.shape[0] - padding))
 
 
-def gradient_of(task: str, z: Tensor, y: Tensor) -> Tensor:
+def gradient_of(task: str, z: Tensor, y: Tensor, loss: str = "") -> Tensor:
     """d(loss of each row)/dz, of z's shape Tensor[members, rows, outputs]; z is a kernel's buffer.
 
     `y` Tensor[members, rows] are each member's targets.
     """
+    match loss:
+        case "absolute_error":
+            return (z - y.unsqueeze(2)).sign_()
+        case "huber":
+            return (z - y.unsqueeze(2)).clamp_(-1, 1)
+        case "log_cosh":
+            return (z - y.unsqueeze(2)).tanh_()
+        case "focal":
+            return _focal_gradient(task, z, y)
+        case _:
+            pass
     if task == "multiclass":
         index = y.unsqueeze(2)
         dz = torch.softmax(z, 2)
@@ -77,12 +132,19 @@ def row_losses(
     y: Tensor,
     class_weights: Tensor | None = None,
     w: Tensor | None = None,
+    *,
+    loss: str = "",
 ) -> Tensor:
     """Each row's loss for one network: z [rows, outputs], y as in `Loss`, result [rows].
 
-    `class_weights` Tensor[classes] and `w` Tensor[rows] multiply the rows' losses.
+    `class_weights` Tensor[classes] and `w` Tensor[rows] multiply the rows' losses. Gradients flow
+    through it.
     """
-    if task == "multiclass":
+    if loss in _OF_ERROR:
+        losses = _OF_ERROR[loss](z[:, 0] - y)
+    elif loss == "focal":
+        losses = _focal(task, z, y)
+    elif task == "multiclass":
         losses = F.cross_entropy(z, y, reduction="none")
     elif task == "reconstruction":
         losses = (z - y).square_().mean(1)

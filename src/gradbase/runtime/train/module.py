@@ -19,6 +19,7 @@ from gradbase.runtime.memory.budget import budget
 from gradbase.runtime.train.data import Batch, TrainingData
 from gradbase.runtime.train.keys import derive
 from gradbase.runtime.train.losses import row_losses
+from gradbase.runtime.train.schedules import factor
 from gradbase.runtime.train.step_memory import StepMemory, module_memory
 
 generator_lock = threading.Lock()
@@ -47,7 +48,7 @@ def shrink(spec: Optimizer, optimizer: torch.optim.Optimizer) -> None:
         for parameter in group["params"]:
             if parameter.dim() < 2 or parameter.grad is None:
                 continue
-            reach = torch.as_tensor(spec.learn_rate * spec.l1_reg, dtype=parameter.dtype)
+            reach = torch.as_tensor(group["lr"] * spec.l1_reg, dtype=parameter.dtype)
             if spec.name == "adagrad":
                 reach = reach / optimizer.state[parameter]["sum"].sqrt().add_(group["eps"])
             parameter.sub_(torch.clamp(parameter, -reach, reach))
@@ -78,6 +79,7 @@ class ModuleFit:
         assert isinstance(fit.network, PythonNetwork), fit.network
         self.fit, self.data, self.module = fit, data, module
         self.parts = 1
+        self.steps = 0
         self.limit: tuple[int, Path] | None = None
         self.name = fit.network.reference
         parameters = [p for p in module.parameters() if p.requires_grad]
@@ -111,12 +113,25 @@ class ModuleFit:
         for batch in self.data.batches(epoch, shard, self.fit.batch_size):
             self.optimizer.zero_grad(set_to_none=True)
             loss = self._gradients(batch)
-            self.optimizer.step()
-            if self.fit.optimizer.l1_reg:
-                shrink(self.fit.optimizer, self.optimizer)
+            self._step()
             total += loss.double() * len(batch.y)
             rows += len(batch.y)
         return [float(total) / max(rows, 1)]
+
+    def _step(self) -> None:
+        """Change the weights, by the learning rate and within the norm of this step."""
+        own, stepping = self.fit.optimizer, self.fit.optimizer.stepping
+        if stepping.is_scheduled:
+            steps = self.data.steps(self.fit.batch_size)
+            times = factor(stepping, self.steps, steps, self.fit.epochs)
+            for group in self.optimizer.param_groups:
+                group["lr"] = own.learn_rate * times
+        if stepping.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.module.parameters(), stepping.clip_norm)
+        self.optimizer.step()
+        self.steps += 1
+        if own.l1_reg:
+            shrink(own, self.optimizer)
 
     def _gradients(self, batch: Batch) -> Tensor:
         """Add up the gradients of a batch, part by part; its mean loss."""
@@ -134,13 +149,17 @@ class ModuleFit:
         with torch.no_grad():
             batches: list[Batch] = list(self.data.evaluation(part))
             z, y = torch.cat([self._call(b.x) for b in batches]), torch.cat([b.y for b in batches])
-            losses = row_losses(self.data.task, z, y)
+            losses = row_losses(self.data.task, z, y, loss=self.fit.loss)
         return z[None], [float(losses.double().mean())]
 
     def state(self, place: int) -> dict[str, Tensor]:
-        """Everything: parameters, buffers, optimiser slots. Units begin with their own stream."""
+        """Everything: parameters, buffers, optimiser slots, steps taken.
+
+        Units begin with their own stream of random numbers.
+        """
         assert place == 0
-        found = {f"module.{n}": t.detach().clone() for n, t in self.module.state_dict().items()}
+        found: dict[str, Tensor] = {"steps": torch.tensor(self.steps)}
+        found |= {f"module.{n}": t.detach().clone() for n, t in self.module.state_dict().items()}
         for index, slots in self.optimizer.state_dict()["state"].items():
             for name, value in slots.items():
                 if value is not None:
@@ -157,6 +176,7 @@ class ModuleFit:
             if key.startswith("slot."):
                 _, index, name = key.split(".", 2)
                 slots.setdefault(int(index), {})[name] = value.clone()
+        self.steps = int(state["steps"])
         whole = self.optimizer.state_dict()
         self.optimizer.load_state_dict({**whole, "state": slots})
 
@@ -165,6 +185,13 @@ class ModuleFit:
         assert places in ([0], [])
 
     def _loss(self, z: Tensor, batch: Batch) -> Tensor:
+        if not self.fit.loss:
+            return self._usual_loss(z, batch)
+        weights = self._class_weights
+        found = row_losses(self.data.task, z, batch.y, weights, batch.w, loss=self.fit.loss)
+        return found.mean()
+
+    def _usual_loss(self, z: Tensor, batch: Batch) -> Tensor:
         y = batch.y
         if self.data.task == "multiclass":
             each = F.cross_entropy(z, y, reduction="none")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from gradbase.runtime.train.data import Batch, TrainingData
 from gradbase.runtime.train.keys import generator
 from gradbase.runtime.train.losses import Loss, row_losses
 from gradbase.runtime.train.networks import ALIGNED, MlpShape, initial
+from gradbase.runtime.train.schedules import CLIP_EPS, factor
 from gradbase.runtime.train.tower import Tower
 
 LEAST_PLACES = 2
@@ -91,7 +93,9 @@ class Stack:
             Tower(shape, found, self.dtype, alone=self.alone, name=name)
             for shape, found, name in zip(self.shapes, optimizers, _NAMES, strict=False)
         ]
-        self.loss = Loss(self.data.task, self._class_weights())
+        self.loss = Loss(self.data.task, self._class_weights(), loss=self.fits[0].loss)
+        self._stepping = [f.optimizer.stepping for f in self._places]
+        self._clips = [s.clip_norm or math.inf for s in self._stepping]
         self._drop_rates = [_dropout(f) for f in self._places]
         networks = [n for f in self._places if isinstance(n := f.network, Autoencoder)]
         if any(n.l1_reg_activation for n in networks):
@@ -118,14 +122,29 @@ class Stack:
             z = self._forward(batch, masks(count))
             waiting.append((z[:, :count].clone(), batch.y, batch.w))
             self._backward(self.loss.gradient(z, batch.y, batch.w), count)
-            for tower in self.towers:
-                tower.update.step()
+            self._step()
             rows, held = rows + count, held + count
             if held >= _LOSS_ROWS:
                 total += self._loss_sum(waiting)
                 held = 0
         total += self._loss_sum(waiting)
         return (total / max(rows, 1)).tolist()[: len(self.fits)]
+
+    def _step(self) -> None:
+        """Change all weights, by the learning rates and within the norms of this step."""
+        if any(s.is_scheduled for s in self._stepping):
+            done, steps = self.towers[0].update.steps, self.data.steps(self.fits[0].batch_size)
+            pairs = zip(self._stepping, self._places, strict=True)
+            factors = [factor(s, done, steps, f.epochs) for s, f in pairs]
+            for tower in self.towers:
+                tower.update.scale(factors)
+        if min(self._clips) < math.inf:
+            norms = torch.stack([t.squares() for t in self.towers]).sum(0).sqrt()
+            most = torch.tensor(self._clips, dtype=self.dtype)
+            for tower in self.towers:
+                tower.shrink((most / (norms + CLIP_EPS)).clamp(max=1.0))
+        for tower in self.towers:
+            tower.update.step()
 
     def _forward(self, batch: Batch, masks: list[Tensor] | None = None) -> Tensor:
         """Outputs [fits, rows, outputs], added up over the parts."""
@@ -159,7 +178,8 @@ class Stack:
         class_weights: Tensor | None = None,
         w: Tensor | None = None,
     ) -> Tensor:
-        return row_losses(self.data.task, z, y, class_weights, w).sum(dtype=torch.float64)
+        losses = row_losses(self.data.task, z, y, class_weights, w, loss=self.loss.loss)
+        return losses.sum(dtype=torch.float64)
 
     def batches(self, epoch: int, shard: int) -> Iterator[Batch]:
         """The unit's batches."""

@@ -58,6 +58,16 @@ class Tower:
         """See `Kernel.forward`; a stack's outputs have a multiple of `ALIGNED` rows."""
         return self.kernel.forward(*self._aligned(batch), masks)
 
+    def squares(self) -> Tensor:
+        """The squared norm of each member's gradients: [members]."""
+        views = self.blocks.views(self.gradients)
+        return sum((v.square().flatten(1).sum(1) for v in views[1:]), views[0].square().sum((1, 2)))
+
+    def shrink(self, factors: Tensor) -> None:
+        """Multiply each member's gradients."""
+        for view in self.blocks.views(self.gradients):
+            view.mul_(factors.view(-1, *[1] * (view.dim() - 1)))
+
     def first_bias(self, flat: Tensor) -> Tensor:
         """Where the first layer's bias is in weights or gradients: [members, outputs]."""
         return self.blocks.views(flat)[0][:, self.shape.dense - 1]

@@ -37,6 +37,7 @@ from gradbase.runtime.train.finish import (
     tables,
     vector_constants,
 )
+from gradbase.runtime.train.losses import unit_of
 from gradbase.runtime.train.module import ModuleFit
 from gradbase.runtime.train.normal_equation import NormalEquation
 from gradbase.runtime.train.stacked import Stack
@@ -293,7 +294,9 @@ class Trainer:
     @property
     def _unit(self) -> float:
         """What turns a loss of standardised labels into one of labels."""
-        return self.data.target.scale**2 if self.data.task == "regression" else 1.0
+        if self.data.task != "regression":
+            return 1.0
+        return unit_of(self.fits[0].loss, self.data.target.scale)
 
     def _metrics(self, part: str, outputs: Tensor) -> list[dict[str, float]]:
         y: Any = self.data.labels(part)

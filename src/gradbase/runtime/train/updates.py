@@ -49,17 +49,33 @@ class FlatUpdate:
         dtype = weights.dtype
         self._scratch = torch.empty_like(weights)
         self._eps = torch.tensor(ADAM_EPS, dtype=dtype)
+        self._blocks, self._optimizers = blocks, list(optimizers)
         self._rate = blocks.column([o.learn_rate for o in optimizers], dtype)
         momentum = [o.momentum for o in optimizers]
         self._momentum = blocks.column(momentum, dtype) if any(momentum) else None
-        self._decay: Tensor | None = None
-        if any(o.l2_reg for o in optimizers):
-            decoupled = self.kind == "adamw"
-            decay = [1 - o.learn_rate * o.l2_reg if decoupled else o.l2_reg for o in optimizers]
-            self._decay = blocks.column(decay, dtype)
+        self._decay = self._decayed([1.0] * len(optimizers))
         names = [n for n in SLOTS[self.kind] if n != "momentum" or self._momentum is not None]
         self.slots = {n: torch.zeros_like(weights) for n in names}
         self._proximal = Proximal(blocks, optimizers, weights, self.slots.get("square"))
+
+    def scale(self, factors: Sequence[float]) -> None:
+        """Let the learning rate of each member be its optimiser's times a factor, from now on."""
+        dtype, own = self.weights.dtype, self._optimizers
+        rates = [o.learn_rate * f for o, f in zip(own, factors, strict=True)]
+        self._rate = self._blocks.column(rates, dtype)
+        if self.kind == "adamw":
+            self._decay = self._decayed(factors)
+        self._proximal.scale(factors)
+
+    def _decayed(self, factors: Sequence[float]) -> Tensor | None:
+        """What weights are multiplied by (adamw), or added to gradients times."""
+        own = self._optimizers
+        if not any(o.l2_reg for o in own):
+            return None
+        decay = [o.l2_reg for o in own]
+        if self.kind == "adamw":
+            decay = [1 - o.learn_rate * f * o.l2_reg for o, f in zip(own, factors, strict=True)]
+        return self._blocks.column(decay, self.weights.dtype)
 
     def step(self) -> None:
         """Change the weights by their gradients (which may be overwritten)."""
@@ -123,10 +139,17 @@ class Proximal:
         square: Tensor | None,
     ) -> None:
         self.weights, self.square = weights, square
+        self._blocks, self._optimizers = blocks, list(optimizers)
         self._reach: Tensor | None = None
-        if any(o.l1_reg for o in optimizers):
-            reach = blocks.column([o.learn_rate * o.l1_reg for o in optimizers], weights.dtype)
-            self._reach = reach.mul_(blocks.without_biases(weights.dtype))
+        self.scale([1.0] * len(optimizers))
+
+    def scale(self, factors: Sequence[float]) -> None:
+        """See `FlatUpdate.scale`."""
+        own = zip(self._optimizers, factors, strict=True)
+        reach = [o.learn_rate * f * o.l1_reg for o, f in own]
+        if any(o.l1_reg for o in self._optimizers):
+            column = self._blocks.column(reach, self.weights.dtype)
+            self._reach = column.mul_(self._blocks.without_biases(self.weights.dtype))
 
     def step(self) -> None:
         """Move every weight towards 0."""
@@ -144,12 +167,17 @@ class LoneUpdate:
     def __init__(
         self, blocks: Blocks, optimizer: Optimizer, weights: Tensor, gradients: Tensor
     ) -> None:
-        self.optimizer = optimizer
+        self.optimizer, self._rate = optimizer, optimizer.learn_rate
         self.weights, self.gradients = weights, gradients
         self._step = torch.zeros((), dtype=torch.float32)
         names = [n for n in SLOTS[optimizer.name] if n != "momentum" or optimizer.momentum]
         self.slots = {n: torch.zeros_like(weights) for n in names}
         self._proximal = Proximal(blocks, [optimizer], weights, self.slots.get("square"))
+
+    def scale(self, factors: Sequence[float]) -> None:
+        """See `FlatUpdate.scale`."""
+        self._rate = self.optimizer.learn_rate * factors[0]
+        self._proximal.scale(factors)
 
     @property
     def steps(self) -> int:
@@ -172,7 +200,7 @@ class LoneUpdate:
             case "adagrad":
                 torch._fused_adagrad_(
                     [self.weights], [self.gradients], [self.slots["square"]], [self._step],
-                    lr=self.optimizer.learn_rate, lr_decay=0.0,
+                    lr=self._rate, lr_decay=0.0,
                     weight_decay=self.optimizer.l2_reg, eps=ADAGRAD_EPS, maximize=False,
                 )  # fmt: skip
         self._proximal.step()
@@ -181,7 +209,7 @@ class LoneUpdate:
         kernel: Any = torch._fused_adamw_ if self.optimizer.name == "adamw" else torch._fused_adam_
         kernel(
             [self.weights], [self.gradients], [self.slots["mean"]], [self.slots["square"]], [],
-            [self._step], lr=self.optimizer.learn_rate, beta1=BETA1, beta2=BETA2,
+            [self._step], lr=self._rate, beta1=BETA1, beta2=BETA2,
             weight_decay=self.optimizer.l2_reg, eps=ADAM_EPS, amsgrad=False, maximize=False,
         )  # fmt: skip
 
@@ -191,7 +219,7 @@ class LoneUpdate:
         change = self.gradients
         if self.optimizer.momentum:
             change = self.slots["momentum"].mul_(self.optimizer.momentum).add_(change)
-        self.weights.add_(change, alpha=-self.optimizer.learn_rate)
+        self.weights.add_(change, alpha=-self._rate)
 
     def _rmsprop(self) -> None:
         gradients, square = self.gradients, self.slots["square"]
@@ -199,7 +227,7 @@ class LoneUpdate:
             gradients.add_(self.weights, alpha=self.optimizer.l2_reg)
         square.mul_(RMS_ALPHA).addcmul_(gradients, gradients, value=1 - RMS_ALPHA)
         root = square.sqrt().add_(RMS_EPS)
-        rate = -self.optimizer.learn_rate
+        rate = -self._rate
         if self.optimizer.momentum:
             buffer = self.slots["momentum"].mul_(self.optimizer.momentum)
             self.weights.add_(buffer.addcdiv_(gradients, root), alpha=rate)

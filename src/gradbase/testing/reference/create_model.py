@@ -6,12 +6,10 @@ import math
 from collections.abc import Iterator
 
 from gradbase.frontend.documented import TABLES
+from gradbase.frontend.not_offered import CLOUD_OPTIONS, LATER_MODEL_TYPES, LATER_OPTIONS
 from gradbase.frontend.option_examples import OPTION_EXAMPLES
 from gradbase.frontend.option_table import (
     AUTOENCODER,
-    CLOUD_OPTIONS,
-    LATER_MODEL_TYPES,
-    LATER_OPTIONS,
     LINEAR,
     LINEAR_LEARN_RATE,
     NETWORKS,
