@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 # A process of tests per core; few enough for the memory of a small machine.
-PARALLEL := --numprocesses logical --maxprocesses 8
+PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadgroup
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test test-all check fmt golden images reference bench clean

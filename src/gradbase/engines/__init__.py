@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from pathlib import Path
+from typing import Any
 
 from gradbase.engines.base import Engine, Function, Moments, NativeResult, quote_identifier
 from gradbase.errors import BindError, StoreError, UnsupportedError, near
@@ -22,45 +23,60 @@ __all__ = [
 ENGINES = {
     "duckdb": "gradbase.engines.duckdb:DuckDBEngine",
     "postgresql": "gradbase.engines.postgres:PostgresEngine",
+    "spark": "gradbase.engines.spark:SparkEngine",
 }
 """Engine -> where its class is; made with a path (None: in memory) or a URL, and `read_only`."""
 
-EXTRAS = {"postgresql": "postgres"}
+EXTRAS = {"postgresql": "postgres", "spark": "spark"}
 """Engine -> extra of the package that installs its driver."""
 
 ALIASES = {"postgres": "postgresql"}
 """Other schemes of URLs."""
 
-LATER = {
-    "spark": "Spark",
-}
-"""Scheme of a URL -> engine of a later version."""
+SPARK = re.compile(r"spark://|local(-cluster)?\[|k8s://")
+"""URLs of Spark's masters."""
 
 FILES = (".csv", ".tsv", ".parquet", ".json", ".arrow", ".feather")
 
 
-def connect(url: str | Path = ":memory:", *, read_only: bool = False) -> Engine:
+def connect(
+    url: Any = ":memory:", *, read_only: bool = False, store: str | Path | None = None
+) -> Engine:
     """Open a data system.
 
     Parameters
     ----------
-    url : str or Path
-        ``:memory:``, a DuckDB file, made if it is missing, a folder of data files, or
-        ``postgresql://…``.
+    url : str, Path or SparkSession
+        ``:memory:``, a DuckDB file, made if it is missing, a folder of data files,
+        ``postgresql://…``; the master of a Spark (``local[2]``, ``spark://…``) or a session of it.
     read_only : bool
         Change nothing; a missing file is then an error.
+    store : str or Path, optional
+        Where an engine without transactions (Spark) keeps models.
 
     Raises
     ------
     UnsupportedError
-        Spark comes in a later version; the driver of an engine is not installed.
+        The driver of an engine, or the Java that Spark needs, is not installed.
     StoreError
         The file is locked, damaged, or cannot be made.
     """
+    if not isinstance(url, (str, Path)) or SPARK.match(str(url)):
+        return _load("spark")(url, store, read_only=read_only)
+    if store is not None:
+        raise BindError(
+            f"store= is given for `{url}`, which keeps models itself",
+            hint="leave it out; Spark is what needs it",
+        )
     text = str(url)
     server = _server_of(text)
     if server:
         return _load(server)(text, read_only=read_only)
+    return _embedded(text, read_only=read_only)
+
+
+def _embedded(text: str, *, read_only: bool) -> Engine:
+    """DuckDB in memory, over a file or over a folder."""
     if text in ("", ":memory:"):
         if read_only:
             raise StoreError(
@@ -83,21 +99,14 @@ def connect(url: str | Path = ":memory:", *, read_only: bool = False) -> Engine:
 
 def _server_of(url: str) -> str:
     """The engine that a URL's scheme names; '' for files and memory."""
-    scheme = re.match(r"([A-Za-z][A-Za-z0-9+]+)://|(local)\[", url)
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+]+)://", url)
     if not scheme or scheme[1] == "duckdb":
         return ""
-    name = (scheme[1] or "spark").lower()
-    name = ALIASES.get(name, name)
+    name = ALIASES.get(scheme[1].lower(), scheme[1].lower())
     if name in ENGINES:
         return name
-    if name in LATER:
-        raise UnsupportedError(
-            f"{LATER[name]} is not an engine of this version yet: `{url}`",
-            hint="copy the table into DuckDB and connect to that file",
-        )
     raise BindError(
-        f"`{name}` is no engine; there are {', '.join([*ENGINES, *LATER])}",
-        hint=near(name, [*ENGINES, *LATER]),
+        f"`{name}` is no engine; there are {', '.join(ENGINES)}", hint=near(name, ENGINES)
     )
 
 

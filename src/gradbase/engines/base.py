@@ -43,6 +43,35 @@ View: TypeAlias = pa.Table | pa.RecordBatchReader | RowStream
 
 
 @dataclass(frozen=True)
+class Mapped:
+    """Rows of a query with columns that Python code adds in processes of the engine's own.
+
+    A view for an engine whose capabilities name ``executors``.
+
+    Parameters
+    ----------
+    sql : str
+        The query, with the parameters of the statement that sees the view.
+    views : mapping
+        What the query sees.
+    function : callable
+        Batches and `arguments` to batches with the columns added; of a module, found by its name.
+    arguments : tuple of str
+    added : pa.Schema
+        Names and types of the new columns.
+    shared : bool
+        Whether the statement reads the rows several times.
+    """
+
+    sql: str
+    views: Mapping[str, View | Mapped]
+    function: Callable[..., Iterator[pa.RecordBatch]]
+    arguments: tuple[str, ...]
+    added: pa.Schema
+    shared: bool = False
+
+
+@dataclass(frozen=True)
 class Function:
     """A Python function that a statement may call.
 
@@ -154,6 +183,11 @@ class Engine(Protocol):
     @property
     def folder(self) -> Path | None:
         """Where files that belong to the database go; None: into a temporary folder."""
+        ...
+
+    @property
+    def catalog(self) -> Engine:
+        """The engine that holds the catalog: itself, where it has transactions."""
         ...
 
     @property

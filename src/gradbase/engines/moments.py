@@ -35,6 +35,8 @@ class Spelling:
     """How an engine writes what the sums need; this is DuckDB's way."""
 
     double = "DOUBLE"
+    infinite_times = True
+    """Whether a date or a time may be infinite."""
 
     def is_nan(self, value: str) -> str:
         """Whether a double is NaN."""
@@ -48,8 +50,12 @@ class Spelling:
         """Whether it is neither."""
         return f"isfinite({value})"
 
-    def epoch(self, value: str) -> str:
-        """Seconds since 1970 as a double."""
+    def whole(self, value: str) -> str:
+        """A double without its fraction, of a type whose sums are exact."""
+        return f"CAST(trunc({value}) AS BIGINT)"
+
+    def epoch(self, value: str, of: SqlType) -> str:  # noqa: ARG002
+        """Seconds since 1970 as a double, of a date or time."""
         return f"epoch({value})"
 
     def element(self, column: str, number: int) -> str:
@@ -148,7 +154,9 @@ def _items(name: str, kind: SqlType, spelling: Spelling) -> list[_Item]:
 
 def _item(key: str, column: str, kind: SqlType, spelling: Spelling) -> _Item:
     if kind.is_temporal:
-        return _Item(key, column, spelling.epoch(column), spelling, temporal=True)
+        return _Item(
+            key, column, spelling.epoch(column, kind), spelling, temporal=spelling.infinite_times
+        )
     if not (kind.is_numeric or kind.kind in ("bool", "null")):
         raise UnsupportedError(f"column `{key}` is {kind}: it has no mean", hint="CAST it")
     if kind.kind == "bool":  # not every engine casts it
@@ -189,7 +197,8 @@ def _means(
     scales: dict[str, int],
 ) -> dict[str, float]:
     scaled = [i for i in items if i.key in scales]
-    sums = _sums(ask, sql, (_times(i, _clean(i, extents), scales[i.key], 0) for i in scaled))
+    values = ((i, _times(i, _clean(i, extents), scales[i.key], 0)) for i in scaled)
+    sums = _sums(ask, sql, (i.spelling.whole(v) for i, v in values))
     means = dict.fromkeys((i.key for i in items), 0.0)
     for i, total in zip(scaled, sums, strict=True):
         exact = Fraction(total, extents[i.key].count) / Fraction(2) ** scales[i.key]
@@ -220,7 +229,7 @@ def _variances(
         moved = _times(i, _clean(i, extents), first, _LEAST)
         scaled = _times(i, f"({moved} - {_double(centre, double)})", second, _LEAST)
         spread.append(i)
-        squares.append(i.spelling.times(scaled, scaled, 1.0))
+        squares.append(i.spelling.whole(i.spelling.times(scaled, scaled, 1.0)))
         powers.append(2 * (first + second))
     sums = _sums(ask, sql, squares)
     return {
@@ -248,7 +257,7 @@ def _clean(item: _Item, extents: dict[str, _Extent]) -> str:
 
 
 def _sums(ask: Ask, sql: str, values: Iterable[str]) -> list[int]:
-    parts = [f"sum(CAST(trunc({v}) AS BIGINT))" for v in values]
+    parts = [f"sum({v})" for v in values]
     if not parts:
         return []
     (row,) = _select(ask, sql, parts)

@@ -38,7 +38,7 @@ def literal_sql(value: Value, of: SqlType) -> str:
     match value:
         case None:
             return "NULL"
-        case bool() | int() | str() if "\0" not in str(value):
+        case bool() | int() | str() if not {"\0", "\\"} & set(str(value)):
             return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
         case _:
             return _current.get().literal(value, of)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gradbase.errors import BindError, ParseError, UnsupportedError, near, underline
@@ -20,7 +21,13 @@ from gradbase.frontend.model_statements import (
 from gradbase.frontend.options import check_model_type
 from gradbase.frontend.tokens import Token, matching, significant
 from gradbase.frontend.transform import TransformClause
-from gradbase.frontend.words import is_ours, prediction_calls, system_tables, without_semicolon
+from gradbase.frontend.words import (
+    SYSTEM_TABLES,
+    is_ours,
+    prediction_calls,
+    system_tables,
+    without_semicolon,
+)
 from gradbase.frontend.wrapping import Wrapped, wrapped
 
 __all__ = [
@@ -334,11 +341,13 @@ def _options(cursor: Cursor) -> dict[str, OptionValue]:
     return options
 
 
-def substitute_tables(sql: str, views: dict[str, str]) -> str:
+def substitute_tables(
+    sql: str, views: dict[str, str], tables: Sequence[str] = SYSTEM_TABLES
+) -> str:
     """`sql` with each ``gradbase.<name>`` of `views` replaced by the SQL name given there."""
     pieces: list[str] = []
     at = 0
-    for name, start, end in system_tables(significant(sql)):
+    for name, start, end in system_tables(significant(sql), tables):
         if name in views:
             pieces += [sql[at:start], views[name]]
             at = end

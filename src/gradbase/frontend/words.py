@@ -101,14 +101,16 @@ def is_setting(tokens: Sequence[Token]) -> bool:
     return len(tokens) > at + 1 and tokens[at].upper == "GRADBASE" and tokens[at + 1].text == "."
 
 
-def system_tables(tokens: Sequence[Token]) -> list[tuple[str, int, int]]:
-    """(name, start, end) of each ``gradbase.leases`` or ``gradbase.metrics``."""
+def system_tables(
+    tokens: Sequence[Token], tables: Sequence[str] = SYSTEM_TABLES
+) -> list[tuple[str, int, int]]:
+    """(name, start, end) of each ``gradbase.<table>`` that is one of `tables`."""
     found: list[tuple[str, int, int]] = []
     for i in range(len(tokens) - 2):
         schema, dot, name = tokens[i : i + 3]
         if not (schema.is_name and dot.text == "." and schema.name.lower() == "gradbase"):
             continue
-        if name.name.lower() in SYSTEM_TABLES and not (i and tokens[i - 1].text == "."):
+        if name.name.lower() in tables and not (i and tokens[i - 1].text == "."):
             found.append((name.name.lower(), schema.start, name.end))
     return found
 

@@ -92,7 +92,8 @@ class Settings:
     disabled_rules : frozenset of str
         Rules that must not run.
     representation : str
-        Forces ``dl``, ``udf`` or ``relational`` for every prediction; '' lets cost choose.
+        Forces ``dl``, ``udf``, ``executors`` or ``relational`` for every prediction;
+        '' lets cost choose.
     batch_rows : int
         Forces the batch of every prediction; 0 lets cost choose.
     threads : int
@@ -167,6 +168,10 @@ class Dialect(Protocol):
 
     name: str
     """What sqlglot calls it."""
+
+    def identifier(self, name: str) -> str:
+        """A name as statements of the engine's own quote it."""
+        ...
 
     def type_name(self, of: SqlType) -> str:
         """The name of a type, for casts; UnsupportedError where it has none."""

@@ -25,8 +25,11 @@ BATCHES = tuple(256 << i for i in range(7))
 one that computes: 28-16-1 over 2 million rows took 0.106 s in batches of 16,384, 0.113 s of
 32,768."""
 
-_SETUP_S = {"dl": 2e-3, "udf": 6e-3}
-"""Starting a stream or registering a function, which takes 4 ms longer (measured with one row)."""
+_SETUP_S = {"dl": 2e-3, "udf": 6e-3, "executors": 0.2}
+"""Starting a stream or registering a function, which takes 4 ms longer (measured with one row);
+asking Spark's Python processes, which have the program already."""
+_FETCH_S, _HAND_S = 2e-7, 3e-8
+"""A value on its way from Spark to this process, from Spark to its own Python and back."""
 _ARROW_ROWS = 16_384
 _CACHED, _SHARED = 4.0, 2.0
 """How much faster activations move in the second-level and in the last-level cache than
@@ -67,7 +70,13 @@ def predict_seconds(
     child = context.estimates[n.child]
     rows = max(child.rows, 1.0)
     if representation == "dl":
-        return _SETUP_S["dl"] + _dl(n, rows, batch, context)
+        away = "executors" in context.capabilities.representations
+        fetched = rows * _values(n.child.schema) * _FETCH_S if away else 0.0
+        return _SETUP_S["dl"] + fetched + _dl(n, rows, batch, context)
+    if representation == "executors":
+        compute = row_seconds(n.model, min(batch, math.ceil(rows)), context)
+        handed = _values(n.child.schema) * _HAND_S
+        return _SETUP_S["executors"] + rows * (handed + compute) / context.threads
     if representation == RELATIONAL:
         return _SETUP_S["dl"] + tiled_seconds(n, rows, tiled_plan(n, batch, context), context)
     return _SETUP_S["udf"] + _udf(n, rows, context)

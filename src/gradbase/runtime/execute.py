@@ -16,12 +16,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator
-from types import TracebackType
-from typing import Self
 
 import pyarrow as pa
 
-from gradbase.engines.base import Function, View
+from gradbase.engines.base import Function, Mapped, View
 from gradbase.errors import UnsupportedError
 from gradbase.ir.factored import Numbered, PredictJoined
 from gradbase.ir.inspection import Inspection
@@ -39,6 +37,7 @@ from gradbase.ir.relational import Filter, Limit, Project, Relation, Sort, SqlFr
 from gradbase.ir.scalar import PredictCall, Scalar
 from gradbase.runtime.context import RunContext
 from gradbase.runtime.evaluate import evaluate_sizes, evaluate_stream
+from gradbase.runtime.executors import mapped_view, reachable
 from gradbase.runtime.expressions import Compute, compile_scalar
 from gradbase.runtime.inspection import inspection_stream
 from gradbase.runtime.joined import Joined, numbered
@@ -53,71 +52,14 @@ from gradbase.runtime.predict import (
     sizes_of,
 )
 from gradbase.runtime.preprocess.operator import preprocess_stream
+from gradbase.runtime.result import Result
 from gradbase.runtime.sorting import few_in_order, has_plain_keys
-from gradbase.runtime.streams import Stream, limited, read_table, watched
+from gradbase.runtime.streams import Stream, limited, read_table
 from gradbase.runtime.tiled.sizes import TiledSizes
 
 log = logging.getLogger("gradbase.runtime")
 
 _numbers = itertools.count(1)
-
-
-class Result:
-    """Rows of a plan as they come; read once.
-
-    Attributes
-    ----------
-    schema : pa.Schema
-    """
-
-    def __init__(
-        self, stream: Stream, stack: contextlib.ExitStack, context: RunContext, started: float
-    ) -> None:
-        self.schema = stream.schema
-        self._stack, self._context, self._started = stack, context, started
-        self._batches = self._counted(stream.batches)
-
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
-        return self._batches
-
-    def read_all(self) -> pa.Table:
-        """All rows; then close."""
-        with self:
-            return pa.Table.from_batches(list(self._batches), schema=self.schema)
-
-    def close(self) -> None:
-        """Stop and give everything back; twice is allowed."""
-        self._batches.close()
-        self._stack.close()
-
-    def _counted(self, batches: Iterator[pa.RecordBatch]) -> Generator[pa.RecordBatch]:
-        metrics, rows, size = self._context.metrics, 0, 0
-        try:
-            for batch in watched(batches, self._context):
-                rows += batch.num_rows
-                size += batch.get_total_buffer_size()
-                yield batch
-        except BaseException as error:
-            if not isinstance(error, GeneratorExit):
-                metrics.add("failures")
-                log.info("statement failed after %d rows: %s", rows, error)
-            raise
-        finally:
-            seconds = time.perf_counter() - self._started
-            for name, value in (("rows", rows), ("bytes", size), ("seconds", seconds)):
-                metrics.add(name, value)
-            log.info("%d rows, %d bytes in %.3f s", rows, size, seconds)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def run(plan: Relation, context: RunContext) -> Result:
@@ -151,7 +93,7 @@ class _Run:
 
     def __init__(self, plan: Relation, context: RunContext, stack: contextlib.ExitStack) -> None:
         self.context, self.stack = context, stack
-        self.ours, self.used = _shape(plan)
+        self.ours, self.used = _shape(plan, reachable(context))
         self.kept: dict[Relation, pa.Table] = {}
         self.keeping = threading.RLock()
         self.begun: dict[Relation, Stream] = {}
@@ -264,26 +206,36 @@ class _Run:
 
     def sql(self, node: Relation, batch_rows: int) -> Stream:
         """The rows of `node` from the engine, which reads results computed here as views."""
-        context, engine = self.context, self.context.engine
-        nodes, below = self.fragment(node)
-        views: dict[str, View] = {}
+        context, (text, views, functions) = self.context, self.text(node)
+        reader = self.stack.enter_context(
+            context.engine.stream(
+                text, context.parameters, batch_rows=batch_rows, views=views, functions=functions
+            )
+        )
+        return Stream(reader.schema, iter(reader))
+
+    def text(self, node: Relation) -> tuple[str, dict[str, View | Mapped], list[Function]]:
+        """SQL of `node`, and what it sees."""
+        nodes, below = ([], Counter({node: 1})) if self.mapped(node) else self.fragment(node)
+        views: dict[str, View | Mapped] = {}
         names: dict[Relation, str] = {}
         for relation, times in below.items():
             names[relation] = _name("view")
             views[names[relation]] = self.view(relation, materialised=times > 1)
         functions = self.functions(nodes)
-        text = engine.compile(node, names, {n: f.name for n, f in functions.items()})
+        called = {n: f.name for n, f in functions.items()}
+        text = self.context.engine.compile(node, names, called)
         log.debug("sql: %s", text)
-        reader = self.stack.enter_context(
-            engine.stream(
-                text,
-                context.parameters,
-                batch_rows=batch_rows,
-                views=views,
-                functions=list(functions.values()),
-            )
-        )
-        return Stream(reader.schema, iter(reader))
+        return text, views, list(functions.values())
+
+    def mapped(self, node: Relation) -> bool:
+        """Whether the engine's executors predict, its rows staying with them."""
+        executors = isinstance(node, Predict) and node.representation == "executors"
+        return executors and node not in self.ours
+
+    def viewed(self, node: Relation) -> bool:
+        """Whether SQL above reads `node` from a view."""
+        return self.on_batches(node) or self.mapped(node)
 
     def fragment(self, root: Relation) -> tuple[list[Node], Counter[Relation]]:
         """Nodes of the SQL around `root`, and how often each result of ours is read in it.
@@ -295,14 +247,14 @@ class _Run:
         below: Counter[Relation] = Counter()
         for node in reversed(order):
             for child in _gaps(node) if isinstance(node, SqlFragment) else node.children:
-                if isinstance(child, Relation) and self.on_batches(child):
+                if isinstance(child, Relation) and self.viewed(child):
                     below[child] += times[node]
                 elif isinstance(child, Relation):
                     times[child] += times[node]
         return order, below
 
     def around(self, root: Relation) -> list[Node]:
-        """Relations and scalars from `root` down to results of ours, children first."""
+        """Relations and scalars from `root` down to views, children first."""
         done: dict[Node, None] = {}
         stack: list[tuple[Node, bool]] = [(root, False)]
         while stack:
@@ -312,14 +264,18 @@ class _Run:
             elif node not in done:
                 stack.append((node, True))
                 for child in node.children:
-                    ours = isinstance(child, Relation) and self.on_batches(child)
-                    if isinstance(child, (Relation, Scalar)) and not ours:
+                    view = isinstance(child, Relation) and self.viewed(child)
+                    if isinstance(child, (Relation, Scalar)) and not view:
                         stack.append((child, False))
         return list(done)
 
-    def view(self, relation: Relation, *, materialised: bool) -> View:
+    def view(self, relation: Relation, *, materialised: bool) -> View | Mapped:
         """What the engine reads `relation` from."""
-        if materialised or self.used[relation] > 1:
+        shared = materialised or self.used[relation] > 1
+        if isinstance(relation, Predict) and self.mapped(relation):
+            text, views, _ = self.text(relation.child)
+            return mapped_view(relation, text, views, self.context, shared=shared)
+        if shared:
             return self.materialise(relation)
         stream = self.begun.pop(relation, None) or self.open(relation)
         return pa.RecordBatchReader.from_batches(stream.schema, stream.batches)
@@ -362,10 +318,11 @@ def _name(kind: str) -> str:
 
 
 @functools.lru_cache(maxsize=64)  # a plan that is kept runs again and again
-def _shape(plan: Relation) -> tuple[frozenset[Node], Counter[Node]]:
+def _shape(plan: Relation, executors: bool) -> tuple[frozenset[Node], Counter[Node]]:
     """Relations that hold, at or below, something only we compute; how many nodes read each."""
     ours: set[Node] = set()
     used: Counter[Node] = Counter()
+    inside = ("udf", "executors") if executors else ("udf",)
     for node in walk(plan):
         used.update(set(node.children))
         match node:
@@ -373,7 +330,7 @@ def _shape(plan: Relation) -> tuple[frozenset[Node], Counter[Node]]:
                 raise UnsupportedError("training stands only at the root of a statement")
             case Evaluate() | Preprocess() | Inspection() | Numbered() | PredictJoined():
                 ours.add(node)
-            case Predict(representation=representation) if representation != "udf":
+            case Predict(representation=given) if given not in inside:
                 ours.add(node)
             case Relation() if any(c in ours for c in node.children):
                 ours.add(node)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 import pyarrow as pa
 
-from gradbase.engines import quote_identifier
 from gradbase.errors import BindError, EngineError
 from gradbase.frontend.features import (
     METHOD,
@@ -64,9 +63,10 @@ class Table:
         is_query = bool(words) and (words[0].upper or words[0].text) in QUERY_WORDS
         if is_query and len(words) > 1:
             return cls(session, name_or_query)
-        found = cls(session, f"SELECT * FROM {quote_identifier(name_or_query)}")
+        quoted = session.engine.dialect.identifier
+        found = cls(session, f"SELECT * FROM {quoted(name_or_query)}")
         if "." in name_or_query and not _exists(session, found.query):
-            parts = ".".join(quote_identifier(p) for p in name_or_query.split("."))
+            parts = ".".join(quoted(p) for p in name_or_query.split("."))
             return cls(session, f"SELECT * FROM {parts}")
         return found
 

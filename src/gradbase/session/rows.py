@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from gradbase.engines import quote_identifier
 from gradbase.errors import DataError
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ class Rows:
             return rows.query
         self.view = _view_name()
         self.session.register(self.view, rows)
-        return f"SELECT * FROM {quote_identifier(self.view)}"
+        return f"SELECT * FROM {self.session.engine.dialect.identifier(self.view)}"
 
     def __exit__(self, *exception: object) -> None:
         if self.view:
@@ -75,7 +74,7 @@ def table_of(session: Session, rows: Any) -> Table:
         _dropped[session].remove(name)
     name = _view_name()
     session.register(name, rows)
-    found = Table(session, f"SELECT * FROM {quote_identifier(name)}")
+    found = Table(session, f"SELECT * FROM {session.engine.dialect.identifier(name)}")
     # Only noted: the collector may run while this thread holds what forgetting a view needs.
     weakref.finalize(found, _dropped.setdefault(session, deque()).append, name)
     return found

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import psutil
@@ -44,8 +45,9 @@ ENGINE_SHARE = 0.5
 
 
 def connect(
-    url: str = ":memory:",
+    url: Any = ":memory:",
     *,
+    store: str | Path | None = None,
     read_only: bool = False,
     python_modules: Sequence[str] = (),
     threads: int = 0,
@@ -56,9 +58,11 @@ def connect(
 
     Parameters
     ----------
-    url : str
-        A DuckDB file (made if missing), ``:memory:``, or a folder of Parquet, CSV or JSON files:
-        each file is a table, and so is each folder of such files in it.
+    url : str or SparkSession
+        A DuckDB file (made if missing), ``:memory:``, a folder of Parquet, CSV or JSON files (each,
+        and each folder of them, is a table), ``postgresql://…``; ``local[4]``, ``spark://host:7077``.
+    store : str or Path, optional
+        Of Spark alone, and needed there: the folder of models, which executors reach too.
     read_only : bool
         Predict and look, change nothing; other processes may read at the same time.
     python_modules : sequence of str
@@ -73,7 +77,7 @@ def connect(
     StoreError
         The file is locked by another process, or cannot be read or made.
     """
-    engine = connect_engine(url, read_only=read_only)
+    engine = connect_engine(url, read_only=read_only, store=store)
     settings = Settings(threads=threads, memory_limit_bytes=memory_limit_bytes, progress=progress)
     try:
         return Session(engine, settings, python_modules)
@@ -304,12 +308,11 @@ class Session:
     @property
     def calibration(self) -> Calibration:
         """Speeds of this machine, measured once per host."""
-        found = self._calibration
-        if found is None:
+        if self._calibration is None:
             from gradbase.runtime.calibrate import load_or_calibrate
 
-            self._calibration = found = load_or_calibrate()
-        return found
+            self._calibration = load_or_calibrate()
+        return self._calibration
 
     def context(
         self, parameters: Mapping[str, Any] | None = None, blobs: Blobs | None = None

@@ -21,11 +21,12 @@ FIELDS = {
     "progress": "progress",
 }
 """Name in SQL -> field of `Settings`."""
+REPRESENTATIONS = ("", "dl", "udf", "executors", "relational")
 VALUES: Mapping[str, tuple[str, str]] = {
     "exactness": (" or ".join(f"`'{e}'`" for e in EXACTNESS), "'bitwise'"),
     "optimizer": ("`on` or `off`", "off"),
     "disabled_rules": ("names of [rules](rules.md), with commas between them", "'merge_filters'"),
-    "representation": ("`'dl'`, `'udf'`, `'relational'` or `''`", "'udf'"),
+    "representation": ("`'dl'`, `'udf'`, `'executors'`, `'relational'` or `''`", "'udf'"),
     "batch_rows": ("a whole number from 0", "1024"),
     "threads": ("a whole number from 0", "1"),
     "memory_limit": ("bytes, or a text such as `'4GB'`", "'4GB'"),
@@ -59,7 +60,7 @@ def _checked(name: str, value: Any, at: str | None) -> Any:
         case "exactness":
             return _one_of(name, str(value).lower(), EXACTNESS, at)
         case "representation":
-            return _one_of(name, str(value).lower(), ("", "dl", "udf", "relational"), at)
+            return _one_of(name, str(value).lower(), REPRESENTATIONS, at)
         case "disabled_rules":
             rules = [r.name for r in all_rules()]
             wanted = [r.strip() for r in str(value).split(",") if r.strip()]

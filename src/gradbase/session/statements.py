@@ -32,12 +32,14 @@ from gradbase.frontend.statements import (
     parse_statement,
     substitute_tables,
 )
-from gradbase.frontend.words import is_ours
+from gradbase.frontend.tokens import significant
+from gradbase.frontend.words import is_ours, system_tables
 from gradbase.session.altering import DONE, alter, describe, drop, export
 from gradbase.session.explanation import Explanation
 from gradbase.session.planning import Plan, bind_again, plan, plan_again
 from gradbase.session.results import Result, Stream
 from gradbase.session.settings import change_of
+from gradbase.store.tables import TABLES
 
 if TYPE_CHECKING:
     from gradbase.ir.relational import Relation
@@ -53,6 +55,8 @@ VIEW = "__gradbase_result"
 
 def run(session: Session, text: str, params: Params) -> Result:
     """Run one statement; queries wait until their rows are asked for."""
+    if session.engine.catalog is not session.engine:
+        text = with_catalog(session, text)
     statement = session.parsed.get(text)
     if statement is None:
         if not is_ours(text):
@@ -60,6 +64,15 @@ def run(session: Session, text: str, params: Params) -> Result:
         statement = parse_statement(text)
         session.parsed.put(text, statement)
     return _ours(session, statement, text, params)
+
+
+def with_catalog(session: Session, text: str) -> str:
+    """`text` with views for tables of schema gradbase, where another engine holds them."""
+    if "gradbase" not in text.lower():
+        return text
+    names = {name for name, _, _ in system_tables(significant(text), tuple(TABLES))}
+    views = {name: session.store.shown.table(name) for name in names}
+    return substitute_tables(text, views, tuple(TABLES)) if views else text
 
 
 def native(session: Session, text: str, params: Params) -> Result:
@@ -91,7 +104,7 @@ def _ours(session: Session, statement: Statement, text: str, params: Params) -> 
 
             return Result.of(export_sql(session, statement))
         case ShowModels():
-            return Result.of(session.engine.fetch(session.store.show_sql()))
+            return Result.of(session.store.engine.fetch(session.store.show_sql()))
         case ShowSearches():
             return Result.of(session.store.searches())
         case ResumeSearch(name):

@@ -36,7 +36,7 @@ TABLE_COMES = frozenset(
 MODEL_COMES = frozenset(s.upper() for s in SCALARS)
 SETTING_VALUES = {
     "exactness": tuple(f"'{e}'" for e in EXACTNESS),
-    "representation": ("'dl'", "'relational'", "'udf'"),
+    "representation": ("'dl'", "'executors'", "'relational'", "'udf'"),
     "optimizer": ("on", "off"),
     "progress": ("on", "off"),
 }

@@ -46,8 +46,8 @@ class Catalog:
         self._known: tuple[int, int | None] = (-1, None)
 
     def pieces(self) -> Pieces:
-        """Where blobs lie: beside the database, or in it where several processes share it."""
-        if self.engine.capabilities.shared:
+        """Where blobs lie: in the folder, or in a database that is shared and has none."""
+        if self.engine.capabilities.shared and self.engine.folder is None:
             return TablePieces(self.engine, self._database, self.schema)
         return FilePieces(self.folder)
 

@@ -27,6 +27,7 @@ from gradbase.store.journal import Journal
 from gradbase.store.lineage import Lineage
 from gradbase.store.records import ModelRecord, Scores
 from gradbase.store.runs import Runs, process
+from gradbase.store.shown import Shown
 from gradbase.store.versions import Versions
 from gradbase.store.writing import put_params, write_version
 
@@ -43,10 +44,11 @@ class Store:
     """
 
     def __init__(self, engine: Engine, *, read_only: bool = False) -> None:
-        self.engine, self.read_only = engine, read_only or engine.read_only
-        self._folder = Folder.at(engine.folder)
+        self.engine, self.read_only = engine.catalog, read_only or engine.read_only
+        self._folder = Folder.at(self.engine.folder)
         self._folder.enter()
-        self.catalog = Catalog(engine, self._folder, read_only=self.read_only)
+        self.catalog = Catalog(self.engine, self._folder, read_only=self.read_only)
+        self.shown = Shown(self.catalog, engine)
         self.blobs = Blobs(self._folder, self.catalog.pieces(), self.read_only, self._users_of)
         self.runs = Runs(self.catalog)
         self.versions = Versions(self.catalog, self._sweep)
@@ -138,7 +140,7 @@ class Store:
         sql = info.counts(row["task"], self.catalog.schema, row["version_id"], trial)
         if not self.catalog.rows(["1 AS found"], f"FROM ({sql}) AS found LIMIT 1"):
             raise _not_kept(f"{name}@{row['version']}", "predictions of its evaluation rows")
-        return sql
+        return self.shown.query(sql)
 
     def exists(self, name: str) -> bool:
         """Whether there is a model of that name."""
@@ -171,8 +173,10 @@ class Store:
         groups = reading.groups(self.catalog, row["version_id"])
         asked = (function, self.engine.dialect, self.catalog.schema, row)
         if groups:
-            return group_info.query(*asked, configurations=configurations, groups=groups)
-        return info.query(*asked, configurations, folds=bool(folds))
+            sql = group_info.query(*asked, configurations=configurations, groups=groups)
+        else:
+            sql = info.query(*asked, configurations, folds=bool(folds))
+        return self.shown.query(sql)
 
     def describe(self, name: str, version: Version = None) -> Values:
         """What ``DESCRIBE MODEL`` says of a version, see `describing.COLUMNS`."""
@@ -190,7 +194,7 @@ class Store:
         return self.engine.fetch(info.VERSIONS.format(g=self.catalog.schema), [name])
 
     def show_sql(self) -> str:
-        """SQL of the query that answers ``SHOW MODELS``."""
+        """SQL of the query that answers ``SHOW MODELS``, for the engine of the catalog."""
         if not self.catalog.ready():
             return info.SHOW_NONE
         return info.SHOW.format(g=self.catalog.schema)
@@ -337,6 +341,7 @@ class Store:
         rows = self.catalog.select(handle, mine, [model_id])
         freed = self.versions.delete(handle, [row[0] for row in rows])
         handle.execute(f"DELETE FROM {self.catalog.schema}.models WHERE model_id = ?", [model_id])
+        self.catalog.next_id(handle)  # others see that something changed
         return freed
 
     def _drop_expired(self) -> None:

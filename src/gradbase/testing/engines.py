@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -75,6 +75,10 @@ class TestConf:
         "SELECT count(*) AS n FROM r"
     )
     gaps: Mapping[str, Gap] = field(default_factory=dict)
+    tables: Sequence[str] = ()
+    """Statements that make the two tables, where those of `EngineContract.engine` do not."""
+    column: str = "CREATE TABLE {table} ({column} BIGINT); INSERT INTO {table} VALUES (7)"
+    """Statements that make a table of one column with the number 7."""
 
 
 class EngineContract:
@@ -91,7 +95,7 @@ class EngineContract:
     def engine(self, tmp_path: Path) -> Generator[Engine]:
         """Tables ``points`` (id, x, seg; 1,000 rows, some NULL) and ``names`` (seg, name)."""
         engine = self.conf.connect(tmp_path)
-        for statement in _TABLES:
+        for statement in self.conf.tables or _TABLES:
             engine.run(statement)
         yield engine
         engine.close()
@@ -188,8 +192,9 @@ class EngineContract:
         """Quotes, semicolons, Unicode, reserved words and long names, as column and table."""
         for name in _NAMES:
             table = quote_identifier(f"t {name}")
-            engine.run(f"CREATE TABLE {table} ({quote_identifier(name)} BIGINT)")
-            engine.run(f"INSERT INTO {table} VALUES (7)")
+            quoted = engine.dialect.identifier
+            for statement in self.conf.column.split("; "):
+                engine.run(statement.format(table=quoted(f"t {name}"), column=quoted(name)))
             column = Column(name, INT64)
             plan = Filter(
                 Scan(table, "", Schema.of(**{name: INT64})), Compare("=", column, _int(7))

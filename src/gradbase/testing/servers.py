@@ -5,10 +5,12 @@ from __future__ import annotations
 import atexit
 import functools
 import itertools
+import os
 import shutil
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,3 +54,19 @@ def _postgres() -> str:
     with psycopg.connect(url.replace("/postgres?", "/template1?")) as template:
         template.execute("CREATE EXTENSION IF NOT EXISTS vector")
     return url
+
+
+@functools.cache
+def spark() -> Any:
+    """One Spark of this process, with two cores; the test is skipped where there is no Java."""
+    try:
+        from gradbase.engines.spark.sessions import java_problem, started
+    except ImportError as error:
+        pytest.skip(f"Spark is not tested: {error}")
+    problem = java_problem()
+    if problem:
+        pytest.skip(f"Spark is not tested: {problem}")
+    os.environ.setdefault("PYSPARK_SUBMIT_ARGS", "--driver-memory 1g pyspark-shell")
+    session, _ = started("local[2]")
+    atexit.register(session.stop)
+    return session

@@ -15,8 +15,8 @@ from gradbase.errors import BindError, StoreError, UnsupportedError
 @pytest.mark.parametrize(
     ("url", "error", "words"),
     [
-        ("spark://host:7077", UnsupportedError, "Spark"),
-        ("local[2]", UnsupportedError, "Spark"),
+        ("spark://host:7077", BindError, "store="),
+        ("local[2]", BindError, "store="),
         ("mysql://host/db", BindError, "`mysql` is no engine; there are duckdb, postgresql"),
         ("duckbd://x.duckdb", BindError, "did you mean `duckdb`"),
         ("rows.parquet", UnsupportedError, "is a data file"),

@@ -22,6 +22,10 @@ class DuckDBDialect:
 
     name = "duckdb"
 
+    def identifier(self, name: str) -> str:
+        """A name in double quotes."""
+        return quote_identifier(name)
+
     def type_name(self, of: SqlType) -> str:
         """DuckDB's name of a type."""
         return type_name(of)

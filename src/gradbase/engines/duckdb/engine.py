@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from weakref import WeakKeyDictionary
 
 import duckdb
@@ -33,7 +33,7 @@ from gradbase.engines.duckdb.results import DuckDBQuery
 from gradbase.engines.duckdb.statistics import DuckDBStatistics
 from gradbase.engines.duckdb.streaming import furnished, reading
 from gradbase.engines.duckdb.transactions import DuckDBTransaction
-from gradbase.engines.duckdb.using import Running, Using
+from gradbase.engines.duckdb.using import Running, Using, told
 from gradbase.engines.results import BATCH_ROWS, NativeCount, NativeRows
 from gradbase.engines.rows import Row
 from gradbase.engines.views import drained
@@ -81,6 +81,11 @@ class DuckDBEngine:
         """The folder beside the file."""
         path = self.path and self.path.resolve()
         return path and path.with_name(path.name + SUFFIX)
+
+    @property
+    def catalog(self) -> Self:
+        """DuckDB holds it itself."""
+        return self
 
     @property
     def capabilities(self) -> Capabilities:
@@ -251,7 +256,7 @@ class DuckDBEngine:
         values = self._values(sql, parameters)
         with (
             self._connections.cursor(sql) as cursor,
-            _told(running, cursor),
+            told(running, cursor),
             furnished(cursor, views, functions) as failures,
         ):
             with failures.translated():
@@ -388,13 +393,3 @@ class DuckDBEngine:
                 hint=near(missing[0], given),
             )
         return {name: given.get(name) for name in sorted(names)} or None
-
-
-@contextlib.contextmanager
-def _told(running: Running | None, connection: duckdb.DuckDBPyConnection) -> Generator[None]:
-    running = running or Running()
-    running.begin(connection)
-    try:
-        yield
-    finally:
-        running.end(connection)

@@ -8,6 +8,7 @@ import duckdb
 import pyarrow as pa
 
 from gradbase.engines.base import Parameters, quote_identifier
+from gradbase.engines.duckdb import queries
 from gradbase.engines.duckdb.errors import translated
 from gradbase.engines.duckdb.queries import given
 from gradbase.engines.duckdb.streaming import furnished
@@ -34,6 +35,16 @@ class DuckDBTransaction:
         names = ", ".join(quote_identifier(n) for n in rows.column_names)
         with furnished(self._cursor, {_ROWS: rows}, ()), translated():
             self._cursor.execute(f"INSERT INTO {table} ({names}) SELECT * FROM {_ROWS}")
+
+    def create(self, table: str, rows: pa.Table) -> None:
+        """Make a table of rows; `table` is quoted already."""
+        with furnished(self._cursor, {_ROWS: rows}, ()), translated():
+            self._cursor.execute(f"CREATE TABLE {table} AS SELECT * FROM {_ROWS}")
+
+    def table(self, table: str) -> pa.Table:
+        """All rows of a table, whose name is quoted already."""
+        with translated():
+            return queries.table(self._cursor, f"SELECT * FROM {table}", None)
 
     def fetchall(self) -> list[tuple[Any, ...]]:
         """Rows of the last statement, once."""

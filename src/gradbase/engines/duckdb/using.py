@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Generator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -92,3 +94,14 @@ class Using:
             self._connections.give_back(self.connection, fine=error is None)
         if isinstance(error, duckdb.Error):
             raise translate(error) from error
+
+
+@contextlib.contextmanager
+def told(running: Running | None, connection: duckdb.DuckDBPyConnection) -> Generator[None]:
+    """Tell `running` where its statement runs, as long as the block lasts."""
+    running = running or Running()
+    running.begin(connection)
+    try:
+        yield
+    finally:
+        running.end(connection)

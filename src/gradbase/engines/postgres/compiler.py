@@ -12,7 +12,7 @@ from gradbase.errors import UnsupportedError
 from gradbase.ir.node import Node
 from gradbase.ir.preprocessing import Bucketize, Impute, Preprocessing, Product, Rescale
 from gradbase.ir.relational import Relation, SqlFragment
-from gradbase.ir.types import FLOAT64, TEXT
+from gradbase.ir.types import FLOAT64, TEXT, SqlType
 from gradbase.ir.vocabulary import LabelCode
 
 DIALECT = PostgresDialect()
@@ -112,8 +112,8 @@ class PostgresSpelling(Spelling):
         ends = "'infinity', '-infinity', 'Infinity', '-Infinity', 'NaN'"
         return f"CAST({value} AS text) NOT IN ({ends})"
 
-    def epoch(self, value: str) -> str:
-        """Seconds since 1970 as a double."""
+    def epoch(self, value: str, of: SqlType) -> str:  # noqa: ARG002
+        """Seconds since 1970 as a double, of a date or time."""
         return f"CAST(extract(epoch FROM {value}) AS double precision)"
 
     def element(self, column: str, number: int) -> str:

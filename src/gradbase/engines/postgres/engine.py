@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 from blake3 import blake3
@@ -101,6 +101,11 @@ class PostgresEngine:
             called = blake3(str(identity).encode()).hexdigest()[:16]
             self._folder = Path(home) / "gradbase" / f"postgresql-{called}"
         return self._folder
+
+    @property
+    def catalog(self) -> Self:
+        """The server holds it itself."""
+        return self
 
     @property
     def capabilities(self) -> Capabilities:

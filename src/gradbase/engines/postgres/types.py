@@ -194,6 +194,10 @@ class PostgresDialect:
 
     name = "postgres"
 
+    def identifier(self, name: str) -> str:
+        """A name in double quotes."""
+        return quote_identifier(name)
+
     def type_name(self, of: SqlType) -> str:
         """PostgreSQL's name of a type."""
         return type_name(of)

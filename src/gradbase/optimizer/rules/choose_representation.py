@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from gradbase.errors import ResourceError, UnsupportedError
-from gradbase.ir.learning import Evaluate, Predict
-from gradbase.ir.node import Node
+from gradbase.ir.learning import Evaluate, Model, Predict
+from gradbase.ir.node import Node, walk
+from gradbase.ir.scalar import SqlScalar
+from gradbase.ir.tensor import UserModule
 from gradbase.ir.unlabelled import ClusterQuality, ReconstructionQuality
 from gradbase.optimizer.context import Alternative, Choice, Context
 from gradbase.optimizer.cost import estimate
@@ -14,12 +16,16 @@ from gradbase.optimizer.cost_tiled import RELATIONAL, details, does_not_fit, is_
 from gradbase.optimizer.rule import rule
 from gradbase.resources.tiled_plan import stays_whole
 
+INSIDE = ("udf", "executors")
+"""Representations that predict where the engine's rows are; evaluations have none."""
+
 
 @rule(mandatory=True, requires=("extract_predictions",))
 def choose_representation(n: Node, ctx: Context) -> Node | None:
     """Set representation and batch of a prediction to what is expected to take least time.
 
     ``dl``: rows stream to torch in this process; ``udf``: a function inside the engine;
+    ``executors``: torch goes to the rows, in processes of the engine's own;
     ``relational``: weights and results in tiles, read through the buffer pool, considered for large
     models and taken where weights and a batch do not fit in memory. Settings may force one of them;
     with the optimiser off: ``dl`` in batches of 8,192 where it fits.
@@ -30,13 +36,15 @@ def choose_representation(n: Node, ctx: Context) -> Node | None:
         case ClusterQuality(representation="") | ReconstructionQuality(representation=""):
             return _chosen(n, ctx, ("dl",))
         case Evaluate(representation=""):
-            return _chosen(n, ctx, tuple(r for r in _allowed(n, ctx) if r != "udf") or ("dl",))
+            return _chosen(n, ctx, tuple(r for r in _allowed(n, ctx) if r not in INSIDE) or ("dl",))
     return None
 
 
 def _allowed(n: Predict | Evaluate, ctx: Context) -> tuple[str, ...]:
     has, forced = ctx.capabilities, ctx.settings.representation
     possible = tuple(r for r in has.representations if r != "udf" or has.functions)
+    if not _movable(n.model):
+        possible = tuple(r for r in possible if r != "executors")
     if "dl" in possible:
         possible += (RELATIONAL,)
     if stays_whole(n.model):
@@ -60,6 +68,11 @@ def _allowed(n: Predict | Evaluate, ctx: Context) -> tuple[str, ...]:
 def _bitwise(ctx: Context) -> bool:
     """Sums over tiles are rounded otherwise."""
     return ctx.settings.exactness == "bitwise"
+
+
+def _movable(model: Model) -> bool:
+    """Whether all of a model can run without this process and without the engine's SQL."""
+    return not any(isinstance(n, UserModule | SqlScalar) for n in walk(model))
 
 
 def _chosen(n: Predict | Evaluate, ctx: Context, allowed: tuple[str, ...]) -> Node:
@@ -100,7 +113,7 @@ def _batches(n: Predict | Evaluate, representation: str, ctx: Context) -> tuple[
     """Rows of a batch that are possible."""
     given = ctx.settings.batch_rows
     match representation:
-        case "dl":
+        case "dl" | "executors":
             return (given,) if given else BATCHES
         case "udf":
             return (ctx.calibration.udf_rows,)

@@ -1,0 +1,5 @@
+"""Spark as an engine."""
+
+from gradbase.engines.spark.engine import SparkEngine
+
+__all__ = ["SparkEngine"]

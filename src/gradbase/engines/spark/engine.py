@@ -1,0 +1,363 @@
+"""The engine over Spark."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import uuid
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from gradbase.engines import moments
+from gradbase.engines.base import (
+    Engine,
+    Function,
+    Mapped,
+    Moments,
+    Parameters,
+    Transaction,
+    View,
+)
+from gradbase.engines.compiler import OPERATORS
+from gradbase.engines.rows import Row, rows_of
+from gradbase.engines.spark import reading
+from gradbase.engines.spark.catalog import ManifestEngine
+from gradbase.engines.spark.compiler import ELSEWHERE, SparkCompiler, SparkSpelling
+from gradbase.engines.spark.errors import translated
+from gradbase.engines.spark.results import SparkResult
+from gradbase.engines.spark.sessions import adopted, started
+from gradbase.engines.spark.statistics import SparkStatistics
+from gradbase.engines.spark.texts import quoted, sparks, values_of
+from gradbase.engines.spark.types import SparkDialect, from_spark, taken
+from gradbase.engines.spark.views import seen
+from gradbase.errors import BindError, CancelledError, StoreError, UnsupportedError
+from gradbase.ir.facts import Capabilities
+from gradbase.ir.node import Node
+from gradbase.ir.relational import Relation
+from gradbase.ir.types import Field, Schema, SqlType
+
+CAPABILITIES = Capabilities(
+    engine="spark",
+    operators=OPERATORS,
+    representations=("executors", "dl"),
+    functions=False,
+    unsupported={
+        **ELSEWHERE,
+        "udf": "Spark's Python functions run in processes of their own",
+    },
+    embedded=False,
+)
+
+
+class SparkEngine:
+    """A Spark session with a store for models beside it. Safe to use from several threads.
+
+    Parameters
+    ----------
+    session : str or pyspark.sql.SparkSession
+        A master's URL (``local[2]``, ``spark://host:7077``), or a session that is there.
+    store : str or Path
+        Where catalog and weights lie: a folder that this process and the executors reach.
+    read_only : bool
+        Models cannot be made; what Spark itself may write is Spark's affair.
+    """
+
+    name = "spark"
+    dialect = SparkDialect()
+
+    def __init__(
+        self, session: Any, store: str | Path | None = None, *, read_only: bool = False
+    ) -> None:
+        if store is None:
+            raise BindError(
+                "Spark keeps no models: store= says where they go",
+                hint="gb.connect('local[2]', store='models'), a folder that executors reach too",
+            )
+        self.read_only = read_only
+        self._catalog = ManifestEngine(store, read_only=read_only)
+        if isinstance(session, str):
+            self.session, self._owned = started(session)
+        else:
+            self.session, self._owned = adopted(session), False
+        self._tag = f"gradbase-{uuid.uuid4().hex}"
+        self._numbers = itertools.count(1)
+        self._statistics = SparkStatistics(self)
+        self._registered: set[str] = set()
+        self._stopped: set[str] = set()
+        self._closed = False
+        self.writes = 0
+
+    @property
+    def folder(self) -> Path | None:
+        """The store's."""
+        return self._catalog.folder
+
+    @property
+    def catalog(self) -> Engine:
+        """An engine of its own holds the catalog."""
+        return self._catalog
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What Spark can run."""
+        return CAPABILITIES
+
+    @property
+    def statistics(self) -> SparkStatistics:
+        """What Spark knows about its tables."""
+        return self._statistics
+
+    # -- looking at statements ---------------------------------------------------------------------
+
+    def frame(self, sql: str, parameters: Parameters, *, missing_is_null: bool = False) -> Any:
+        """A text of ours as Spark's frame; a query does not run."""
+        self._check_open()
+        text, names = sparks(sql)
+        values = values_of(names, parameters, missing_is_null=missing_is_null)
+        with translated():
+            return self.session.sql(text, args=values or None)
+
+    def types(self, sql: str, parameters: Parameters = None) -> list[tuple[str, SqlType]]:
+        """Column names (not necessarily distinct) and types of a query; nothing is executed."""
+        found = self.frame(sql, parameters, missing_is_null=True)
+        return [(f.name, from_spark(f.dataType)) for f in found.schema.fields]
+
+    def schema(self, sql: str, parameters: Parameters = None) -> Schema:
+        """Schema of a query; BindError where two columns share a name."""
+        return Schema(tuple(Field(n, t) for n, t in self.types(sql, parameters)))
+
+    def has_table(self, database: str, schema: str, table: str) -> bool:
+        """Whether there is such a table."""
+        self._check_open()
+        with translated():
+            name = ".".join(quoted(n) for n in (database, schema, table))
+            return bool(self.session.catalog.tableExists(name))
+
+    def compile(
+        self,
+        relation: Relation,
+        names: Mapping[Relation, str] | None = None,
+        functions: Mapping[Node, str] | None = None,
+    ) -> str:
+        """SQL of a relation, names in double quotes; the methods here take it so."""
+        return SparkCompiler(self.dialect, names or {}, functions or {}).query(relation)
+
+    # -- running -----------------------------------------------------------------------------------
+
+    def run(
+        self,
+        sql: str,
+        parameters: Parameters = None,
+        *,
+        views: Mapping[str, View | Mapped] | None = None,
+    ) -> SparkResult:
+        """A statement of Spark's own, byte for byte; with `views` it is one of ours."""
+        self._check_open()
+        self.writes += 1
+        if views:
+            with seen(self, views, parameters):
+                frame = self.frame(sql, parameters)
+                return SparkResult(self, frame, reading.whole(frame))
+        given = parameters if isinstance(parameters, Mapping) else list(parameters or ())
+        with self.tagged(self.new_tag()), translated():
+            return SparkResult(self, self.session.sql(sql, args=given or None))
+
+    def fetch(
+        self,
+        sql: str,
+        parameters: Parameters = None,
+        *,
+        views: Mapping[str, View | Mapped] | None = None,
+        functions: Sequence[Function] = (),
+    ) -> pa.Table:
+        """All rows of a query."""
+        _refuse(functions)
+        with seen(self, views, parameters), self.tagged(self.new_tag()):
+            return reading.whole(self.frame(sql, parameters))
+
+    @contextlib.contextmanager
+    def stream(
+        self,
+        sql: str,
+        parameters: Parameters = None,
+        *,
+        batch_rows: int = 0,
+        views: Mapping[str, View | Mapped] | None = None,
+        functions: Sequence[Function] = (),
+    ) -> Generator[pa.RecordBatchReader]:
+        """Rows of a query as they come; `views` are read to their end first."""
+        _refuse(functions)
+        with seen(self, views, parameters):
+            frame = self.frame(sql, parameters)
+            with self.streaming(frame, batch_rows, self.new_tag()) as reader:
+                yield reader
+
+    @contextlib.contextmanager
+    def streaming(self, frame: Any, batch_rows: int, tag: str) -> Generator[pa.RecordBatchReader]:
+        """The rows of a frame; leaving the block stops it."""
+        self._check_open()
+        with translated():
+            schema = reading.arrow_schema(reading.readable(frame))
+
+        def batches() -> Generator[pa.RecordBatch]:
+            with self.tagged(tag):
+                yield from reading.batches(frame, batch_rows or reading.BATCH_ROWS)
+
+        source = batches()
+        try:
+            yield pa.RecordBatchReader.from_batches(schema, source)
+        finally:
+            self.stop(tag)
+            source.close()
+
+    def transaction(self, *, writes: bool = False) -> AbstractContextManager[Transaction]:  # noqa: ARG002
+        """Spark has none."""
+        raise UnsupportedError(
+            "Spark has no transactions", hint="the catalog of models has: engine.catalog"
+        )
+
+    # -- cancelling --------------------------------------------------------------------------------
+
+    def new_tag(self) -> str:
+        """A name for the jobs of one statement."""
+        return f"{self._tag}-{next(self._numbers)}"
+
+    @contextlib.contextmanager
+    def tagged(self, tag: str) -> Generator[None]:
+        """Jobs begun in this thread inside the block are stopped by `stop(tag)`."""
+        context = self.session.sparkContext
+        with translated():
+            context.addJobTag(self._tag)
+            context.addJobTag(tag)
+        try:
+            yield
+        except GeneratorExit:
+            raise
+        except Exception as error:
+            if tag in self._stopped and not isinstance(error, CancelledError):
+                raise CancelledError("the statement was cancelled") from error
+            raise
+        finally:
+            self._stopped.discard(tag)
+            with contextlib.suppress(Exception):  # Spark may have ended meanwhile
+                context.removeJobTag(tag)
+                context.removeJobTag(self._tag)
+
+    def stop(self, tag: str) -> None:
+        """Stop the jobs of a statement, from any thread."""
+        with contextlib.suppress(Exception):
+            self.session.sparkContext.cancelJobsWithTag(tag)
+
+    def interrupt(self) -> None:
+        """Stop everything that runs, from any thread; it ends with CancelledError."""
+        self.stop(self._tag)
+        self._catalog.interrupt()
+
+    # -- order-free statistics ---------------------------------------------------------------------
+
+    def exact_moments(
+        self,
+        sql: str,
+        columns: Sequence[str],
+        parameters: Parameters = None,
+        *,
+        views: Mapping[str, pa.Table] | None = None,
+    ) -> dict[str, Moments]:
+        """Order-free statistics of columns of a query, see `moments.exact_moments`."""
+        with self._asking(sql, parameters, views) as (ask, schema):
+            return moments.exact_moments(ask, sql, schema, columns, SparkSpelling())
+
+    def vocabulary(
+        self,
+        sql: str,
+        columns: Sequence[str],
+        limit: int,
+        parameters: Parameters = None,
+        *,
+        views: Mapping[str, pa.Table] | None = None,
+    ) -> dict[str, list[tuple[str, int]]]:
+        """Most frequent values as text with their counts; ties in order of their UTF-8 bytes."""
+        with self._asking(sql, parameters, views) as (ask, schema):
+            schema.select(tuple(columns))
+            return moments.vocabulary(ask, sql, columns, limit, SparkSpelling())
+
+    def distinct_counts(
+        self,
+        sql: str,
+        columns: Sequence[str],
+        parameters: Parameters = None,
+        *,
+        views: Mapping[str, pa.Table] | None = None,
+    ) -> dict[str, int]:
+        """Distinct values (NULL not counted) of columns of a query, exactly."""
+        with self._asking(sql, parameters, views) as (ask, schema):
+            return moments.distinct_counts(ask, sql, schema, columns, SparkSpelling())
+
+    # -- the session's own -------------------------------------------------------------------------
+
+    def limit(self, *, threads: int = 0, memory_bytes: int = 0) -> None:
+        """Spark's resources are Spark's affair."""
+
+    def register(self, name: str, rows: Any) -> None:
+        """Make an Arrow table, pandas or Polars DataFrame a temporary view of Spark's session."""
+        self._check_open()
+        with translated():
+            frame = self.session.createDataFrame(taken(rows))
+        self.show(name, frame)
+        self.writes += 1
+
+    def show(self, name: str, frame: Any) -> None:
+        """Make a frame a temporary view."""
+        with translated():
+            frame.createOrReplaceTempView(quoted(name))
+        self._registered.add(name)
+
+    def unregister(self, name: str) -> None:
+        """Forget such a view."""
+        if name in self._registered:
+            self._registered.discard(name)
+            with translated():
+                self.session.catalog.dropTempView(name)
+
+    def close(self) -> None:
+        """Stop what runs and forget the views; Spark ends if it was started here."""
+        if self._closed:
+            return
+        self.interrupt()
+        for name in list(self._registered):
+            with contextlib.suppress(Exception):
+                self.unregister(name)
+        self._closed = True
+        self._catalog.close()
+        if self._owned:
+            with contextlib.suppress(Exception):
+                self.session.stop()
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _asking(
+        self, sql: str, parameters: Parameters, views: Mapping[str, pa.Table] | None
+    ) -> Generator[tuple[moments.Ask, Schema]]:
+        """Queries over `sql`; Spark has no snapshot: a file that changes meanwhile is an error."""
+
+        def ask(query: str) -> list[Row]:
+            return rows_of(reading.whole(self.frame(query, parameters)))
+
+        with seen(self, views, parameters), self.tagged(self.new_tag()):
+            yield ask, self.schema(sql, parameters)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError("the session is closed", hint="connect again")
+
+
+def _refuse(functions: Sequence[Function]) -> None:
+    if functions:
+        raise UnsupportedError(
+            "Spark cannot call functions of this process", hint="RESET gradbase.representation"
+        )

@@ -1,0 +1,114 @@
+"""Predictions where an engine's rows are: in Python processes of its executors.
+
+What travels is text: the model's plan, and where its store is. Each process reads the weights there
+once and keeps the program for the batches to come.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from gradbase.engines.base import Mapped, View
+from gradbase.errors import InternalError
+from gradbase.ir.facts import Settings
+from gradbase.ir.learning import Model, Predict
+from gradbase.ir.parser import parse_plan
+from gradbase.ir.printer import print_plan
+from gradbase.resources.broker import Broker
+from gradbase.runtime.arrow_types import arrow_type
+from gradbase.runtime.context import RunContext
+from gradbase.runtime.predict import INLINE_ROWS, one_thread
+from gradbase.runtime.preprocess.operator import Reads
+from gradbase.runtime.program import Program, tile_rows
+from gradbase.runtime.streams import grouped
+from gradbase.store.blobs import Blobs
+from gradbase.store.folder import Folder
+from gradbase.store.pieces import FilePieces
+
+Work = Callable[[pa.RecordBatch, int], pa.RecordBatch]
+
+
+def reachable(context: RunContext) -> bool:
+    """Whether executors may read the weights themselves."""
+    capabilities = context.engine.capabilities
+    return "executors" in capabilities.representations and isinstance(context.blobs, Blobs)
+
+
+def mapped_view(
+    node: Predict,
+    sql: str,
+    views: Mapping[str, View | Mapped],
+    context: RunContext,
+    *,
+    shared: bool,
+) -> Mapped:
+    """`node` over the rows of `sql` as a view of the engine's."""
+    types = [_plain(arrow_type(node.model.output(m).type)) for m in node.methods]
+    task = {
+        "model": print_plan(node.model),
+        "methods": node.methods,
+        "features": node.features,
+        "names": node.names,
+        "store": str(context.blobs.folder.root),
+        "batch_rows": node.batch_rows,
+        "exactness": context.settings.exactness,
+    }
+    added = pa.schema([pa.field(n, t) for n, t in zip(node.names, types, strict=True)])
+    return Mapped(sql, views, predict_batches, (json.dumps(task),), added, shared)
+
+
+def predict_batches(batches: Iterable[pa.RecordBatch], task: str) -> Iterator[pa.RecordBatch]:
+    """The batches with the columns that a task adds; runs in a process of an executor."""
+    work, first_row = _prepared(task), 0
+    for batch in grouped(batches, INLINE_ROWS):
+        with one_thread():
+            made = work(batch, first_row)
+        first_row += batch.num_rows
+        yield made
+
+
+@functools.lru_cache(maxsize=8)
+def _prepared(task: str) -> Work:
+    """The work of a task, weights and program ready; kept by the process."""
+    given: dict[str, Any] = json.loads(task)
+    model = parse_plan(given["model"])
+    if not isinstance(model, Model):
+        raise InternalError(f"an executor was asked to predict with {type(model).__name__}")
+    folder = Folder.at(Path(given["store"]))
+    blobs = Blobs(folder, FilePieces(folder), True, lambda _: [])
+    settings = Settings(exactness=given["exactness"])
+    context = RunContext(None, blobs, Broker(1, 1 << 62), settings=settings)
+    bitwise = settings.exactness == "bitwise"
+    program = Program(model, given["methods"], blobs, bitwise=bitwise)
+    tile = given["batch_rows"] or tile_rows(model, context.calibration.cache_bytes)
+    reads, names, features = Reads(model, context), given["names"], given["features"]
+    origin = [f.name for f in model.features]
+
+    def work(batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
+        columns = [batch.column(f) for f in features]
+        read = reads(pa.RecordBatch.from_arrays(columns, origin))
+        runner = program.runner(read.schema.types, tile)
+        made = runner(read, first_row)
+        program.give_back(runner)
+        for name, column in zip(names, made, strict=True):
+            batch = batch.append_column(name, column.cast(_plain(column.type)))
+        return batch
+
+    return work
+
+
+def _plain(of: pa.DataType) -> pa.DataType:
+    """A type that every engine's Python processes hand back: lists have no fixed length."""
+    if pa.types.is_fixed_size_list(of) or pa.types.is_list(of):
+        return pa.list_(_plain(of.value_type))
+    if pa.types.is_dictionary(of):
+        return of.value_type
+    if pa.types.is_struct(of):
+        return pa.struct([pa.field(f.name, _plain(f.type)) for f in of.fields])
+    return of
