@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from gradbase.testing.servers import spark
+
 ROOT = Path(__file__).parents[2]
 REFERENCE = sorted((ROOT / "docs" / "reference").glob("*.md"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *REFERENCE]
@@ -35,10 +37,18 @@ def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=name_of)
+def page_with_code(page):
+    """A page as a parameter; the one that needs a Spark runs where the other tests of Spark do."""
+    marks = [pytest.mark.xdist_group("spark")] if page.stem == "spark" else []
+    return pytest.param(page, marks=marks)
+
+
+@pytest.mark.parametrize("page", [page_with_code(p) for p in PAGES if blocks(p)], ids=name_of)
 def test_code_of_page_runs(page, tmp_path, monkeypatch):
     """Python blocks share one namespace; SQL blocks run on its session `db`."""
     monkeypatch.chdir(tmp_path)
+    if page.stem == "spark":
+        spark()
     names: dict = {"__name__": "documentation"}
     try:
         for language, code, line in blocks(page):
