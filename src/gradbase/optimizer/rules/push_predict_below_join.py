@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from gradbase.ir.learning import Predict
 from gradbase.ir.node import Node
-from gradbase.ir.relational import Join, Relation
+from gradbase.ir.relational import Join, Project, Relation
+from gradbase.ir.scalar import Column
 from gradbase.optimizer.analyses.joins import PRESERVED, may_fail, with_partner
 from gradbase.optimizer.analyses.lowering import columns_of
 from gradbase.optimizer.context import Alternative, Choice, Context
@@ -29,12 +30,33 @@ def push_predict_below_join(n: Node, ctx: Context) -> Node | None:
     error in rows that are predicted) only rows of `x` with a partner are predicted.
     """
     match n:
-        case Predict(child=Join(left=left, right=right, kind=kind) as join, features=features):
-            for side, keeps in zip((left, right), PRESERVED[kind], strict=True):
-                if keeps and {*features} <= {*side.schema.names} and _pays(n, side, join, ctx):
-                    rows = with_partner(join, side) if _may_fail(n, join, side) else side
-                    return None if rows is None else _moved(n, join, side, rows, ctx)
+        case Predict(child=Join() as join):
+            kept = columns_of(join, join.schema.names)
+        case Predict(child=Project(child=Join() as join) as kept) if _plain(kept):
+            pass
+        case _:
+            return None
+    source = {
+        name: e.name
+        for name, e in zip(kept.names, kept.exprs, strict=True)
+        if isinstance(e, Column)
+    }
+    features = tuple(source[f] for f in n.features)
+    for side, keeps in zip((join.left, join.right), PRESERVED[join.kind], strict=True):
+        if keeps and {*features} <= {*side.schema.names} and _pays(n, side, join, ctx):
+            rows = with_partner(join, side) if _may_fail(n, join, side) else side
+            if rows is None or not {*n.names}.isdisjoint(join.schema.names):
+                return None
+            below = n.replace(child=rows, features=features)
+            _note(below, n, side, ctx)
+            both = join.replace(left=below) if side is join.left else join.replace(right=below)
+            added = columns_of(both, n.names)
+            return Project(both, (*kept.names, *added.names), (*kept.exprs, *added.exprs))
     return None
+
+
+def _plain(n: Project) -> bool:
+    return all(isinstance(e, Column) for e in n.exprs)
 
 
 def _may_fail(n: Predict, join: Join, side: Relation) -> bool:
@@ -42,13 +64,10 @@ def _may_fail(n: Predict, join: Join, side: Relation) -> bool:
     return not whole and may_fail(n.model, n.model.features)
 
 
-def _moved(n: Predict, join: Join, side: Relation, rows: Relation, ctx: Context) -> Relation:
-    below = n.replace(child=rows)
-    both = join.replace(left=below) if side is join.left else join.replace(right=below)
-    found = [estimate(r, ctx).rows for r in (side, join)]
+def _note(below: Predict, n: Predict, side: Relation, ctx: Context) -> None:
+    found = [estimate(r, ctx).rows for r in (side, n.child)]
     reason = f"{found[0]:,.0f} rows below the join, {found[1]:,.0f} above"
     ctx.choices[below] = Choice("below the join", reason, _alternatives(n, side, ctx))
-    return columns_of(both, n.schema.names)
 
 
 def _seconds(n: Predict, relation: Relation, ctx: Context) -> float:
