@@ -230,7 +230,8 @@ class Builder:
         empty = self._run(name, args, named, 0, "meta")
         parts = _parts(empty)
         values = _values([*args, *named.values()])
-        large = any(p.numel() * p.element_size() > FOLDED_BYTES for p in parts)
+        most = min(FOLDED_BYTES, self.constants.memory_bytes // 16)
+        large = any(p.numel() * p.element_size() > most for p in parts)
         if large or not all(self.is_constant(v) for v in values):
             return None
 

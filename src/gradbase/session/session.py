@@ -18,6 +18,7 @@ from gradbase.frontend.addresses import parse_address
 from gradbase.frontend.tokens import split_statements
 from gradbase.ir.facts import Settings, Version
 from gradbase.resources.broker import Broker, Lease
+from gradbase.resources.tiling import page_bytes_for
 from gradbase.session.plans import AskedTypes, Kept
 from gradbase.session.results import Result
 from gradbase.session.statements import explain, run, run_relation
@@ -356,6 +357,7 @@ class Session:
         size_bytes = int(self.broker.memory_bytes * ENGINE_SHARE) if embedded else 0
         lease = self.broker.acquire(self.engine.name, "buffer pool", size_bytes=size_bytes)
         self.engine.limit(threads=self.broker.threads, memory_bytes=size_bytes)
+        self.store.blobs.page_bytes = page_bytes_for(self.broker.memory_bytes - size_bytes)
         return lease
 
     def running(self, event: threading.Event) -> Callable[[], None]:

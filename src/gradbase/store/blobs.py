@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from gradbase.errors import StoreError
 from gradbase.ir.shapes import Shape
 from gradbase.ir.tensor import Param
+from gradbase.resources.tiling import LARGEST_PAGE
 from gradbase.store.chunks import cut
 from gradbase.store.files import reported
 from gradbase.store.folder import Folder, Lease
@@ -58,6 +59,8 @@ class Blobs:
         self.read_only, self._users_of = read_only, users_of
         self.lease = Lease()
         """Protects what is put outside of a commit, until this store names it or closes."""
+        self.page_bytes = LARGEST_PAGE
+        """Of the tiles of large weights; the session says how much memory there is."""
         self._aside: Folder | None = None
         """Where tiles are of a store that is only read."""
 
