@@ -26,7 +26,7 @@ from gradbase.store.files import reported
 from gradbase.store.folder import Folder, Lease
 from gradbase.store.pieces import FilePieces, Pieces
 from gradbase.store.tiles.file import NUMPY_TYPES, TileFile
-from gradbase.store.tiles.writing import SUFFIX, TileWriter, file_name
+from gradbase.store.tiles.writing import SUFFIX, TileWriter, ahead, file_name
 
 HEADER = "gradbase chunks 1"
 LIST = ".chunks"
@@ -171,7 +171,7 @@ class Blobs:
     ) -> str:
         to.prepare()
         with TileWriter(to.halves, dims, kind, page_bytes) as writer:
-            for part in parts:
+            for part in ahead(parts):
                 writer.write(part)
             with to.lock:
                 made = writer.finish(to.blobs)
