@@ -357,7 +357,7 @@ class Session:
         size_bytes = int(self.broker.memory_bytes * ENGINE_SHARE) if embedded else 0
         lease = self.broker.acquire(self.engine.name, "buffer pool", size_bytes=size_bytes)
         self.engine.limit(threads=self.broker.threads, memory_bytes=size_bytes)
-        self.store.blobs.page_bytes = page_bytes_for(self.broker.memory_bytes - size_bytes)
+        self.store.blobs.page_bytes = page_bytes_for(size_bytes)
         return lease
 
     def running(self, event: threading.Event) -> Callable[[], None]:
@@ -397,6 +397,5 @@ class Session:
 
 def limits(settings: Settings) -> tuple[int, int]:
     """(threads, bytes) that the broker may hand out."""
-    threads = settings.threads or len(os.sched_getaffinity(0))
     size_bytes = settings.memory_limit_bytes or int(psutil.virtual_memory().total * MEMORY_SHARE)
-    return threads, size_bytes
+    return settings.threads or len(os.sched_getaffinity(0)), size_bytes
