@@ -131,8 +131,7 @@ class Session:
         params : sequence or mapping, optional
             Values for ``?``, ``$1`` or ``$name``.
         """
-        statements = split_statements(text)
-        if not statements:
+        if not (statements := split_statements(text)):
             raise ParseError("there is no statement", hint="SELECT 1")
         for statement in statements[:-1]:
             self._run(statement, params).arrow()
