@@ -17,6 +17,7 @@ same). Answers are compared with torch's.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -41,8 +42,8 @@ def sizes(text: str) -> list[int]:
 
 def status(name: str) -> int:
     """Bytes of a line of this process's status."""
-    with open("/proc/self/status") as file:
-        lines = dict(line.split(":", 1) for line in file)
+    text = Path("/proc/self/status").read_text()
+    lines = dict(line.split(":", 1) for line in text.splitlines())
     return int(lines[name].split()[0]) << 10
 
 
@@ -57,7 +58,7 @@ def prepare(folder: Path, layers: list[int], rows: int) -> dict[str, Any]:
     torch.manual_seed(1)
     if not (folder / "weights.safetensors").exists():
         parts: list[torch.nn.Module] = []
-        for a, b in zip(layers[:-1], layers[1:], strict=True):
+        for a, b in itertools.pairwise(layers):
             parts += [torch.nn.Linear(a, b), torch.nn.ReLU()]
         net = torch.nn.Sequential(*parts[:-1])
         save_file(net.state_dict(), folder / "weights.safetensors")
