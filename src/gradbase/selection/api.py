@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from gradbase.errors import BindError, near
 from gradbase.frontend.cursor import Candidates, OptionValue, Range
@@ -269,8 +269,8 @@ def search(
     named = [lr, batch_size, optimizer, l2_reg, dropout, seed, epochs, metric, procedure, trials]
     given = {k: v for k, v in zip(_NAMED, named, strict=True) if v is not None} | parameters
     loss: Any = given.get("loss")
-    if not isinstance(loss, str | None):
-        given["loss"] = OWN_LOSS + register(loss).reference
+    if callable(loss):
+        given["loss"] = OWN_LOSS + register(cast("Any", loss)).reference
     if isinstance(network, MlpSpace):
         return _mlp_spec(network.model_type, _dimensions(network.parts() | given))
     return _function_spec(network, _dimensions(given))
