@@ -102,15 +102,17 @@ class Broker:
                 del self._queue[ticket]
                 self._changed.notify_all()
 
-    def lend(self, owner: str, purpose: str, give_back: GiveBack) -> Lease:
+    def lend(self, owner: str, purpose: str, give_back: GiveBack, *, first: bool = False) -> Lease:
         """A lease without bytes, to `grow` with what nobody else needs.
 
         Whenever a request lacks bytes, `give_back` is called with how many, from the thread that
-        asks and without locks of the broker; those that were lent to first are asked first.
+        asks and without locks of the broker; those lent to as `first` are asked before others.
         """
         with self._changed:
             ticket = next(self._ids)
-            self._lent[ticket] = give_back
+            self._lent = (
+                {ticket: give_back, **self._lent} if first else {**self._lent, ticket: give_back}
+            )
             return self._grant(ticket, owner, purpose, 0, 0)
 
     def grow(self, lease: Lease, size_bytes: int) -> bool:
@@ -136,7 +138,14 @@ class Broker:
             self._changed.notify_all()
 
     def leases(self) -> list[Lease]:
-        """What is granted now, oldest first."""
+        """What is granted now, oldest first; without what is held in reserve."""
+        return [lease for lease in self._all() if lease.id not in self._lent]
+
+    def reserves(self) -> list[Lease]:
+        """What is held in reserve now and makes way for any request."""
+        return [g for g in self._all() if g.id in self._lent and g.size_bytes]
+
+    def _all(self) -> list[Lease]:
         with self._changed:
             found = sorted(self._granted.values(), key=lambda lease: lease.id)
             return [dataclasses.replace(lease) for lease in found]

@@ -161,7 +161,7 @@ def system_table(session: Session, name: str) -> pa.Table:
     if name == "metrics":
         names, values = zip(*session.metrics.rows(), strict=True)
         return pa.table({"metric": names, "value": values})
-    leases = session.broker.leases()
+    leases = [*session.broker.leases(), *session.broker.reserves()]
     return pa.table(
         {
             "id": pa.array([g.id for g in leases], pa.int64()),

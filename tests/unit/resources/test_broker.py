@@ -14,18 +14,18 @@ from gradbase.resources.broker import Broker
 class Reserve:
     """Holds bytes until someone wants them."""
 
-    def __init__(self, broker, name):
+    def __init__(self, broker, name, *, first=False):
         self.broker, self.asked = broker, []
-        self.lease = broker.lend(name, "reserve", self.give_back)
+        self.lease = broker.lend(name, "reserve", self.give_back, first=first)
 
     def give_back(self, size_bytes):
         self.asked.append(size_bytes)
         self.broker.shrink(self.lease, size_bytes)
 
 
-def test_what_is_held_in_reserve_makes_way_the_first_lent_first():
+def test_what_is_held_in_reserve_makes_way_idle_models_before_pages():
     broker = Broker(1, 100)
-    models, pages = Reserve(broker, "models"), Reserve(broker, "pages")
+    pages, models = Reserve(broker, "pages"), Reserve(broker, "models", first=True)
     assert broker.grow(models.lease, 30)
     assert broker.grow(pages.lease, 60)
     assert not broker.grow(pages.lease, 11)
@@ -33,6 +33,7 @@ def test_what_is_held_in_reserve_makes_way_the_first_lent_first():
         assert (models.asked, pages.asked) == ([40], [10])
         assert broker.free() == (1, 0)
     assert broker.free() == (1, 50)
+    assert [g.owner for g in broker.reserves()] == ["pages"]
 
 
 def test_reserves_do_not_grow_while_someone_waits():
@@ -68,7 +69,7 @@ def test_never_more_is_granted_than_there_is():
     def work(number):
         for i in range(60):
             with broker.lease("query", "q", threads=1, size_bytes=100 + 13 * (number + i) % 300):
-                leases = broker.leases()
+                leases = [*broker.leases(), *broker.reserves()]
                 most.append((sum(g.threads for g in leases), sum(g.size_bytes for g in leases)))
             broker.grow(reserve.lease, 40)
 
