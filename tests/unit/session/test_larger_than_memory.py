@@ -85,7 +85,7 @@ def test_a_damaged_page_is_an_error_that_names_it(db):
 
 
 def test_a_limit_too_small_for_the_tiles_says_how_much_is_needed(db, file):
-    db.sql("SET gradbase.memory_limit = '1GB'")
+    db.sql("SET gradbase.memory_limit = '4GB'")
     db.sql(f"CREATE OR REPLACE MODEL m OPTIONS (model_type = 'torch', model_path = '{file}')")
     db.sql("SET gradbase.memory_limit = '16MB'")
     with pytest.raises(ResourceError, match=r"in tiles of 4.00 MiB: [\d.]+ MiB are needed"):
