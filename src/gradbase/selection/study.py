@@ -226,6 +226,38 @@ class Study(Generic[Handle]):
 
         return importance(self.record)
 
+    def to_tensorboard(self, folder: str | Path) -> Path:
+        """Write every trial as a TensorBoard run below `folder`; see it with
+        ``tensorboard --logdir``.
+
+        Raises
+        ------
+        UnsupportedError
+            tensorboardX is not installed.
+        """
+        from gradbase.selection.tracking import to_tensorboard
+
+        return to_tensorboard(self.record, self.version, Path(folder))
+
+    def to_mlflow(self, experiment: str | None = None, *, tracking_uri: str | None = None) -> str:
+        """Log the search as an MLflow run, and its trials as runs below it; returns the run's id.
+
+        Parameters
+        ----------
+        experiment : str, optional
+            The model's name if left out.
+        tracking_uri : str, optional
+            As of ``mlflow.set_tracking_uri``.
+
+        Raises
+        ------
+        UnsupportedError
+            mlflow is not installed.
+        """
+        from gradbase.selection.tracking import to_mlflow
+
+        return to_mlflow(self.record, self.version, experiment, tracking_uri)
+
     @property
     def scales(self) -> dict[str, str]:
         """``choice``, ``linear`` or ``log`` for each hyper-parameter searched over."""
