@@ -55,7 +55,8 @@ class Mapped:
     views : mapping
         What the query sees.
     function : callable
-        Batches and `arguments` to batches with the columns added; of a module, found by its name.
+        Batches and `arguments` to batches with the columns ``added0``, ``added1``, … behind; of a
+        module, found by its name. Columns are known by their place: their names may differ.
     arguments : tuple of str
     added : pa.Schema
         Names and types of the new columns.

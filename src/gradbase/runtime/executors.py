@@ -53,8 +53,7 @@ def mapped_view(
     task = {
         "model": print_plan(node.model),
         "methods": node.methods,
-        "features": node.features,
-        "names": node.names,
+        "features": [node.child.schema.names.index(f) for f in node.features],
         "store": str(context.blobs.folder.root),
         "batch_rows": node.batch_rows,
         "exactness": context.settings.exactness,
@@ -87,17 +86,17 @@ def _prepared(task: str) -> Work:
     bitwise = settings.exactness == "bitwise"
     program = Program(model, given["methods"], blobs, bitwise=bitwise)
     tile = given["batch_rows"] or tile_rows(model, context.calibration.cache_bytes)
-    reads, names, features = Reads(model, context), given["names"], given["features"]
-    origin = [f.name for f in model.features]
+    reads, places = Reads(model, context), given["features"]
+    names = [f.name for f in model.features]
 
     def work(batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
-        columns = [batch.column(f) for f in features]
-        read = reads(pa.RecordBatch.from_arrays(columns, origin))
+        columns = [batch.column(place) for place in places]
+        read = reads(pa.RecordBatch.from_arrays(columns, names))
         runner = program.runner(read.schema.types, tile)
         made = runner(read, first_row)
         program.give_back(runner)
-        for name, column in zip(names, made, strict=True):
-            batch = batch.append_column(name, column.cast(_plain(column.type)))
+        for i, column in enumerate(made):
+            batch = batch.append_column(f"added{i}", column.cast(_plain(column.type)))
         return batch
 
     return work

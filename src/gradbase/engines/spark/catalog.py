@@ -14,7 +14,7 @@ import pyarrow as pa
 from gradbase.engines.base import Function, Parameters, View, quote_identifier
 from gradbase.engines.duckdb.engine import DuckDBEngine
 from gradbase.engines.duckdb.transactions import DuckDBTransaction
-from gradbase.engines.spark.manifests import KEPT, FolderManifests, local_folder, packed, unpacked
+from gradbase.engines.spark.manifests import FolderManifests, local_folder, packed, unpacked
 from gradbase.errors import StoreError
 from gradbase.ir.facts import Capabilities
 
@@ -90,9 +90,11 @@ class ManifestEngine(DuckDBEngine):
     def follow(self) -> None:
         """Mirror the newest manifest, if it is not mirrored yet."""
         with self._turn:
-            if self._number and not self._manifests.has(self._number + 1):
+            # One without a successor is the newest, unless both were swept.
+            has, number = self._manifests.has, self._number
+            if number and has(number) and not has(number + 1):
                 return
-            for _ in range(KEPT):
+            while True:
                 numbers = self._manifests.numbers()
                 newest = numbers[-1] if numbers else 0
                 if newest <= self._number:
@@ -121,16 +123,8 @@ class ManifestEngine(DuckDBEngine):
         tables = {n: handle.table(f"{SCHEMA}.{quote_identifier(n)}") for (n,) in names}
         number = self._number + 1
         if not self._manifests.put(number, packed(tables)):
-            raise _conflict()
-        numbers = self._manifests.numbers()
-        if numbers[-1] != number:  # this session was so far behind that its number was free again
-            self._manifests.delete(number)
-            raise _conflict()
-        for old in numbers[:-KEPT]:
-            self._manifests.delete(old)
-
-
-def _conflict() -> StoreError:
-    return StoreError(
-        "another session changed the catalog at the same time", hint="run the statement again"
-    )
+            raise StoreError(
+                "another session changed the catalog at the same time",
+                hint="run the statement again",
+            )
+        self._manifests.sweep()

@@ -27,14 +27,14 @@ from gradbase.engines.rows import Row, rows_of
 from gradbase.engines.spark import reading
 from gradbase.engines.spark.catalog import ManifestEngine
 from gradbase.engines.spark.compiler import ELSEWHERE, SparkCompiler, SparkSpelling
-from gradbase.engines.spark.errors import translated
+from gradbase.engines.spark.errors import quiet, translated
 from gradbase.engines.spark.results import SparkResult
 from gradbase.engines.spark.sessions import adopted, started
 from gradbase.engines.spark.statistics import SparkStatistics
 from gradbase.engines.spark.texts import quoted, sparks, values_of
 from gradbase.engines.spark.types import SparkDialect, from_spark, taken
 from gradbase.engines.spark.views import seen
-from gradbase.errors import BindError, CancelledError, StoreError, UnsupportedError
+from gradbase.errors import BindError, StoreError, UnsupportedError
 from gradbase.ir.facts import Capabilities
 from gradbase.ir.node import Node
 from gradbase.ir.relational import Relation
@@ -51,6 +51,8 @@ CAPABILITIES = Capabilities(
     },
     embedded=False,
 )
+
+_GROUP = "spark.jobGroup.id"
 
 
 class SparkEngine:
@@ -87,7 +89,7 @@ class SparkEngine:
         self._numbers = itertools.count(1)
         self._statistics = SparkStatistics(self)
         self._registered: set[str] = set()
-        self._stopped: set[str] = set()
+        self._running: set[str] = set()
         self._closed = False
         self.writes = 0
 
@@ -231,30 +233,25 @@ class SparkEngine:
         """Jobs begun in this thread inside the block are stopped by `stop(tag)`."""
         context = self.session.sparkContext
         with translated():
-            context.addJobTag(self._tag)
-            context.addJobTag(tag)
+            before = context.getLocalProperty(_GROUP)
+            context.setLocalProperty(_GROUP, tag)
+        self._running.add(tag)
         try:
             yield
-        except GeneratorExit:
-            raise
-        except Exception as error:
-            if tag in self._stopped and not isinstance(error, CancelledError):
-                raise CancelledError("the statement was cancelled") from error
-            raise
         finally:
-            self._stopped.discard(tag)
+            self._running.discard(tag)
             with contextlib.suppress(Exception):  # Spark may have ended meanwhile
-                context.removeJobTag(tag)
-                context.removeJobTag(self._tag)
+                context.setLocalProperty(_GROUP, before)
 
     def stop(self, tag: str) -> None:
-        """Stop the jobs of a statement, from any thread."""
-        with contextlib.suppress(Exception):
-            self.session.sparkContext.cancelJobsWithTag(tag)
+        """Stop the jobs of a statement, those that it has not begun too, from any thread."""
+        with contextlib.suppress(Exception):  # Spark may have ended meanwhile
+            self.session.sparkContext._jsc.sc().cancelJobGroupAndFutureJobs(tag)  # noqa: SLF001
 
     def interrupt(self) -> None:
         """Stop everything that runs, from any thread; it ends with CancelledError."""
-        self.stop(self._tag)
+        for tag in list(self._running):
+            self.stop(tag)
         self._catalog.interrupt()
 
     # -- order-free statistics ---------------------------------------------------------------------
@@ -305,7 +302,7 @@ class SparkEngine:
     def register(self, name: str, rows: Any) -> None:
         """Make an Arrow table, pandas or Polars DataFrame a temporary view of Spark's session."""
         self._check_open()
-        with translated():
+        with translated(), quiet():
             frame = self.session.createDataFrame(taken(rows))
         self.show(name, frame)
         self.writes += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import warnings
 from collections.abc import Generator
 
 from py4j.protocol import Py4JError
@@ -72,6 +73,14 @@ def _said(text: str) -> str:
 
 def _first(text: str) -> str:
     return text.strip().partition("\n")[0]
+
+
+@contextlib.contextmanager
+def quiet() -> Generator[None]:
+    """Leave out pyspark's warnings of versions of pandas, which is not used."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 @contextlib.contextmanager

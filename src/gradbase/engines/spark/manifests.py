@@ -19,7 +19,9 @@ from blake3 import blake3
 from gradbase.errors import StoreError, UnsupportedError
 
 KEPT = 16
-"""The newest so many stay: a session may still be reading one."""
+KEPT_S = 3600.0
+"""The newest so many stay, and those so many seconds older than the newest: a number is never free
+again while a session may still take it for the next one."""
 _NAME = re.compile(r"(\d{12})\.manifest\Z")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
@@ -43,8 +45,8 @@ class Manifests(Protocol):
         """Put a new one, durably and whole; False where it is there already."""
         ...
 
-    def delete(self, number: int) -> None:
-        """Delete one."""
+    def sweep(self) -> None:
+        """Delete what is old."""
         ...
 
 
@@ -89,9 +91,15 @@ class FolderManifests:
             os.close(folder)
         return True
 
-    def delete(self, number: int) -> None:
-        """Delete one."""
-        self._path(number).unlink(missing_ok=True)
+    def sweep(self) -> None:
+        """Delete what is old, the oldest first."""
+        paths = [self._path(n) for n in self.numbers()]
+        with contextlib.suppress(FileNotFoundError):  # another session sweeps too
+            now = paths[-1].stat().st_mtime
+            for path in paths[:-KEPT]:
+                if now - path.stat().st_mtime <= KEPT_S:
+                    return
+                path.unlink()
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:012d}.manifest"

@@ -9,13 +9,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import warnings
 from typing import Any
 
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
-from gradbase.engines.spark.errors import translated
+from gradbase.engines.spark.errors import quiet, translated
 from gradbase.errors import BindError, StoreError, UnsupportedError
 
 log = logging.getLogger("gradbase.engines")
@@ -73,8 +72,7 @@ def started(master: str) -> tuple[Any, bool]:
     for key, value in _settings(master).items():
         builder = builder.config(key, value)
     try:
-        with translated(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Arrow's and pandas' versions
+        with translated(), quiet():
             session = builder.getOrCreate()
     except Exception as error:
         raise StoreError(f"Spark of `{master}` does not start: {error}") from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from gradbase.engines.base import Mapped, Parameters, RowStream, View
-from gradbase.engines.spark.errors import translated
+from gradbase.engines.spark.errors import quiet, translated
 
 if TYPE_CHECKING:
     from gradbase.engines.spark.engine import SparkEngine
@@ -64,10 +64,16 @@ def _mapped(engine: SparkEngine, view: Mapped, parameters: Parameters) -> Any:
 
     with seen(engine, view.views, parameters):
         frame = engine.frame(view.sql, parameters)
-    with translated():
-        fields = [*frame.schema.fields, *from_arrow_schema(view.added).fields]
-        schema = StructType([StructField(f.name, f.dataType) for f in fields])
-        return frame.mapInArrow(Call(view.function, view.arguments), schema)
+    with translated(), quiet():
+        given, added = frame.schema.fields, from_arrow_schema(view.added).fields
+        # Spark looks for the columns by name, and trips over dots and backticks in them.
+        plain = [f"c{i}" for i in range(len(given))]
+        names = [*plain, *(f"added{i}" for i in range(len(added)))]
+        kinds = [f.dataType for f in (*given, *added)]
+        schema = StructType([StructField(n, k) for n, k in zip(names, kinds, strict=True)])
+        call = Call(view.function, view.arguments)
+        mapped = frame.toDF(*plain).mapInArrow(call, schema)
+        return mapped.toDF(*(f.name for f in (*given, *added)))
 
 
 def _drained(rows: pa.RecordBatchReader | RowStream) -> pa.Table:
