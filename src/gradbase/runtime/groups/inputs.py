@@ -49,6 +49,8 @@ class GroupInputs:
 
     def embeddings(self, group: int) -> tuple[tuple[int, int], ...]:
         """(codes, width) of each embedding of a group."""
+        if not self.embedded[group]:
+            return ()
         sizes = [int(c.codes[group]) for c in self.columns if c.embedded[group]]
         return tuple((n, embedding_width(n)) for n in sizes)
 

@@ -83,8 +83,11 @@ def keys_of(names: Sequence[str], columns: Sequence[pa.Array]) -> GroupKeys:
         indices = kernels.fill_null(distinct.indices.cast(pa.int64()), len(values))
         ranks.append(rank[indices.to_numpy(zero_copy_only=False)])
         texts.append([*(values[i] for i in order), None])
-    distinct_rows = np.unique(np.stack(ranks, 1), axis=0)
-    found = [tuple(t[i] for t, i in zip(texts, row, strict=True)) for row in distinct_rows]
+    sizes = [len(t) for t in texts]
+    codes = np.unique(np.ravel_multi_index(tuple(ranks), sizes))
+    places = np.unravel_index(codes, sizes)
+    rows = zip(*(p.tolist() for p in places), strict=True)
+    found = [tuple(t[i] for t, i in zip(texts, row, strict=True)) for row in rows]
     return GroupKeys(names, found)
 
 

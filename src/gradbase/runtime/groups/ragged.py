@@ -51,6 +51,7 @@ class EpochOrders:
         self._shards = [len(g.shards) for g in data.groups]
         self._first = np.concatenate([[0], np.cumsum(self._shards)[:-1]])
         self._lengths = [len(s) for g in data.groups for s in g.shards]
+        self._ids = data.ids[self._rows]
         self._kept: dict[int, Ints] = {}
 
     def order(self, epoch: int) -> Ints:
@@ -60,9 +61,8 @@ class EpochOrders:
             rank = np.empty(len(self._lengths), np.int64)
             for first, count in zip(self._first, self._shards, strict=True):
                 rank[first + np.array(shard_order(epoch, count))] = first + np.arange(count)
-            ids = self.data.ids[self._rows]
-            key = keyed(ids, self.data.data.seed, epoch)
-            found = self._rows[np.lexsort((key, np.repeat(rank, self._lengths)))]
+            key = keyed(self._ids, self.data.data.seed, epoch)
+            found = self._rows[_sorted_within(np.repeat(rank, self._lengths), key)]
             if (len(self._kept) + 1) * found.nbytes <= _KEPT_BYTES:
                 self._kept[epoch] = found
         return found
@@ -81,6 +81,17 @@ class EpochOrders:
                 shards.append(shard)
             at += rows
         return np.array(starts, np.int64), np.array(lengths, np.int64), shards
+
+
+def _sorted_within(segment: Ints, key: npt.NDArray[np.uint64]) -> Ints:
+    """As ``lexsort((key, segment))``, by one sort of both together where no two rows are equal."""
+    bits = int(segment.max(initial=0)).bit_length()
+    both = (segment.astype(np.uint64) << np.uint64(64 - bits)) | (key >> np.uint64(bits))
+    order = np.argsort(both)
+    ordered = both[order]
+    if (ordered[1:] == ordered[:-1]).any():
+        return np.lexsort((key, segment))
+    return order
 
 
 def steps_of(group: Group, size: int) -> int:

@@ -136,17 +136,22 @@ def _standardised(true: Floats, targets: list[GroupTarget], starts: Ints) -> Flo
 def _classes(
     true: Ints, parts: list[Parts], starts: Ints, classes: tuple[Literal, ...]
 ) -> list[GroupTarget]:
+    group = np.repeat(np.arange(len(parts)), np.diff(starts))
+    train = np.concatenate([p.train for p in parts])
+    all_rows, trained = (
+        np.bincount(group[r] * len(classes) + true[r], minlength=len(parts) * len(classes))
+        .reshape(len(parts), -1) > 0
+        for r in (slice(None), train)
+    )  # fmt: skip
     targets: list[GroupTarget] = []
     for g, part in enumerate(parts):
-        present = np.unique(true[starts[g] : starts[g + 1]])
-        trained = np.unique(true[part.train])
-        if len(trained) < 2:
-            only = int(trained[0])
+        if np.count_nonzero(trained[g]) < 2:
+            only = int(np.argmax(trained[g]))
             why = f"the class is {classes[only].value!r} in {_rows(len(part.train))}"
             targets.append(GroupTarget("binary", (only,), constant=why))
             continue
-        task = "binary" if len(present) == 2 else "multiclass"
-        targets.append(GroupTarget(task, tuple(present.tolist())))
+        present = tuple(np.flatnonzero(all_rows[g]).tolist())
+        targets.append(GroupTarget("binary" if len(present) == 2 else "multiclass", present))
     return targets
 
 
