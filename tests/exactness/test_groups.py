@@ -115,3 +115,40 @@ def measured(db, info, number):
         db.sql("SELECT * FROM ML.EVALUATE(MODEL m, STRUCT(TRUE AS by_group))").arrow().to_pylist()
     )
     return [[r[n] or 0.0 for n in theirs] for r in (ours[number], theirs)]
+
+
+ALONE = {
+    "dnn": f"model_type = 'dnn_classifier', hidden_units = [9], dropout = 0.2, labels = ['two'], {COMMON}",
+    "embeddings": f"model_type = 'dnn_classifier', activation_fn = 'sigmoid', labels = ['two'], {COMMON}",
+    "solved": "model_type = 'linear_reg', row_key = ['id'], labels = ['y']",
+}
+
+
+@pytest.mark.parametrize("case", ALONE)
+def test_a_groups_model_does_not_depend_on_other_groups(db, case):
+    """Bitwise: among all, beside one other, and by itself; whatever the order of rows."""
+    label = "y" if case == "solved" else "two"
+    found = []
+    for which in ("TRUE", "region IN ('b', 'c')", "region = 'b'"):
+        db.sql(
+            f"CREATE OR REPLACE MODEL m OPTIONS ({ALONE[case]}, group_by = ['region']) AS "
+            f"SELECT region, id, x, shop, {label} FROM t WHERE {which} ORDER BY hash(id + {len(found)})"
+        )
+        info = db.sql(
+            "SELECT loss FROM ML.TRAINING_INFO(MODEL m) WHERE region = 'b' ORDER BY iteration"
+        )
+        output = "PREDICT" if label == "y" else "PREDICT_PROBA"
+        db.sql("SET gradbase.exactness = 'bitwise'")
+        rows = db.sql(f"SELECT {output}(m, *) FROM t WHERE region = 'b' ORDER BY id")
+        found.append((info.fetchall(), rows.fetchall()))
+        db.sql("RESET gradbase.exactness")
+    assert found[0] == found[1] == found[2]
+
+
+def test_where_results_must_be_bitwise_it_is_refused(db):
+    db.sql("SET gradbase.exactness = 'bitwise'")
+    with pytest.raises(gb.errors.UnsupportedError, match="group_by trains in stacks"):
+        db.sql(
+            f"CREATE OR REPLACE MODEL m OPTIONS ({ALONE['dnn']}, group_by = ['region']) AS SELECT region, id, x, two FROM t"
+        )
+    db.sql("RESET gradbase.exactness")
