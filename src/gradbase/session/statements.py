@@ -242,16 +242,33 @@ def _explained(
     made = plan(session, bind_query(query, session.engine, session.store, params))
     if not analyze:
         return Explanation(made.text(verbose=verbose), made)
-    before = {name: session.metrics[name] for name in _PAGES}
+    before = {name: session.metrics[name] for name in _MEASURED}
     started = time.perf_counter()
     rows = planned_result(session, made, parameter_values(params)).arrow()
     seconds = time.perf_counter() - started
     measured = f"measured: {rows.num_rows:,} rows in {seconds:.3f} s"
-    read, size, hit, written = (session.metrics[name] - before[name] for name in _PAGES)
-    if read or hit:
-        measured += f"; pages: {read:,.0f} read ({size / 1e6:,.1f} MB), {hit:,.0f} found in memory"
-        measured += f", {written:,.0f} results written to disk" if written else ""
-    return Explanation(made.text(verbose=verbose), made, measured)
+    counted = {name: session.metrics[name] - n for name, n in before.items()}
+    return Explanation(made.text(verbose=verbose), made, measured + _counted(counted, seconds))
 
 
-_PAGES = ("pages_read", "page_bytes", "pages_hit", "pages_written")
+_MEASURED = (
+    "pages_read", "page_bytes", "pages_hit", "pages_written", "leases", "lease_wait_seconds",
+    "predict_seconds",
+)  # fmt: skip
+
+
+def _counted(counted: Mapping[str, float], seconds: float) -> str:
+    """What a statement did, of the counters of `runtime.context`."""
+    text = ""
+    if counted["pages_read"] or counted["pages_hit"]:
+        size = counted["page_bytes"] / 1e6
+        text += f"; pages: {counted['pages_read']:,.0f} read ({size:,.1f} MB)"
+        text += f", {counted['pages_hit']:,.0f} found in memory"
+        if counted["pages_written"]:
+            text += f", {counted['pages_written']:,.0f} results written to disk"
+    if counted["leases"]:
+        text += f"; {counted['leases']:,.0f} leases, waited {counted['lease_wait_seconds']:.3f} s"
+    if counted["predict_seconds"]:
+        share = counted["predict_seconds"] / max(seconds, 1e-9)
+        text += f"; network {counted['predict_seconds']:.3f} s in its threads ({share:.0%} of all)"
+    return text
