@@ -201,8 +201,9 @@ class _Split:
         of = FLOAT64 if x.dtype == "float64" else FLOAT32
         kind = of if x.shape[-1] == 1 else array_of(of, x.shape[-1])
         features = tuple(f for f in model.features if f.name in side.columns)
+        name = f"{model.name}.part{self.sides.index(side) + 1}"
         part = Model(
-            model.name, model.version, model.trial, "raw", "", features, (ToTable(x, "raw", kind),),
+            name, model.version, model.trial, "raw", "", features, (ToTable(x, "raw", kind),),
             imported=model.imported,
         )  # fmt: skip
         chosen = tuple(side.columns[f.name] for f in features)
@@ -227,7 +228,9 @@ class _Split:
         lost = {column_of(layer.parts[p]) for p in gone}
         kept = tuple(f for f in model.features if f.name not in lost)
         return model.replace(
-            features=(*kept, *(Feature(s.row, INT64) for s in self.sides)), outputs=outputs
+            name=f"{model.name}.rest",
+            features=(*kept, *(Feature(s.row, INT64) for s in self.sides)),
+            outputs=outputs,
         )
 
     def _note(self, joined: PredictJoined, rows: float) -> None:
