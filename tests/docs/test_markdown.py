@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gradbase.testing.servers import spark
+from gradbase.testing.servers import postgres_url, spark
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = sorted((ROOT / "docs" / "reference").glob("*.md"))
@@ -49,6 +49,8 @@ def test_code_of_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if page.stem == "spark":
         spark()
+    if page.stem == "postgresql":
+        monkeypatch.setenv("DATABASE_URL", postgres_url())
     names: dict = {"__name__": "documentation"}
     try:
         for language, code, line in blocks(page):

@@ -1,4 +1,7 @@
-"""Every .slt file under every configuration; in `make test` under some, which differ by file."""
+"""Every .slt file under every configuration; in `make test` under some, which differ by file.
+
+On PostgreSQL each file runs once; in `make test-all` under the other configurations too.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ import pytest
 
 import gradbase
 from gradbase.optimizer.stages import all_rules
-from gradbase.testing.slt import load_configs, run_file
+from gradbase.testing.servers import postgres_url
+from gradbase.testing.slt import Config, Target, load_configs, run_file
 
 HERE = Path(__file__).parent
 FILES = sorted(HERE.rglob("*.slt"))
@@ -46,3 +50,21 @@ def connect(url):
 def test_slt(path, config, tmp_path):
     """Each record does what it says."""
     run_file(path, connect, config, tmp_path)
+
+
+def postgres_runs():
+    for path in FILES:
+        name = path.relative_to(HERE).with_suffix("").as_posix()
+        for config in CONFIGS:
+            if config.name == "udf" or config.name.startswith("rule_off-"):
+                continue  # the one is refused, the others are the same code on every engine
+            marks = [] if config == Config() else [pytest.mark.slow]
+            yield pytest.param(path, config, id=f"{name}-{config.name}", marks=marks)
+
+
+@pytest.mark.parametrize(("path", "config"), list(postgres_runs()))
+def test_slt_on_postgres(path, config, tmp_path):
+    """Each record does what it says, or fails as its mark says."""
+    setup = (HERE / "postgres.sql").read_text()
+    target = Target("postgresql", postgres_url(), "postgres", setup)
+    run_file(path, connect, config, tmp_path, target)

@@ -35,6 +35,7 @@ from gradbase.ir.learning import (
 from gradbase.ir.node import Node, walk
 from gradbase.ir.relational import Filter, Limit, Project, Relation, Sort, SqlFragment
 from gradbase.ir.scalar import PredictCall, Scalar
+from gradbase.runtime.conform import conformed
 from gradbase.runtime.context import RunContext
 from gradbase.runtime.evaluate import evaluate_sizes, evaluate_stream
 from gradbase.runtime.executors import mapped_view, reachable
@@ -212,7 +213,7 @@ class _Run:
                 text, context.parameters, batch_rows=batch_rows, views=views, functions=functions
             )
         )
-        return Stream(reader.schema, iter(reader))
+        return conformed(Stream(reader.schema, iter(reader)), node.schema)
 
     def text(self, node: Relation) -> tuple[str, dict[str, View | Mapped], list[Function]]:
         """SQL of `node`, and what it sees."""

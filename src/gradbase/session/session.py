@@ -18,7 +18,6 @@ from gradbase.frontend.addresses import parse_address
 from gradbase.frontend.tokens import split_statements
 from gradbase.ir.facts import Settings, Version
 from gradbase.resources.broker import Broker, Lease
-from gradbase.resources.tiling import page_bytes_for
 from gradbase.session.plans import AskedTypes, Kept
 from gradbase.session.results import Result
 from gradbase.session.statements import explain, run, run_relation
@@ -131,7 +130,8 @@ class Session:
         params : sequence or mapping, optional
             Values for ``?``, ``$1`` or ``$name``.
         """
-        if not (statements := split_statements(text)):
+        statements = split_statements(text)
+        if not statements:
             raise ParseError("there is no statement", hint="SELECT 1")
         for statement in statements[:-1]:
             self._run(statement, params).arrow()
@@ -356,7 +356,6 @@ class Session:
         size_bytes = int(self.broker.memory_bytes * ENGINE_SHARE) if embedded else 0
         lease = self.broker.acquire(self.engine.name, "buffer pool", size_bytes=size_bytes)
         self.engine.limit(threads=self.broker.threads, memory_bytes=size_bytes)
-        self.store.blobs.page_bytes = page_bytes_for(size_bytes)
         return lease
 
     def running(self, event: threading.Event) -> Callable[[], None]:
@@ -396,5 +395,6 @@ class Session:
 
 def limits(settings: Settings) -> tuple[int, int]:
     """(threads, bytes) that the broker may hand out."""
+    threads = settings.threads or len(os.sched_getaffinity(0))
     size_bytes = settings.memory_limit_bytes or int(psutil.virtual_memory().total * MEMORY_SHARE)
-    return settings.threads or len(os.sched_getaffinity(0)), size_bytes
+    return threads, size_bytes

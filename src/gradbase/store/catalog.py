@@ -185,6 +185,11 @@ _CAUSES = (
         "the disk is full",
         "free some space and run the statement again; nothing has changed",
     ),
+    (
+        r"permission denied",
+        "the role may not use the models so",
+        "GRANT USAGE ON SCHEMA gradbase, SELECT ON its tables (to write INSERT, UPDATE, DELETE)",
+    ),
     (r"read-only|read only", "the database is open read-only", "connect without read_only=True"),
     (
         r"conflict|serializ",

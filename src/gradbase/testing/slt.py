@@ -23,6 +23,7 @@ from typing import Any, Protocol
 import sqlglot
 
 from gradbase.errors import GradbaseError, ParseError, near
+from gradbase.frontend.tokens import split_statements
 from gradbase.frontend.words import is_ours
 from gradbase.testing.records import Condition, Record, Script, read_script
 
@@ -137,11 +138,14 @@ class Target:
         An empty database.
     dialect : str
         What sqlglot calls its language: statements without our words are written in DuckDB's.
+    setup : str
+        Statements to run first.
     """
 
     engine: str
     url: str
     dialect: str
+    setup: str = ""
 
 
 def run_file(
@@ -164,6 +168,9 @@ def run_file(
         runner.close()
 
 
+_RANGE = "__range_of_duckdb"
+
+
 class _Runner:
     def __init__(
         self,
@@ -174,7 +181,7 @@ class _Runner:
         target: Target | None,
     ) -> None:
         self.script, self.connect, self.config, self.folder = script, connect, config, folder
-        self.target = target
+        self.target, self.set_up = target, False
         needs_file = (
             config.file or config.reconnect or any(r.kind == "restart" for r in script.records)
         )
@@ -208,6 +215,10 @@ class _Runner:
     def opened(self) -> SltSession:
         if self.session is None:
             self.session = self.connect(self.url)
+            if self.target is not None and not self.set_up:
+                self.set_up = True
+                for statement in split_statements(self.target.setup):
+                    self.session.sql(statement).fetchall()
             for setting in self.config.settings:
                 self.session.sql(setting).fetchall()
         return self.session
@@ -234,7 +245,13 @@ class _Runner:
         sql = record.sql.replace("__FOLDER__", str(self.folder))
         if self.target is None or is_ours(sql) or record.only_if & self.words:
             return sql
-        return ";\n".join(sqlglot.transpile(sql, read="duckdb", write=self.target.dialect))
+        # The target has a function `range` that counts in 64 bits, as DuckDB's does.
+        kept = re.sub(r"\brange\(", f"{_RANGE}(", sql)
+        try:
+            texts = sqlglot.transpile(kept, read="duckdb", write=self.target.dialect)
+        except sqlglot.ParseError:  # meant to be wrong
+            return sql
+        return ";\n".join(texts).replace(_RANGE.upper(), "range")
 
     def failed(self, record: Record, error: GradbaseError) -> None:
         text = f"{type(error).__name__}: {error}"

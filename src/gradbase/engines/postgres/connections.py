@@ -18,6 +18,7 @@ import psycopg
 from psycopg import pq
 
 from gradbase.engines.postgres.errors import translate, translated
+from gradbase.engines.postgres.statements import first_word
 from gradbase.errors import ResourceError, StoreError
 
 
@@ -26,6 +27,9 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 
     generation = -1
 
+
+_HARMLESS = ("insert", "update", "delete", "merge", "copy", "explain", "analyze", "vacuum")
+"""First words of statements that leave neither a setting nor a temporary object."""
 
 MOST_IDLE = 8
 """Connections kept for the next query."""
@@ -62,64 +66,53 @@ class Connections:
         self._closed = False
         self._settings: list[tuple[str, str]] = []
         self._generation = 0
-        self._stale = False
+        self._transaction = False
         self._local: frozenset[str] = frozenset()
         self._main = self._connected()
         self.writes = 0
 
     # -- the main connection -----------------------------------------------------------------------
 
-    @property
-    def main(self) -> Connection:
-        """The session's own connection, made anew where the server has dropped it."""
+    def _alive(self) -> Connection:
+        """The main connection, made anew where the server has dropped it; the lock is held."""
         if self._closed:
             raise StoreError("the connection is closed", hint="connect again")
         if not _usable(self._main):
             with contextlib.suppress(psycopg.Error):
                 self._main.close()
             self._main = self._connected()
-            self._settings, self._local, self._stale = [], frozenset(), False
+            self._settings, self._local, self._transaction = [], frozenset(), False
             self._generation += 1
         return self._main
 
-    @property
-    def in_transaction(self) -> bool:
-        """Whether the user has begun a transaction."""
-        status = self._main.pgconn.transaction_status
-        return status not in (pq.TransactionStatus.IDLE, pq.TransactionStatus.UNKNOWN)
-
     @contextlib.contextmanager
     def on_main(self) -> Generator[Connection]:
-        """The main connection, alone; `cancel` reaches it."""
+        """The main connection, alone; `interrupt` reaches it."""
         with self.main_lock, translated():
-            connection = self.main
+            connection = self._alive()
             self._busy[id(connection)] = connection
             try:
                 yield connection
             finally:
                 self._busy.pop(id(connection), None)
 
-    def ran(self) -> None:
-        """A statement of the user's has run on the main connection."""
+    def ran(self, sql: str = "") -> None:
+        """A statement of the user's has run on the main connection: what does it leave there?
+
+        Everybody else reads the answer without waiting for the main connection, which may be busy.
+        """
         self.writes += 1
-        self._stale = True
-
-    def needs_main(self, sql: str) -> bool:
-        """Whether only the main connection sees what the statement reads."""
-        if self._closed or not _usable(self._main):
-            return False
         with self.main_lock:
-            if self.in_transaction:
-                return True
-            self._refresh()
-        folded = sql.casefold()
-        return any(name in folded for name in self._local)
+            if not _usable(self._main):
+                return
+            status = self._main.pgconn.transaction_status
+            ended = self._transaction and status == pq.TransactionStatus.IDLE
+            self._transaction = status != pq.TransactionStatus.IDLE
+            if not self._transaction and (ended or first_word(sql) not in _HARMLESS):
+                self._look()
 
-    def _refresh(self) -> None:
-        """Ask the main connection for settings and temporary objects after a statement on it."""
-        if not self._stale:
-            return
-        self._stale = False
+    def _look(self) -> None:
+        """Ask the main connection for its settings and temporary objects."""
         with translated():
             found = self._main.execute(_SETTINGS, prepare=False).fetchall()
             names = self._main.execute(_TEMPORARY, prepare=False).fetchall()
@@ -128,6 +121,13 @@ class Connections:
         if settings != self._settings:
             self._settings = settings
             self._generation += 1
+
+    def needs_main(self, sql: str) -> bool:
+        """Whether only the main connection sees what the statement reads."""
+        if self._transaction:
+            return True
+        folded = sql.casefold() if self._local else ""
+        return any(name in folded for name in self._local)
 
     # -- the others --------------------------------------------------------------------------------
 
@@ -147,10 +147,7 @@ class Connections:
         """A connection for one statement or transaction; `give_back` it."""
         if self._closed:
             raise StoreError("the connection is closed", hint="connect again")
-        with self.main_lock:
-            if self._stale and _usable(self._main) and not self.in_transaction:
-                self._refresh()
-            settings, generation = self._settings, self._generation
+        settings, generation = self._settings, self._generation
         connection = self._reused(generation) or self._made()
         if settings and connection.generation != generation:
             with translated():
@@ -245,9 +242,10 @@ def _usable(connection: Connection) -> bool:
     status = connection.pgconn.transaction_status
     if status != pq.TransactionStatus.IDLE:
         return status != pq.TransactionStatus.UNKNOWN
-    try:
-        readable, _, _ = select.select([connection.pgconn.socket], [], [], 0)
-        if readable:
+    try:  # what a server says when it ends comes before the end itself
+        for _ in range(3):
+            if not select.select([connection.pgconn.socket], [], [], 0)[0]:
+                break
             connection.pgconn.consume_input()
     except (OSError, ValueError, psycopg.Error):
         return False

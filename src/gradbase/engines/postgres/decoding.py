@@ -8,11 +8,12 @@ the places of the next field are computed for all rows together.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from gradbase.engines.postgres.numerics import decimals, floats
@@ -34,6 +35,8 @@ _OWN = {
     20: "<i8", 21: "<i2", 23: "<i4", 26: "<i8", 700: "<f4", 701: "<f8", 1082: "<i4", 1083: "<i8",
     1114: "<i8", 1184: "<i8",
 }  # fmt: skip
+_SPARE = bytes(16)
+"""Behind the rows: a NULL is read at the first place of all, whatever the width of its type."""
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
@@ -45,12 +48,18 @@ class Field:
     data : uint8[bytes of the batch]
     starts, lengths : int64[rows]
         Of a NULL the length is -1.
+    block : uint8[rows, length], optional
+        The bytes themselves, where all rows have the same length.
     """
 
     def __init__(
-        self, data: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[np.int64]
+        self,
+        data: NDArray[np.uint8],
+        starts: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+        block: NDArray[np.uint8] | None = None,
     ) -> None:
-        self.data, self.starts, self.lengths = data, starts, lengths
+        self.data, self.starts, self.lengths, self.block = data, starts, lengths, block
 
     @property
     def there(self) -> NDArray[np.bool_]:
@@ -60,9 +69,10 @@ class Field:
     def fixed(self, kind: str) -> NDArray[Any]:
         """Values of one width; zeros where there is none."""
         width = np.dtype(kind).itemsize
+        if self.block is not None and self.block.shape[1] == width:
+            return np.ascontiguousarray(self.block).view(kind)[:, 0]
         safe = np.where(self.lengths == width, self.starts, 0)
-        index = safe[:, None] + np.arange(width)
-        return np.ascontiguousarray(self.data[index]).view(kind)[:, 0]
+        return sliding_window_view(self.data, width)[safe].view(kind)[:, 0]
 
     def texts(self, skip: int = 0) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
         """Offsets and bytes of values of any length, without their first `skip` bytes."""
@@ -81,20 +91,38 @@ class Field:
 
 def batch_of(rows: Sequence[bytes | memoryview], columns: Sequence[Described]) -> pa.RecordBatch:
     """Rows, each a message of the server, as a batch."""
-    data = np.frombuffer(b"".join(rows), np.uint8)
+    data = np.frombuffer(b"".join([*rows, _SPARE]), np.uint8)
     sizes = np.fromiter(map(len, rows), np.int64, len(rows))
     starts = np.cumsum(sizes) - sizes
     if len(rows):
         counts = Field(data, starts, np.full(len(rows), 2)).fixed(">i2")
         if not (counts == len(columns)).all():
             raise InternalError("a message of the server's COPY is not one row")
-    at = starts + 2
-    arrays: list[pa.Array] = []
-    for column in columns:
-        lengths = Field(data, at, np.full(len(rows), 4)).fixed(">i4").astype(np.int64)
-        arrays.append(_array(Field(data, at + 4, lengths), column.type, column.wire))
-        at = at + 4 + np.maximum(lengths, 0)
+    fields = _fields(data, starts, sizes)
+    arrays = [_array(next(fields), column.type, column.wire) for column in columns]
     return pa.RecordBatch.from_arrays(arrays, schema=schema_of(columns))
+
+
+def _fields(
+    data: NDArray[np.uint8], starts: NDArray[np.int64], sizes: NDArray[np.int64]
+) -> Iterator[Field]:
+    """The fields of the rows, one behind the other."""
+    rows, at = len(sizes), 2
+    if rows and (sizes == sizes[0]).all():
+        whole = data[: rows * sizes[0]].reshape(rows, -1)
+        while at < whole.shape[1]:
+            lengths = np.ascontiguousarray(whole[:, at : at + 4]).view(">i4")[:, 0]
+            width = int(lengths[0])
+            if width < 0 or (lengths != width).any():
+                break
+            block = whole[:, at + 4 : at + 4 + width]
+            yield Field(data, starts + at + 4, np.full(rows, width), block)
+            at += 4 + width
+    places = starts + at
+    while True:
+        lengths = Field(data, places, np.full(rows, 4)).fixed(">i4").astype(np.int64)
+        yield Field(data, places + 4, lengths)
+        places = places + 4 + np.maximum(lengths, 0)
 
 
 def schema_of(columns: Sequence[Described]) -> pa.Schema:
@@ -231,7 +259,7 @@ def _lists(field: Field, of: SqlType, element: int) -> pa.Array:
 
 def _elements(data: bytes, count: int, of: SqlType, wire: int) -> pa.Array:
     """Elements that stand one behind the other, each with its length."""
-    raw = np.frombuffer(data, np.uint8)
+    raw = np.frombuffer(data + _SPARE, np.uint8)
     kind = _FIXED.get(wire)
     stride = 4 + (np.dtype(kind).itemsize if kind else 0)
     if kind and len(data) == stride * count:

@@ -34,7 +34,7 @@ from gradbase.engines.postgres.views import drop_table, furnished, keep_rows
 from gradbase.engines.results import BATCH_ROWS, NativeCount
 from gradbase.engines.rows import Row
 from gradbase.engines.views import drained
-from gradbase.errors import GradbaseError
+from gradbase.errors import GradbaseError, StoreError
 from gradbase.ir.facts import Capabilities
 from gradbase.ir.node import Node
 from gradbase.ir.relational import Relation
@@ -96,7 +96,7 @@ class PostgresEngine:
             try:
                 ((identity,),) = self.rows(query, None, None)
             except GradbaseError:  # a role may not ask for the first
-                identity = self._connections.main.info.dsn
+                identity = self._connections.url
             home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
             called = blake3(str(identity).encode()).hexdigest()[:16]
             self._folder = Path(home) / "gradbase" / f"postgresql-{called}"
@@ -126,6 +126,12 @@ class PostgresEngine:
 
     def types(self, sql: str, parameters: Parameters = None) -> list[tuple[str, SqlType]]:
         """Column names (not necessarily distinct) and types of a query; nothing is executed."""
+        try:
+            return self._described(sql, parameters)
+        except StoreError:  # the server may have been started again since the last statement
+            return self._described(sql, parameters)
+
+    def _described(self, sql: str, parameters: Parameters) -> list[tuple[str, SqlType]]:
         with self._using(sql) as connection:
             text = written(sql, parameters, connection, missing_is_null=True)
             return [(c.name, c.type) for c in describe(connection, text, self._types)]
@@ -183,7 +189,7 @@ class PostgresEngine:
                 with furnished(connection, views, read_only=self.read_only):
                     return self._run_now(connection, sql, parameters)
             finally:
-                self._connections.ran()
+                self._connections.ran(sql)
 
     def _run_now(
         self, connection: Connection, sql: str, parameters: Parameters

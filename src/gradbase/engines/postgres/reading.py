@@ -78,23 +78,10 @@ def copied(
     ended = False
     try:
         _start(wire, _copy(sql, columns), connection.info.encoding)
-        rows: list[memoryview | bytes] = []
-        first = True
-        for message in _messages(wire):
-            if first:
-                message, first = without_head(bytes(message)), False  # noqa: PLW2901
-                if not message:
-                    continue
-            if len(message) == 2 and bytes(message) == _END:
-                continue
-            rows.append(message)
-            if len(rows) >= batch_rows:
-                yield batch_of(rows, columns)
-                rows = []
+        for rows in _rows(wire, batch_rows):
+            yield batch_of(rows, columns)
         ended = True
         _finish(wire, connection.info.encoding)
-        if rows:
-            yield batch_of(rows, columns)
     finally:
         if not ended:
             _abandon(connection)
@@ -139,16 +126,32 @@ def _wait(wire: Any) -> None:
     select.select([wire.socket], [], [], _PATIENCE_S)
 
 
-def _messages(wire: Any) -> Iterator[memoryview]:
+def _rows(wire: Any, batch_rows: int, *, head: bool = True) -> Iterator[list[memoryview | bytes]]:
+    """The messages of a copy, each a row, many at a time; the file's head and end are left out.
+
+    A loop of few steps: it runs once for every row.
+    """
+    take = wire.get_copy_data
+    rows: list[memoryview | bytes] = []
+    left = batch_rows
     while True:
-        size, message = wire.get_copy_data(1)
-        if size > 0:
-            yield message
+        size, message = take(1)
+        if size > 2 or (size > 0 and bytes(message) != _END):
+            rows.append(message)
+            left -= 1
+            if head:
+                behind, head = without_head(bytes(message)), False
+                rows = [] if behind in (b"", _END) else [behind]  # the end of a file without rows
+            if not left:
+                yield rows
+                rows, left = [], batch_rows
         elif size == 0:
             _wait(wire)
             wire.consume_input()
-        else:
-            return
+        elif size < 0:
+            break
+    if rows:
+        yield rows
 
 
 def _finish(wire: Any, encoding: str) -> None:
@@ -169,7 +172,7 @@ def _abandon(connection: Connection) -> None:
     try:
         if wire.transaction_status == pq.TransactionStatus.ACTIVE:
             connection.cancel_safe(timeout=10)
-            for _ in _messages(wire):
+            for _ in _rows(wire, BATCH_ROWS, head=False):
                 pass
             _drain(wire)
     except (psycopg.Error, OSError):

@@ -9,15 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gradbase.ir.stepping import OWN_LOSS
 from gradbase.runtime.train.kernel import whole
 
 _EXACT = 40.0
 """Above this ``log(1 + exp(z))`` is z, in float64 too."""
-
-
-RowLoss = Callable[[Tensor, Tensor], Tensor]
-"""Of outputs [rows, outputs] and targets [rows] the loss of each row, [rows]."""
 
 
 def _log_cosh(error: Tensor) -> Tensor:
@@ -36,9 +31,9 @@ _FOCUS = 2.0
 def unit_of(loss: str, scale: float) -> float:
     """What turns a loss of labels divided by `scale` into one of labels.
 
-    Huber's, log-cosh and users' own have no unit: they stay those of standardised labels.
+    Huber's and log-cosh have no unit: they stay those of standardised labels.
     """
-    if loss in ("huber", "log_cosh") or loss.startswith(OWN_LOSS):
+    if loss in ("huber", "log_cosh"):
         return 1.0
     return scale if loss == "absolute_error" else scale**2
 
@@ -52,11 +47,10 @@ def _focal(task: str, z: Tensor, y: Tensor) -> Tensor:
     return -((-torch.expm1(surely)) ** _FOCUS) * surely
 
 
-def _by_autograd(loss: RowLoss, z: Tensor, y: Tensor) -> Tensor:
-    """The gradient of the sum of all rows' losses."""
+def _focal_gradient(task: str, z: Tensor, y: Tensor) -> Tensor:
     with torch.enable_grad():
         leaf = z.detach().clone().requires_grad_()
-        total = loss(leaf.view(-1, z.shape[-1]), y.reshape(-1)).sum()
+        total = _focal(task, leaf.view(-1, z.shape[2]), y.reshape(-1)).sum()
         return torch.autograd.grad(total, leaf)[0]
 
 
@@ -75,15 +69,13 @@ class Loss:
     Parameters
     ----------
     task : str
-    loss : str or RowLoss
-        Another loss than the task's own: one of `ir.stepping.LOSSES`, or a function.
+    loss : str
+        Another loss than the task's own: one of `ir.stepping.LOSSES`.
     class_weights : Tensor[members, classes], optional
         A row's loss is multiplied by the weight of its class; the mean is still over rows.
     """
 
-    def __init__(
-        self, task: str, class_weights: Tensor | None = None, *, loss: str | RowLoss = ""
-    ) -> None:
+    def __init__(self, task: str, class_weights: Tensor | None = None, *, loss: str = "") -> None:
         self.task, self.class_weights, self.loss = task, class_weights, loss
 
     def gradient(self, z: Tensor, y: Tensor, w: Tensor | None = None) -> Tensor:
@@ -109,7 +101,7 @@ class Loss:
         return dz.mul_(1 / (y.shape[0] - padding))
 
 
-def gradient_of(task: str, z: Tensor, y: Tensor, loss: str | RowLoss = "") -> Tensor:
+def gradient_of(task: str, z: Tensor, y: Tensor, loss: str = "") -> Tensor:
     """d(loss of each row)/dz, of z's shape Tensor[members, rows, outputs]; z is a kernel's buffer.
 
     `y` Tensor[members, rows] are each member's targets.
@@ -122,11 +114,9 @@ def gradient_of(task: str, z: Tensor, y: Tensor, loss: str | RowLoss = "") -> Te
         case "log_cosh":
             return (z - y.unsqueeze(2)).tanh_()
         case "focal":
-            return _by_autograd(lambda a, b: _focal(task, a, b), z, y)
-        case str():
+            return _focal_gradient(task, z, y)
+        case _:
             pass
-        case own:
-            return torch.stack([_by_autograd(own, a, b) for a, b in zip(z, y, strict=True)])
     if task == "multiclass":
         index = y.unsqueeze(2)
         dz = torch.softmax(z, 2)
@@ -143,16 +133,14 @@ def row_losses(
     class_weights: Tensor | None = None,
     w: Tensor | None = None,
     *,
-    loss: str | RowLoss = "",
+    loss: str = "",
 ) -> Tensor:
     """Each row's loss for one network: z [rows, outputs], y as in `Loss`, result [rows].
 
     `class_weights` Tensor[classes] and `w` Tensor[rows] multiply the rows' losses. Gradients flow
     through it.
     """
-    if not isinstance(loss, str):
-        losses = loss(z, y)
-    elif loss in _OF_ERROR:
+    if loss in _OF_ERROR:
         losses = _OF_ERROR[loss](z[:, 0] - y)
     elif loss == "focal":
         losses = _focal(task, z, y)
