@@ -18,7 +18,7 @@ from gradbase.frontend.option_table import (
 from gradbase.frontend.space import Choice, Dimension
 from gradbase.frontend.training import CLASSIFICATION, DEFAULT_METRIC
 from gradbase.ir.learning import METRICS
-from gradbase.ir.stepping import CONSTANT, OF_CLASSES, OF_NUMBERS
+from gradbase.ir.stepping import CONSTANT, LOSSES, OF_CLASSES, OF_NUMBERS, OWN_LOSS
 
 Fields = dict[str, Any]
 Given = Mapping[str, OptionValue]
@@ -221,6 +221,13 @@ def _check_groups(fields: Fields, given: Given) -> None:
 def _check_loss(fields: Fields, given: Given) -> None:
     """A loss of classes is not one of numbers."""
     loss, task = fields.get("loss"), fields["task"]
+    if loss and loss.startswith(OWN_LOSS):
+        if fields.get("groups"):
+            raise UnsupportedError(
+                "group_by takes losses by name, not functions", at=given["loss"].value_at,
+                hint=f"there are {', '.join(LOSSES)}",
+            )  # fmt: skip
+        return
     if not loss or not task:
         return
     allowed = OF_CLASSES if task == CLASSIFICATION else OF_NUMBERS

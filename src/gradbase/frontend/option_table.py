@@ -7,7 +7,7 @@ from dataclasses import replace
 from gradbase.frontend.option import Option
 from gradbase.ir.grouping import NULL, UNSEEN
 from gradbase.ir.learning import METRICS
-from gradbase.ir.stepping import CONSTANT, LOSSES, SCHEDULES
+from gradbase.ir.stepping import CONSTANT, LOSSES, OWN_LOSS, SCHEDULES
 
 LINEAR = ("linear_reg", "logistic_reg")
 WIDE = ("dnn_linear_combined_classifier", "dnn_linear_combined_regressor")
@@ -188,8 +188,8 @@ _ROWS = (
     Option(
         "loss", "loss", "choice", "",
         "Of classes cross_entropy (if left out) or focal, of standardised numbers squared_error "
-        "(if left out), absolute_error, huber or log_cosh.",
-        values=LOSSES, models=STEPPED,
+        "(if left out), absolute_error, huber or log_cosh; or 'python:module:function'.",
+        values=LOSSES, models=STEPPED, prefix=OWN_LOSS,
     ),
     Option(
         "clip_norm", "clip_norm", "float", 0.0, "The largest norm of a step's gradients; 0: any.",

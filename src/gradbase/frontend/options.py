@@ -331,7 +331,7 @@ def _one_of(option: Option, value: str, found: OptionValue) -> str:
             at=found.value_at,
             hint=near(word, option.values),
         )
-    return word
+    return word if word in option.values else value
 
 
 def _refuse(option: Option, word: str, found: OptionValue) -> None:

@@ -167,7 +167,7 @@ class Translation:
         exact = kind != "int64" or not array.size or np.abs(array).max() < _EXACT_INTEGERS
         if array.size <= CONST_ELEMENTS and exact:
             return Const(tuple(float(v) for v in array.ravel()), dims, kind)
-        key = blake3(array.tobytes()).hexdigest()
+        key = blake3(array.reshape(-1).view(np.uint8).data).hexdigest()  # without a copy
         self.params[key] = array.reshape(dims)
         return Param(key, dims, kind)
 

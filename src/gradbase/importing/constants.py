@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import numpy.typing as npt
 from gradbase.errors import DataError, UnsupportedError
 from gradbase.importing.files.graph import Weight
 from gradbase.ir.tensor import DTYPES, Const, Param, Tensor
-from gradbase.store.blobs import bytes_of, hash_of
+from gradbase.store.blobs import Blobs, bytes_of, hash_of
 
 Array = npt.NDArray[Any]
 Load = Callable[[], Array]
@@ -21,9 +23,68 @@ CONST_ELEMENTS = 16
 _EXACT_INTEGERS = 2**53
 KEPT_BYTES = 1 << 20
 """Arrays up to this size stay in memory; larger ones are made again when they are stored."""
+STREAMED_BYTES, PIECE_BYTES = 8 << 20, 4 << 20
+"""Larger weights of a file are never in memory as a whole, but in pieces."""
 WIDENED = {"float16": "float32", "int8": "int32", "int16": "int32", "uint16": "int32",
            "uint32": "int64"}  # fmt: skip
 """dtypes that plans do not have, and one that holds all their values."""
+
+
+@dataclass(frozen=True, eq=False)
+class FileWeight:
+    """A weight of a file: called, its content as a whole; or piece by piece.
+
+    Parameters
+    ----------
+    path : Path
+        The model's file.
+    weight : Weight
+    """
+
+    path: Path
+    weight: Weight
+
+    def __call__(self) -> Array:
+        weight = self.weight
+        if weight.values is not None and not isinstance(weight.values, tuple):
+            return _widened(weight.values)
+        flat = np.empty(math.prod(weight.dims), plan_dtype(weight.dtype))
+        at = 0
+        for part in self.parts(max(weight.size, 1)):
+            flat[at : at + len(part)] = part
+            at += len(part)
+        return flat.reshape(weight.dims)
+
+    def parts(self, step_bytes: int = PIECE_BYTES) -> Iterator[Array]:
+        """Its elements in C order, `step_bytes` of the file at a time.
+
+        Raises
+        ------
+        DataError
+            The file has changed meanwhile.
+        """
+        weight = self.weight
+        path = self.path.parent / weight.file if weight.file else self.path
+        kind = np.dtype("<u2" if weight.dtype == "bfloat16" else weight.dtype)
+        step = max(step_bytes // kind.itemsize * kind.itemsize, kind.itemsize)
+        with path.open("rb", buffering=0) as file:
+            for start in range(0, weight.size, step):
+                data = bytearray(min(step, weight.size - start))
+                _fill(file.fileno(), memoryview(data), weight.start + start, path)
+                found = np.frombuffer(data, kind)
+                if weight.dtype == "bfloat16":
+                    yield (found.astype(np.uint32) << 16).view(np.float32)
+                else:
+                    yield _widened(found)
+
+
+def _fill(handle: int, target: memoryview, start: int, path: Path) -> None:
+    done = 0
+    while done < len(target):  # one call reads 2 GB at most
+        count = os.preadv(handle, [target[done:]], start + done)
+        if not count:
+            raise DataError(f"`{path}` has changed while it was imported")
+        done += count
 
 
 class Constants(Mapping[str, Array]):
@@ -33,10 +94,16 @@ class Constants(Mapping[str, Array]):
     ----------
     path : Path, optional
         The model's file, in which weights lie.
+    blobs : Blobs, optional
+        Where large weights go as soon as they are read, piece by piece.
+    memory_bytes : int
+        What importing may use.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        self._path = path
+    def __init__(
+        self, path: Path | None = None, blobs: Blobs | None = None, memory_bytes: int = 1 << 32
+    ) -> None:
+        self.path, self._blobs, self.memory_bytes = path, blobs, memory_bytes
         self._loads: dict[str, Load] = {}
 
     def __getitem__(self, key: str) -> Array:
@@ -50,9 +117,11 @@ class Constants(Mapping[str, Array]):
 
     def array(self, param: Param) -> Array:
         """As a store's blobs give it."""
-        return self[param.hash].reshape(param.dims)
+        if param.hash in self._loads or self._blobs is None:
+            return self[param.hash].reshape(param.dims)
+        return self._blobs.array(param)
 
-    def load(self, weight: Weight) -> Array:
+    def of(self, weight: Weight) -> FileWeight:
         """The content of a weight of the file.
 
         Raises
@@ -60,32 +129,23 @@ class Constants(Mapping[str, Array]):
         UnsupportedError
             Its dtype has no place in a plan.
         """
-        if weight.values is not None and not isinstance(weight.values, tuple):
-            return _widened(weight.values)
-        if weight.dtype == "bfloat16":
-            return (
-                (self._bytes(weight).view("<u2").astype(np.uint32) << 16)
-                .view(np.float32)
-                .reshape(weight.dims)
-            )
-        if weight.dtype not in DTYPES and weight.dtype not in WIDENED:
+        assert self.path is not None
+        if weight.dtype not in (*DTYPES, *WIDENED, "bfloat16"):
             raise UnsupportedError(f"weight `{weight.name}` is of {weight.dtype}")
-        return _widened(self._bytes(weight).view(np.dtype(weight.dtype)).reshape(weight.dims))
+        return FileWeight(self.path, weight)
 
-    def _bytes(self, weight: Weight) -> Array:
-        assert self._path is not None
-        path = self._path.parent / weight.file if weight.file else self._path
-        with path.open("rb") as file:
-            data = os.pread(file.fileno(), weight.size, weight.start)
-            while len(data) < weight.size:  # one call reads 2 GB at most
-                more = os.pread(file.fileno(), weight.size - len(data), weight.start + len(data))
-                if not more:
-                    raise DataError(f"`{path}` has changed while it was imported")
-                data += more
-        return np.frombuffer(data, np.uint8)
+    def load(self, weight: Weight) -> Array:
+        """As `of`, now and as a whole."""
+        return self.of(weight)()
 
     def tensor(self, load: Load) -> Tensor:
         """What `load` gives, as a node: a `Const` where small, else a `Param`."""
+        if isinstance(load, FileWeight) and self._blobs is not None:
+            weight, page_bytes = load.weight, self._blobs.page_bytes
+            if weight.size > STREAMED_BYTES:
+                dims, kind = weight.dims, plan_dtype(weight.dtype)
+                made = self._blobs.put_tiles(load.parts(), dims, kind, page_bytes)
+                return Param(made, dims, kind)
         found = np.ascontiguousarray(load())
         kind = str(found.dtype)
         exact = kind != "int64" or not found.size or int(np.abs(found).max()) < _EXACT_INTEGERS

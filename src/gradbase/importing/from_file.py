@@ -25,11 +25,13 @@ FORMATS = {"onnx": "onnx", "torch": "pt2"}
 """What model_type says of a file, and its kind."""
 
 
-def imported_file(name: str, path: Path, kind: str, wanted: Wanted) -> tuple[Model, Constants]:
+def imported_file(name: str, constants: Constants, kind: str, wanted: Wanted) -> Model:
     """The model `name` that predicts as the network in a file does.
 
     Parameters
     ----------
+    constants : Constants
+        Of the file; the model's come to be there.
     kind : str
         ``onnx`` or ``pt2``.
 
@@ -42,14 +44,15 @@ def imported_file(name: str, path: Path, kind: str, wanted: Wanted) -> tuple[Mod
     ShapeError
         Sizes do not fit, with the layer's path.
     """
-    graph = read_graph(path, kind)
-    network = Network(path, kind, graph, wanted.features)
+    assert constants.path is not None
+    graph = read_graph(constants.path, kind)
+    network = Network(constants, kind, graph, wanted.features)
     outputs = network.outputs(wanted.output)
     task, heads = model_outputs(network.builder, outputs, wanted.label, wanted.classes)
     shown = "" if task == "raw" else wanted.label or "label"
     model = Model(name, 0, 1, task, shown, network.entries.features, heads, imported=True)
-    check_rows_alone(model, network.builder.constants)
-    return model, network.builder.constants
+    check_rows_alone(model, constants)
+    return model
 
 
 def kind_of_file(path: Path) -> str:
@@ -66,9 +69,10 @@ def kind_of_file(path: Path) -> str:
 class Network:
     """A graph on its way to tensor operators."""
 
-    def __init__(self, path: Path, kind: str, graph: Graph, features: Given) -> None:
-        self.path, self.kind, self.graph = path, kind, graph
-        self.builder = Builder(Constants(path))
+    def __init__(self, constants: Constants, kind: str, graph: Graph, features: Given) -> None:
+        assert constants.path is not None
+        self.path, self.kind, self.graph = constants.path, kind, graph
+        self.builder = Builder(constants)
         self.entries = Entries(graph.inputs, features)
         self.values: dict[str, Any] = {"": None}
 
@@ -120,9 +124,7 @@ class Network:
             return Words(weight.values if isinstance(weight.values, tuple) else ())
         try:
             kind = plan_dtype(weight.dtype)
-            return self.builder.constant(
-                lambda: self.builder.constants.load(weight), weight.dims, kind
-            )
+            return self.builder.constant(self.builder.constants.of(weight), weight.dims, kind)
         except (UnsupportedError, AttributeError) as error:
             raise UnsupportedError(f"weight `{weight.name}` is of {weight.dtype}") from error
 

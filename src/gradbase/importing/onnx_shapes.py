@@ -156,7 +156,7 @@ def _constant(c: Call) -> Value:
 def _weight(b: Builder, weight: Any) -> Value:
     if not isinstance(weight, Weight):
         raise UnsupportedError("a constant that is no tensor")
-    return b.constant(lambda: b.constants.load(weight), weight.dims, plan_dtype(weight.dtype))
+    return b.constant(b.constants.of(weight), weight.dims, plan_dtype(weight.dtype))
 
 
 def _constant_of_shape(c: Call) -> Value:

@@ -27,7 +27,7 @@ def check_rows_alone(model: Model, constants: Constants) -> None:
     UnsupportedError
         The results differ: a row's prediction would depend on its neighbours. Or it cannot run.
     """
-    if model.param_bytes > PROBED_BYTES:
+    if model.param_bytes > min(PROBED_BYTES, constants.memory_bytes // 8):
         return
     batch = _rows(model)
     method = (

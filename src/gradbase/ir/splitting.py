@@ -83,9 +83,11 @@ def way_of(node: Tensor) -> str:
 
 
 def weight_of(node: Tensor) -> Tensor:
-    """The weight of an operator that is `linear`, `gather`, or a convolution."""
+    """The weight of an operator that is `linear`, `gather`, or a convolution, as it is stored."""
     match node:
-        case Linear(weight=weight) | Embedding(weight=weight):
+        case Linear(weight=weight):
+            return _turned(weight) or weight
+        case Embedding(weight=weight):
             return weight
         case MatMul(b=b):
             return b
@@ -94,6 +96,23 @@ def weight_of(node: Tensor) -> Tensor:
         case TorchOp(inputs_=inputs):
             return inputs[1]
     raise AssertionError(f"{type(node).__name__} has no weight")
+
+
+def is_turned(node: Tensor) -> bool:
+    """Whether the rows of a product's weight, as it is stored, are its inputs."""
+    return isinstance(node, MatMul) or (
+        isinstance(node, Linear) and _turned(node.weight) is not None
+    )
+
+
+def _turned(weight: Tensor) -> Param | None:
+    """What `weight` is the transpose of."""
+    match weight:
+        case TorchOp(target="permute.default", inputs_=(Param() as stored,)):
+            return stored if arguments_of(weight)[1] in ([1, 0], [-1, -2]) else None
+        case TorchOp(target="t.default", inputs_=(Param() as stored,)):
+            return stored if len(stored.dims) == 2 else None
+    return None
 
 
 def arguments_of(node: TorchOp) -> list[Any]:

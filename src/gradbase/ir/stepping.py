@@ -11,6 +11,8 @@ OF_CLASSES, OF_NUMBERS = ("cross_entropy", "focal"), (
 )  # fmt: skip
 LOSSES = (*OF_CLASSES, *OF_NUMBERS)
 """Losses by name; the first of each kind is what trains where none is named."""
+OWN_LOSS = "python:"
+"""What the name of a user's own loss begins with: ``python:module:function``."""
 
 
 @node

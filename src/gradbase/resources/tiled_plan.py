@@ -23,6 +23,7 @@ from gradbase.ir.tensor import (
     DTYPES,
     Concat,
     Const,
+    Linear,
     OneHot,
     Param,
     Tensor,
@@ -133,9 +134,11 @@ def _convolves_whole(node: Tensor) -> bool:
 
 
 def reads(node: Tensor) -> tuple[Tensor, ...]:
-    """What must be there before `node`, weights in tiles left out."""
+    """What must be there before `node`; of a weight that is turned around, the weight."""
     if is_input(node):
         return ()
+    if isinstance(node, Linear):
+        return (node.x, weight_of(node), *([] if node.bias is None else [node.bias]))
     return tuple(c for c in node.children if isinstance(c, Tensor))
 
 

@@ -29,6 +29,7 @@ import pyarrow as pa
 
 from gradbase.errors import UnsupportedError
 from gradbase.ir.conversion import Category, MultiHot, Numeric, Sparse, ToTensor, Vector
+from gradbase.ir.grouping import keys_of_model
 from gradbase.ir.inspection import Weights
 from gradbase.ir.learning import Model
 from gradbase.ir.tensor import Concat, Const, Embedding, Linear, OneHot, Param, Tensor
@@ -76,6 +77,11 @@ def linear_layer(model: Model) -> Linear:
     layer = model.outputs[0].x if model.label and model.outputs else None
     if isinstance(layer, Linear) and all(_is_input(p) for p in parts_of(layer.x)):
         return layer
+    if keys_of_model(model):
+        raise UnsupportedError(
+            f"ML.WEIGHTS is for one model, `{model.name}` is one per group",
+            hint="train a model on the rows of one group",
+        )
     raise UnsupportedError(
         f"ML.WEIGHTS is for linear models; `{model.name}` has other layers",
         hint="EXPORT MODEL gives all weights of a network"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from gradbase.errors import BindError, near
 from gradbase.frontend.cursor import Candidates, OptionValue, Range
@@ -20,6 +20,7 @@ from gradbase.frontend.space import (
 )
 from gradbase.frontend.training import TrainingSpec
 from gradbase.ir.learning import METRICS
+from gradbase.ir.stepping import OWN_LOSS
 from gradbase.selection.networks import register
 
 UNDECIDED = {
@@ -255,7 +256,8 @@ def search(
     **parameters : value or dimension
         Other options of CREATE MODEL (``early_stop=False``, ``split="random"``, ``folds=5``,
         ``class_weights={"yes": 2.0, "no": 1.0}``, ``weight_column="w"``, …); what is none goes into
-        the function's configuration.
+        the function's configuration. `loss` may be a function of outputs Tensor[rows, outputs] and
+        targets Tensor[rows] that returns each row's loss.
 
     Examples
     --------
@@ -266,6 +268,9 @@ def search(
     """
     named = [lr, batch_size, optimizer, l2_reg, dropout, seed, epochs, metric, procedure, trials]
     given = {k: v for k, v in zip(_NAMED, named, strict=True) if v is not None} | parameters
+    loss: Any = given.get("loss")
+    if callable(loss):
+        given["loss"] = OWN_LOSS + register(cast("Any", loss)).reference
     if isinstance(network, MlpSpace):
         return _mlp_spec(network.model_type, _dimensions(network.parts() | given))
     return _function_spec(network, _dimensions(given))

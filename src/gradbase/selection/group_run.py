@@ -186,6 +186,8 @@ class _Recording:
         pooled = number == len(data.keys)
         key = None if pooled else self._key(number)
         parts = (len(p) for p in (group.parts.train, group.parts.eval, group.parts.test))
+        if group.error:
+            parts = (0, 0, 0)  # nothing was learnt from its rows
         first = self.training.first_trial(number)
         last = first + max(len(self.by_group.get(number, ())), 1) - 1
         return GroupRecord(

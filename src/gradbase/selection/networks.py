@@ -166,6 +166,33 @@ class Networks:
         with generator_lock, _own_random_numbers():
             return _called(function, node.reference, json.loads(node.configuration) | sizes)
 
+    def loss(self, reference: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        """A user's own loss: of outputs [rows, outputs] and targets [rows] that of each row.
+
+        What it raises or returns wrongly is a `TrainingError` of the trial.
+        """
+        import torch
+
+        function: Any = self._function(reference)
+
+        def of(z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            try:
+                made = function(z, y)
+            except Exception as error:
+                raise TrainingError(
+                    f"the loss `{reference}` raised {type(error).__name__}: {error}"
+                ) from error
+            found = list(made.shape) if isinstance(made, torch.Tensor) else type(made).__name__
+            if found != [len(z)]:
+                raise TrainingError(
+                    f"the loss `{reference}` must return Tensor[{len(z)}], the loss of each row, "
+                    f"it returned {found}",
+                    hint="reduction='none', and the mean over outputs where there are several",
+                )
+            return made
+
+        return of
+
     def _function(self, reference: str) -> Function:
         if reference in _given:
             return _given[reference]

@@ -21,6 +21,7 @@ from gradbase.frontend.training import (
 from gradbase.ir.derived import Derived
 from gradbase.ir.learning import METRICS, Dataset, Model, PythonNetwork, Search
 from gradbase.ir.relational import Relation
+from gradbase.ir.stepping import OWN_LOSS
 from gradbase.ir.types import SqlType
 from gradbase.selection import AT_ONCE, make_procedure
 from gradbase.selection.api import UNDECIDED
@@ -110,10 +111,14 @@ def elsewhere(spec: TrainingSpec, python_modules: Sequence[str]) -> str:
     UnsupportedError
         Other processes were asked for, and cannot import the network's function.
     """
-    if not isinstance(spec.network, PythonNetwork) or spec.executor == "in_process":
+    own = [n for n in (spec.network,) if isinstance(n, PythonNetwork)]
+    if spec.loss.startswith(OWN_LOSS):
+        own.append(PythonNetwork(spec.loss.removeprefix(OWN_LOSS), "{}"))
+    if not own or spec.executor == "in_process":
         return spec.executor
     try:
-        Networks(python_modules).importable(spec.network)
+        for function in own:
+            Networks(python_modules).importable(function)
     except UnsupportedError:
         if spec.executor != "auto":
             raise

@@ -12,6 +12,7 @@ import pyarrow as pa
 from gradbase import __version__
 from gradbase.errors import BindError, DataError, ShapeError, UnsupportedError
 from gradbase.frontend.addresses import check_name
+from gradbase.importing.constants import Constants
 from gradbase.importing.entries import Wanted
 from gradbase.importing.from_file import imported_file, kind_of_file
 from gradbase.importing.models import imported
@@ -60,7 +61,9 @@ def store_file(
 ) -> None:  # fmt: skip
     """Make the network in a file a version of model `name`."""
     path = path.expanduser().absolute()
-    model, constants = imported_file(name, path, kind, wanted)
+    memory_bytes = session.broker.memory_bytes - session.broker.held(session.engine.name)
+    constants = Constants(path, session.store.blobs, memory_bytes)
+    model = imported_file(name, constants, kind, wanted)
     _store(session, model, constants, kind, f"file {path}", replace=replace,
            if_not_exists=if_not_exists, sql=sql)  # fmt: skip
 

@@ -18,6 +18,7 @@ from gradbase.frontend.addresses import parse_address
 from gradbase.frontend.tokens import split_statements
 from gradbase.ir.facts import Settings, Version
 from gradbase.resources.broker import Broker, Lease
+from gradbase.resources.tiling import page_bytes_for
 from gradbase.session.plans import AskedTypes, Kept
 from gradbase.session.results import Result
 from gradbase.session.statements import explain, run, run_relation
@@ -130,8 +131,7 @@ class Session:
         params : sequence or mapping, optional
             Values for ``?``, ``$1`` or ``$name``.
         """
-        statements = split_statements(text)
-        if not statements:
+        if not (statements := split_statements(text)):
             raise ParseError("there is no statement", hint="SELECT 1")
         for statement in statements[:-1]:
             self._run(statement, params).arrow()
@@ -356,6 +356,7 @@ class Session:
         size_bytes = int(self.broker.memory_bytes * ENGINE_SHARE) if embedded else 0
         lease = self.broker.acquire(self.engine.name, "buffer pool", size_bytes=size_bytes)
         self.engine.limit(threads=self.broker.threads, memory_bytes=size_bytes)
+        self.store.blobs.page_bytes = page_bytes_for(size_bytes)
         return lease
 
     def running(self, event: threading.Event) -> Callable[[], None]:
@@ -395,6 +396,5 @@ class Session:
 
 def limits(settings: Settings) -> tuple[int, int]:
     """(threads, bytes) that the broker may hand out."""
-    threads = settings.threads or len(os.sched_getaffinity(0))
     size_bytes = settings.memory_limit_bytes or int(psutil.virtual_memory().total * MEMORY_SHARE)
-    return threads, size_bytes
+    return settings.threads or len(os.sched_getaffinity(0)), size_bytes

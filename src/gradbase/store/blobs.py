@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from gradbase.errors import StoreError
 from gradbase.ir.shapes import Shape
 from gradbase.ir.tensor import Param
+from gradbase.resources.tiling import LARGEST_PAGE
 from gradbase.store.chunks import cut
 from gradbase.store.files import reported
 from gradbase.store.folder import Folder, Lease
 from gradbase.store.pieces import FilePieces, Pieces
 from gradbase.store.tiles.file import NUMPY_TYPES, TileFile
-from gradbase.store.tiles.writing import SUFFIX, TileWriter, file_name
+from gradbase.store.tiles.writing import SUFFIX, TileWriter, ahead, file_name
 
 HEADER = "gradbase chunks 1"
 LIST = ".chunks"
@@ -58,6 +59,8 @@ class Blobs:
         self.read_only, self._users_of = read_only, users_of
         self.lease = Lease()
         """Protects what is put outside of a commit, until this store names it or closes."""
+        self.page_bytes = LARGEST_PAGE
+        """Of the tiles of large weights; the session says how much memory there is."""
         self._aside: Folder | None = None
         """Where tiles are of a store that is only read."""
 
@@ -168,7 +171,7 @@ class Blobs:
     ) -> str:
         to.prepare()
         with TileWriter(to.halves, dims, kind, page_bytes) as writer:
-            for part in parts:
+            for part in ahead(parts):
                 writer.write(part)
             with to.lock:
                 made = writer.finish(to.blobs)

@@ -86,7 +86,11 @@ def _about(row: Row, record: ModelRecord) -> Iterator[Fact]:
     yield "aliases", None, ", ".join(row["aliases"] or ()) or None, None
     yield "model_type", None, record.model_type, record.task
     yield "created", None, _time(row["created"]), None
-    yield "trials", None, str(len(record.trials)), f"best: {record.best_trial}"
+    best = None if record.groups else f"best: {record.best_trial}"
+    yield "trials", None, str(sum(t.trial > 0 for t in record.trials)), best
+    if record.groups:
+        keyed = [g.key for g in record.groups if g.key is not None]
+        yield "groups", None, str(len(keyed)), f"by {', '.join(keyed[0])}"
     for part in ("train_rows", "eval_rows", "test_rows"):
         count = getattr(record, part)
         yield part, None, None if count is None else str(count), None

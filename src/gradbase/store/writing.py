@@ -29,6 +29,12 @@ OF_FOLD = ("rows", "epochs", "train_loss", "eval_loss")
 """What is kept of a fold beside its metrics."""
 
 
+TILED_BYTES = 64 << 20
+"""Larger arrays are stored as tiles: predicting with them needs less memory than they have."""
+_PIECE = 1 << 20
+"""Elements handed over at once."""
+
+
 def hashes_of(model: Model) -> list[str]:
     """Distinct blobs that a program names."""
     return list(dict.fromkeys(n.hash for n in walk(model) if isinstance(n, Param)))
@@ -36,15 +42,38 @@ def hashes_of(model: Model) -> list[str]:
 
 def put_params(blobs: Blobs, record: ModelRecord, lease: Lease) -> None:
     """Make all arrays of a record durable."""
-    arrays = {h: a for trial in record.trials for h, a in trial.params.items()}
-    if not arrays:
-        return
-    found = blobs.put_many((bytes_of(a) for a in arrays.values()), lease)
-    for expected, stored in zip(arrays, found, strict=True):
-        if expected != stored:
-            raise InternalError(
-                f"parameter {expected} of model `{record.name}` has bytes with hash {stored}"
-            )
+    params = {h: t.params for t in record.trials for h in t.params}
+    batch: list[memoryview] = []
+    names: list[str] = []
+    for expected, arrays in params.items():  # some are made when they are asked for
+        array = arrays[expected]
+        if array.nbytes > TILED_BYTES:
+            flat = np.ascontiguousarray(array).reshape(-1)
+            pieces = (flat[i : i + _PIECE] for i in range(0, len(flat), _PIECE))
+            made = blobs.put_tiles(pieces, array.shape, array.dtype.name, blobs.page_bytes)
+            _check_hash(record, expected, made)
+            continue
+        names.append(expected)
+        batch.append(bytes_of(array))
+        if sum(map(len, batch)) > TILED_BYTES:
+            _put_batch(blobs, record, names, batch, lease)
+    _put_batch(blobs, record, names, batch, lease)
+
+
+def _put_batch(
+    blobs: Blobs, record: ModelRecord, names: list[str], batch: list[memoryview], lease: Lease
+) -> None:
+    for expected, stored in zip(names, blobs.put_many(batch, lease), strict=True):
+        _check_hash(record, expected, stored)
+    names.clear()
+    batch.clear()
+
+
+def _check_hash(record: ModelRecord, expected: str, stored: str) -> None:
+    if expected != stored:
+        raise InternalError(
+            f"parameter {expected} of model `{record.name}` has bytes with hash {stored}"
+        )
 
 
 def write_version(

@@ -11,6 +11,7 @@ from test_stacked import Plain, flat, training
 from torch.optim import lr_scheduler
 from training_tables import fit_of
 
+import gradbase as gb
 from gradbase.ir.learning import FusedFit
 from gradbase.ir.stepping import Stepping
 from gradbase.runtime.train.losses import gradient_of, row_losses
@@ -159,7 +160,6 @@ def test_a_module_trains_by_schedule_and_within_its_norm(case):
     node, data = training("binary")
     stepping = CASES[case]
     (fit, _) = fits(node, "sgd", 0.9, stepping)
-    fit = fit.replace(network=fit.network, loss="focal")
     torch.manual_seed(0)
     net = torch.nn.Sequential(
         torch.nn.Linear(data.inputs.width, 5), torch.nn.Tanh(), torch.nn.Linear(5, 1)
@@ -168,7 +168,7 @@ def test_a_module_trains_by_schedule_and_within_its_norm(case):
         torch.nn.Linear(data.inputs.width, 5), torch.nn.Tanh(), torch.nn.Linear(5, 1)
     )
     plain.load_state_dict(net.state_dict())
-    engine = ModuleFit(fit.replace(network=python_network()), data, net)
+    engine = ModuleFit(fit.replace(network=python_network()), data, net, "focal")
     engine.run_unit(0, 0)
     saved = engine.state(0)
     engine.steps = 0
@@ -195,3 +195,60 @@ def python_network():
     from gradbase.ir.learning import PythonNetwork
 
     return PythonNetwork("nets:any", "{}", "")
+
+
+def own_huber(outputs, targets):
+    return F.huber_loss(outputs[:, 0], targets, reduction="none")
+
+
+def wrong(outputs, targets):
+    return (outputs[:, 0] - targets).mean()
+
+
+def net(configuration):
+    return torch.nn.Linear(configuration["n_inputs"], configuration["n_outputs"])
+
+
+@pytest.fixture
+def db():
+    with gb.connect(progress=False) as session:
+        session.sql(
+            "CREATE TABLE t AS SELECT sin(i) AS a, cos(i) AS b, sin(i) * 3 + i % 5 AS y FROM range(200) r(i)"
+        )
+        yield session
+
+
+@pytest.mark.parametrize("network", [gb.mlp(hidden=[4]), net], ids=["perceptron", "module"])
+def test_a_users_loss_trains_as_the_same_one_by_name(db, network):
+    """In a stack of two trials, and a module by itself."""
+    found = []
+    for loss in (own_huber, "huber"):
+        search = gb.search(
+            network, lr=gb.choice(0.01, 0.03), loss=loss, epochs=2, metric="r2_score", seed=3
+        )
+        study = db.table("t").fit(search, target="y", name="m")
+        found.append(study.history["train_loss"].tolist())
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+def test_a_wrong_loss_fails_its_trials_with_words(db):
+    with pytest.raises(
+        gb.errors.TrainingError, match=r"must return Tensor\[32\], the loss of each row"
+    ):
+        db.table("t").fit(gb.search(gb.mlp(hidden=[4]), loss=wrong), target="y", name="m")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"loss": "focal", "metric": "r2_score"}, "loss 'focal' is not of a regression"),
+        ({"loss": "hubr"}, "option `loss` has no value 'hubr'"),
+        ({"lr_decay": 0.5}, "lr_decay goes with lr_schedule exponential or step, found constant"),
+        ({"clip_norm": -1}, "option `clip_norm` must be at least 0"),
+        ({"loss": own_huber, "group_by": ["a"]}, "group_by takes losses by name"),
+    ],
+    ids=lambda v: str(v)[:20],
+)
+def test_what_contradicts_is_said(options, words):
+    with pytest.raises(gb.errors.GradbaseError, match=words):
+        gb.search(gb.mlp(hidden=[4]), **options)

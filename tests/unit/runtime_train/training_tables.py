@@ -20,7 +20,7 @@ from gradbase.runtime.train.prepare import prepare
 class TableEngine:
     """Streams the columns of one table."""
 
-    name, path, read_only = "table", None, False
+    name, path, folder, read_only = "table", None, None, False
 
     def __init__(self, table, batch_rows):
         self.table, self.batch_rows = table, batch_rows

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from gradbase.ir.learning import Feature, Model
 from gradbase.ir.relational import Join, Relation
 from gradbase.optimizer.analyses.lowering import columns_of
+from gradbase.optimizer.context import Context
 
 PRESERVED = {
     "inner": (True, True),
@@ -18,6 +19,16 @@ PRESERVED = {
     "full": (False, False),
 }
 """Whether each row of a join's left and right side keeps its values in the result, or is gone."""
+
+
+def reads_back_cheaply(context: Context) -> bool:
+    """Whether a join of the engine's may read what is computed here without its being copied.
+
+    An engine in another process would get it as a temporary table; and a representation that is
+    forced is meant for the prediction as it is written.
+    """
+    forced = context.settings.representation
+    return context.capabilities.embedded and forced in ("", "dl")
 
 
 def may_fail(model: Model, features: Iterable[Feature]) -> bool:

@@ -6,7 +6,12 @@ from gradbase.ir.learning import Predict
 from gradbase.ir.node import Node
 from gradbase.ir.relational import Join, Project, Relation
 from gradbase.ir.scalar import Column
-from gradbase.optimizer.analyses.joins import PRESERVED, may_fail, with_partner
+from gradbase.optimizer.analyses.joins import (
+    PRESERVED,
+    may_fail,
+    reads_back_cheaply,
+    with_partner,
+)
 from gradbase.optimizer.analyses.lowering import columns_of
 from gradbase.optimizer.context import Alternative, Choice, Context
 from gradbase.optimizer.cost import estimate
@@ -29,6 +34,8 @@ def push_predict_below_join(n: Node, ctx: Context) -> Node | None:
     pay for handing all of `x` over. Of a model of our own with numbers that may be infinite (an
     error in rows that are predicted) only rows of `x` with a partner are predicted.
     """
+    if not reads_back_cheaply(ctx):
+        return None
     match n:
         case Predict(child=Join() as join):
             kept = columns_of(join, join.schema.names)

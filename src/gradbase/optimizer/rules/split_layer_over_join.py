@@ -13,7 +13,7 @@ from gradbase.ir.scalar import Column
 from gradbase.ir.tensor import Binary, Linear, Param, Tensor
 from gradbase.ir.types import FLOAT32, FLOAT64, INT64, SqlType, array_of
 from gradbase.optimizer.analyses.columns import columns_in
-from gradbase.optimizer.analyses.joins import may_fail, with_partner
+from gradbase.optimizer.analyses.joins import may_fail, reads_back_cheaply, with_partner
 from gradbase.optimizer.analyses.lowering import columns_of
 from gradbase.optimizer.analyses.networks import column_of, first_layer, with_outputs
 from gradbase.optimizer.context import Alternative, Choice, Context
@@ -38,6 +38,8 @@ def split_layer_over_join(n: Node, ctx: Context) -> Node | None:
     the row's number. Inner joins only, where what stands above reads few columns of `d`, and where
     that is expected to be faster.
     """
+    if not reads_back_cheaply(ctx):
+        return None
     match n:
         case Project(exprs=exprs):
             read = columns_in(exprs)

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from gradbase.errors import ParseError, near
+from gradbase.errors import ParseError, UnsupportedError, near
+from gradbase.ir.grouping import keys_of_model
 from gradbase.ir.learning import Model
 from gradbase.runtime.encode import Blobs
 from gradbase.runtime.export.core import Exportable, traced
@@ -42,6 +43,11 @@ def export_model(model: Model, blobs: Blobs | None, path: Path) -> None:
     UnsupportedError
         The network has no such form.
     """
+    if keys_of_model(model):
+        raise UnsupportedError(
+            f"model `{model.name}` is one per group, which is not exported",
+            hint="train a model on the rows of one group, and export that",
+        )
     write = _FORMATS.get(path.suffix)
     if write is None:
         raise ParseError(

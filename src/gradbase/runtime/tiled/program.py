@@ -11,13 +11,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from gradbase.ir.splitting import arguments_of, way_of, weight_of
+from gradbase.ir.splitting import arguments_of, is_turned, way_of, weight_of
 from gradbase.ir.tensor import (
     Concat,
     Const,
     Embedding,
     Linear,
-    MatMul,
     Param,
     Tensor,
     TorchOp,
@@ -238,7 +237,7 @@ class _Batch:
         bias = node.bias if isinstance(node, Linear) else None
         product = Product(
             self.program.weight(node), None if bias is None else self.program.weights[bias],
-            transposed=isinstance(node, MatMul),
+            transposed=is_turned(node),
         )  # fmt: skip
         x = self.value(reads(node)[0])
         if node in self.plan.summed:

@@ -66,16 +66,18 @@ class TiledWeight:
         grid = self._file.grid
         wanted = list(grid.touching(top, bottom, left, right))
         for i, tile in enumerate(wanted):
+            t, b, f, r = grid.place(tile)
             frame = self._pool.pin(self._file, tile, self._traffic)
             try:
                 if i + 1 < len(wanted):
                     self._pool.prefetch(self._file, wanted[i + 1 : i + 2], self._traffic)
-                t, b, f, r = grid.place(tile)
                 low, high, first, last = max(t, top), min(b, bottom), max(f, left), min(r, right)
                 whole = torch.from_numpy(self._file.tile(tile, frame.data))
                 yield low, high, first, last, whole[low - t : high - t, first - f : last - f]
             finally:
-                self._pool.unpin(frame, keep=tile < self._kept)
+                # What a next part of rows or columns needs too is not given up yet.
+                rest = b > bottom or r > right
+                self._pool.unpin(frame, keep=rest or tile < self._kept)
 
 
 def rows_of(weight: Weight, top: int, bottom: int) -> torch.Tensor:

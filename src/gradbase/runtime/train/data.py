@@ -19,12 +19,13 @@ from gradbase.ir.learning import Fit
 from gradbase.runtime.train.features import Inputs
 from gradbase.runtime.train.identity import Words
 from gradbase.runtime.train.labels import Target
+from gradbase.runtime.train.spill import MappedFile
 from gradbase.runtime.train.split import Parts, Rows, epoch_order
 from gradbase.store.records import FeatureRecord
 
 EVAL_ROWS = 512
 """Rows evaluated at a time. Fixed, so that no result depends on who is evaluated together."""
-_KEPT_SHARDS = 3
+KEPT_SHARDS = 3
 
 
 class Batch(NamedTuple):
@@ -77,6 +78,8 @@ class TrainingData:
         Where perceptrons start, in the order of ``MlpShape.true_blocks``; () at random.
     read_s : float, seconds
         Spent so far on making batches of the rows.
+    mapped : dict of MappedFile
+        Where ``x`` and ``codes`` lie, if not in memory.
     """
 
     inputs: Inputs
@@ -96,6 +99,7 @@ class TrainingData:
     summaries: tuple[FeatureRecord, ...] = ()
     start: tuple[npt.NDArray[Any], ...] = ()
     read_s: float = 0.0
+    mapped: dict[str, MappedFile] = field(default_factory=dict)
     _ready: OrderedDict[Any, Batch] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -179,7 +183,7 @@ class TrainingData:
     def _shard(self, epoch: int, shard: int, dtype: torch.dtype) -> Batch | None:
         """A shard in the order of an epoch; None where that would not fit."""
         rows = self.shards[shard]
-        if self._row_bytes * len(rows) * _KEPT_SHARDS > self.cache_bytes:
+        if self._row_bytes * len(rows) * KEPT_SHARDS > self.cache_bytes:
             return None
         key = (epoch, shard, dtype)
         with self._lock:
@@ -197,7 +201,7 @@ class TrainingData:
             if found is None:
                 found = self._ready[key] = self._read(rows, dtype)
                 passing = [k for k in self._ready if len(k) == 3]
-                if len(passing) > _KEPT_SHARDS:
+                if len(passing) > KEPT_SHARDS:
                     del self._ready[passing[0]]
             return found
 
@@ -207,10 +211,18 @@ class TrainingData:
         self.read_s += time.perf_counter() - started
         return found
 
+    def _rows_of(self, name: str, matrix: npt.NDArray[Any], rows: Rows) -> torch.Tensor:
+        file = self.mapped.get(name)
+        if file is None:
+            return torch.from_numpy(matrix).index_select(0, torch.from_numpy(rows))
+        found = torch.empty(len(rows), matrix.shape[1], dtype=torch.from_numpy(matrix[:0]).dtype)
+        file.read_rows(found.numpy(), rows, 0)
+        return found
+
     def _gather(self, rows: Rows, dtype: torch.dtype) -> Batch:
         # Made by torch, whose memory is aligned: products round by the alignment of their operands.
-        x = torch.from_numpy(self.x).index_select(0, torch.from_numpy(rows))
-        codes = None if self.codes is None else torch.from_numpy(self.codes[rows])
+        x = self._rows_of("x", self.x, rows)
+        codes = None if self.codes is None else self._rows_of("codes", self.codes, rows)
         x = x.to(dtype)
         y = x[:, :-1] if self.task == "reconstruction" else torch.from_numpy(self.target.y[rows])
         if y.dtype != torch.int64:

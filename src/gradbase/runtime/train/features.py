@@ -353,7 +353,7 @@ def constant(values: npt.NDArray[Any], params: dict[str, npt.NDArray[Any]]) -> T
     if values.size <= 16:
         return Const(tuple(float(v) for v in values.ravel()), values.shape, kind)
     content = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
-    digest = blake3.blake3(content.tobytes()).hexdigest()
+    digest = blake3.blake3(content.reshape(-1).view(np.uint8).data).hexdigest()
     params[digest] = content
     return Param(digest, values.shape, kind)
 

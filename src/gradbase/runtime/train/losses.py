@@ -9,10 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gradbase.ir.stepping import OWN_LOSS
 from gradbase.runtime.train.kernel import whole
 
 _EXACT = 40.0
 """Above this ``log(1 + exp(z))`` is z, in float64 too."""
+
+
+RowLoss = Callable[[Tensor, Tensor], Tensor]
+"""Of outputs [rows, outputs] and targets [rows] the loss of each row, [rows]."""
 
 
 def _log_cosh(error: Tensor) -> Tensor:
@@ -31,9 +36,9 @@ _FOCUS = 2.0
 def unit_of(loss: str, scale: float) -> float:
     """What turns a loss of labels divided by `scale` into one of labels.
 
-    Huber's and log-cosh have no unit: they stay those of standardised labels.
+    Huber's, log-cosh and users' own have no unit: they stay those of standardised labels.
     """
-    if loss in ("huber", "log_cosh"):
+    if loss in ("huber", "log_cosh") or loss.startswith(OWN_LOSS):
         return 1.0
     return scale if loss == "absolute_error" else scale**2
 
@@ -47,10 +52,11 @@ def _focal(task: str, z: Tensor, y: Tensor) -> Tensor:
     return -((-torch.expm1(surely)) ** _FOCUS) * surely
 
 
-def _focal_gradient(task: str, z: Tensor, y: Tensor) -> Tensor:
+def _by_autograd(loss: RowLoss, z: Tensor, y: Tensor) -> Tensor:
+    """The gradient of the sum of all rows' losses."""
     with torch.enable_grad():
         leaf = z.detach().clone().requires_grad_()
-        total = _focal(task, leaf.view(-1, z.shape[2]), y.reshape(-1)).sum()
+        total = loss(leaf.view(-1, z.shape[-1]), y.reshape(-1)).sum()
         return torch.autograd.grad(total, leaf)[0]
 
 
@@ -69,13 +75,15 @@ class Loss:
     Parameters
     ----------
     task : str
-    loss : str
-        Another loss than the task's own: one of `ir.stepping.LOSSES`.
+    loss : str or RowLoss
+        Another loss than the task's own: one of `ir.stepping.LOSSES`, or a function.
     class_weights : Tensor[members, classes], optional
         A row's loss is multiplied by the weight of its class; the mean is still over rows.
     """
 
-    def __init__(self, task: str, class_weights: Tensor | None = None, *, loss: str = "") -> None:
+    def __init__(
+        self, task: str, class_weights: Tensor | None = None, *, loss: str | RowLoss = ""
+    ) -> None:
         self.task, self.class_weights, self.loss = task, class_weights, loss
 
     def gradient(self, z: Tensor, y: Tensor, w: Tensor | None = None) -> Tensor:
@@ -101,7 +109,7 @@ class Loss:
         return dz.mul_(1 / (y.shape[0] - padding))
 
 
-def gradient_of(task: str, z: Tensor, y: Tensor, loss: str = "") -> Tensor:
+def gradient_of(task: str, z: Tensor, y: Tensor, loss: str | RowLoss = "") -> Tensor:
     """d(loss of each row)/dz, of z's shape Tensor[members, rows, outputs]; z is a kernel's buffer.
 
     `y` Tensor[members, rows] are each member's targets.
@@ -114,9 +122,11 @@ def gradient_of(task: str, z: Tensor, y: Tensor, loss: str = "") -> Tensor:
         case "log_cosh":
             return (z - y.unsqueeze(2)).tanh_()
         case "focal":
-            return _focal_gradient(task, z, y)
-        case _:
+            return _by_autograd(lambda a, b: _focal(task, a, b), z, y)
+        case str():
             pass
+        case own:
+            return torch.stack([_by_autograd(own, a, b) for a, b in zip(z, y, strict=True)])
     if task == "multiclass":
         index = y.unsqueeze(2)
         dz = torch.softmax(z, 2)
@@ -133,14 +143,16 @@ def row_losses(
     class_weights: Tensor | None = None,
     w: Tensor | None = None,
     *,
-    loss: str = "",
+    loss: str | RowLoss = "",
 ) -> Tensor:
     """Each row's loss for one network: z [rows, outputs], y as in `Loss`, result [rows].
 
     `class_weights` Tensor[classes] and `w` Tensor[rows] multiply the rows' losses. Gradients flow
     through it.
     """
-    if loss in _OF_ERROR:
+    if not isinstance(loss, str):
+        losses = loss(z, y)
+    elif loss in _OF_ERROR:
         losses = _OF_ERROR[loss](z[:, 0] - y)
     elif loss == "focal":
         losses = _focal(task, z, y)

@@ -18,7 +18,7 @@ from gradbase.ir.learning import Fit, Optimizer, PythonNetwork
 from gradbase.runtime.memory.budget import budget
 from gradbase.runtime.train.data import Batch, TrainingData
 from gradbase.runtime.train.keys import derive
-from gradbase.runtime.train.losses import row_losses
+from gradbase.runtime.train.losses import RowLoss, row_losses
 from gradbase.runtime.train.schedules import factor
 from gradbase.runtime.train.step_memory import StepMemory, module_memory
 
@@ -66,6 +66,8 @@ class ModuleFit:
     data : TrainingData
     module : torch.nn.Module
         With its initial weights.
+    loss : str or RowLoss
+        Another than the task's, by name or as a function.
 
     Attributes
     ----------
@@ -75,10 +77,12 @@ class ModuleFit:
         Bytes of tensor storage while it trains, and the folder where the rest waits.
     """
 
-    def __init__(self, fit: Fit, data: TrainingData, module: torch.nn.Module) -> None:
+    def __init__(
+        self, fit: Fit, data: TrainingData, module: torch.nn.Module, loss: str | RowLoss = ""
+    ) -> None:
         assert isinstance(fit.network, PythonNetwork), fit.network
         self.fit, self.data, self.module = fit, data, module
-        self.parts = 1
+        self.parts, self.loss = 1, loss
         self.steps = 0
         self.limit: tuple[int, Path] | None = None
         self.name = fit.network.reference
@@ -149,7 +153,7 @@ class ModuleFit:
         with torch.no_grad():
             batches: list[Batch] = list(self.data.evaluation(part))
             z, y = torch.cat([self._call(b.x) for b in batches]), torch.cat([b.y for b in batches])
-            losses = row_losses(self.data.task, z, y, loss=self.fit.loss)
+            losses = row_losses(self.data.task, z, y, loss=self.loss)
         return z[None], [float(losses.double().mean())]
 
     def state(self, place: int) -> dict[str, Tensor]:
@@ -185,10 +189,10 @@ class ModuleFit:
         assert places in ([0], [])
 
     def _loss(self, z: Tensor, batch: Batch) -> Tensor:
-        if not self.fit.loss:
+        if not self.loss:
             return self._usual_loss(z, batch)
         weights = self._class_weights
-        found = row_losses(self.data.task, z, batch.y, weights, batch.w, loss=self.fit.loss)
+        found = row_losses(self.data.task, z, batch.y, weights, batch.w, loss=self.loss)
         return found.mean()
 
     def _usual_loss(self, z: Tensor, batch: Batch) -> Tensor:

@@ -25,7 +25,7 @@ from gradbase.runtime.train.instance_weights import relative
 from gradbase.runtime.train.labels import Target
 from gradbase.runtime.train.reading import Progress, ReadRows, read_rows
 from gradbase.runtime.train.rows import Block, Blocks, RowStore, spill_error, temporary_file
-from gradbase.runtime.train.spill import spill_folder
+from gradbase.runtime.train.spill import MappedFile, spill_folder
 from gradbase.runtime.train.split import Parts, divide, shards
 from gradbase.runtime.train.statistics import Moments
 from gradbase.runtime.train.summaries import summary
@@ -191,6 +191,7 @@ class _Deal:
         self.data, self.of, self.resources = data, preparation, resources
         self.rows: ReadRows = preparation.rows
         self.budget_bytes = preparation.free_bytes()
+        self.mapped: dict[str, MappedFile] = {}
 
     def run(self) -> TrainingData:
         data, rows = self.data, self.rows
@@ -210,7 +211,7 @@ class _Deal:
             rows.without_label, rows.relation_hash, self.budget_bytes // 2,
             self.resources, self.of.context.cancelled, weights,
             () if data.split.fold else self._summaries(trains, known),
-            self.of.start.layers if self.of.start else (),
+            self.of.start.layers if self.of.start else (), mapped=self.mapped,
         )  # fmt: skip
 
     def encoded(self) -> Encoded:
@@ -287,10 +288,10 @@ class _Deal:
         )
 
     def _encode(self, store: RowStore, inputs: Inputs) -> tuple[Floats, Codes]:
-        x = self._matrix((store.rows, inputs.width + 1), np.dtype(np.float32))
+        x = self._matrix("x", (store.rows, inputs.width + 1), np.dtype(np.float32))
         codes = None
         if inputs.embedded:
-            codes = self._matrix((store.rows, len(inputs.embedded)), np.dtype(np.int64))
+            codes = self._matrix("codes", (store.rows, len(inputs.embedded)), np.dtype(np.int64))
         for block in store.blocks():
             stop = block.start + block.rows.num_rows
             at = 0
@@ -302,10 +303,12 @@ class _Deal:
                 assert codes is not None
                 _fill(codes[block.start : stop, j : j + 1], block, tensor, inputs, is_code=True)
             x[block.start : stop, at] = 1.0
+            for file in self.mapped.values():
+                file.release()
             self.of.progress("encoding", stop)
         return x, codes
 
-    def _matrix(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    def _matrix(self, name: str, shape: tuple[int, int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         """Memory under a lease, or a mapped file where there is not enough."""
         size_bytes = shape[0] * shape[1] * dtype.itemsize
         broker = self.of.context.broker
@@ -320,7 +323,9 @@ class _Deal:
         except OSError as error:
             raise spill_error(folder, error) from error
         self.resources.callback(path.unlink, missing_ok=True)
-        return np.memmap(path, dtype, "r+", shape=shape)
+        file = MappedFile(path, writable=True)
+        self.mapped[name] = file
+        return file.array(dtype, shape)
 
 
 def blocks_of(store: RowStore, trains: Bools) -> Blocks:

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int], None]
 """Told what is done now and how many rows have been read."""
-BATCH_ROWS = 65_536
+BATCH_ROWS, LEAST_ROWS = 65_536, 8_192
+"""Rows that the engine hands over at a time: fewer where they are wide for the memory there is."""
+_SHARE = 64
 _OURS = (Predict, Evaluate, Preprocess, PredictCall)
 """What the engine cannot run by itself."""
 
@@ -132,9 +134,9 @@ class _Reading:
         if data.row_key:
             self.keys.append(row_hashes(kept, data.row_key))
         if data.label:
-            self.labels.append(kept.column(data.label))
+            self.labels.append(_own(kept.column(data.label)))
         if data.split.column:
-            self.split.append(kept.column(data.split.column))
+            self.split.append(_own(kept.column(data.split.column)))
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         names = self.data.columns
@@ -149,7 +151,9 @@ class _Reading:
             return
         engine: Any = self.context.engine
         sql = engine.compile(relation, {})
-        with engine.stream(sql, self.context.parameters or None, batch_rows=BATCH_ROWS) as reader:
+        fitting = self.context.broker.memory_bytes // _SHARE // max(1, relation.schema.row_bytes)
+        rows = max(LEAST_ROWS, min(BATCH_ROWS, fitting))
+        with engine.stream(sql, self.context.parameters or None, batch_rows=rows) as reader:
             yield from reader
 
     def _check_rows(self, rows: int) -> None:
@@ -173,3 +177,8 @@ class _Reading:
         total = sum(int(w) << (64 * j) for j, w in enumerate(content.sum(0, dtype=np.uint64)))
         digest.update(f"{len(content)}|{total}".encode())
         return digest.hexdigest()
+
+
+def _own(column: pa.Array) -> pa.Array:
+    """A copy: a column that an engine handed over keeps all others of its batch in memory."""
+    return column.take(pa.array(np.arange(len(column))))

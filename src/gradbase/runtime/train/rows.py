@@ -15,9 +15,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gradbase.errors import DataError, StoreError
+from gradbase.runtime.train.spill import MappedFile
 
 T = TypeVar("T")
 Bools = npt.NDArray[np.bool_]
+_RELEASED = 8
+"""Batches that are read of a file before what was mapped of it leaves memory."""
 
 
 @dataclass(frozen=True)
@@ -112,13 +115,17 @@ class RowStore:
 
     def blocks(self) -> Iterator[Block]:
         """All rows, from the first."""
-        with contextlib.ExitStack() as stack:
-            batches: Iterator[pa.RecordBatch] = iter(self._batches)
-            if self.path is not None:
-                source = stack.enter_context(pa.memory_map(str(self.path)))
-                batches = iter(stack.enter_context(pa.ipc.open_stream(source)))
-            for batch, (start, first, numbers) in zip(batches, self._places, strict=True):
+        if self.path is None:
+            for batch, (start, first, numbers) in zip(self._batches, self._places, strict=True):
                 yield Block(batch, start, numbers, first)
+            return
+        file = MappedFile(self.path)
+        with pa.ipc.open_stream(pa.py_buffer(file.map)) as batches:
+            for number, (batch, place) in enumerate(zip(batches, self._places, strict=True), 1):
+                start, first, numbers = place
+                yield Block(batch, start, numbers, first)
+                if number % _RELEASED == 0:
+                    file.release()
 
     def close(self) -> None:
         """Forget the rows and remove the file."""

@@ -22,17 +22,17 @@ import torch
 from gradbase.errors import StoreError
 from gradbase.ir.scalar import Literal
 from gradbase.ir.types import INT64
-from gradbase.runtime.train.data import Batch, TrainingData
+from gradbase.runtime.train.data import KEPT_SHARDS, Batch, TrainingData
 from gradbase.runtime.train.features import Inputs
 from gradbase.runtime.train.identity import Words
 from gradbase.runtime.train.labels import Target
+from gradbase.runtime.train.spill import MappedFile
 from gradbase.runtime.train.split import Parts, Rows, epoch_order
 
 FORMAT = 1
 MANIFEST, ORDER = "data.json", "train-order"
 HELD_OUT = ("eval", "test")
-_CHUNK_ROWS = 65_536
-_ZEROS_BYTES = 1 << 24
+_CHUNK_ROWS = 4_096
 _TARGET = ("task", "outputs", "mean", "scale", "balanced", "class_weights")
 
 
@@ -41,6 +41,14 @@ class Layout(NamedTuple):
 
     dtype: str
     width: int
+
+
+class Columns(NamedTuple):
+    """A file of rows, its columns, and where they begin."""
+
+    file: MappedFile
+    arrays: dict[str, npt.NDArray[Any]]
+    offsets: dict[str, int]
 
 
 def write_shards(
@@ -114,12 +122,19 @@ def _write(path: Path, layout: dict[str, Layout], data: TrainingData, rows: Rows
     of = {"id": data.ids, "x": data.x, "y": data.target.y, "codes": data.codes, "w": data.weights}
     if not len(rows):
         return
-    for name, column in _mapped(path, layout, len(rows), "r+").items():
-        source = of[name]
-        assert source is not None, name
-        for start in range(0, len(rows), _CHUNK_ROWS):
-            column[start : start + _CHUNK_ROWS] = source[rows[start : start + _CHUNK_ROWS]]
-        column.flush()
+    file, arrays, _ = _mapped(path, layout, len(rows), writable=True)
+    for start in range(0, len(rows), _CHUNK_ROWS):
+        here = rows[start : start + _CHUNK_ROWS]
+        for name, column in arrays.items():
+            source = of[name]
+            assert source is not None, name
+            of_map = data.mapped.get(name)
+            if of_map is None:
+                column[start : start + _CHUNK_ROWS] = source[here]
+            else:
+                of_map.read_rows(column[start : start + _CHUNK_ROWS], here, 0)
+        for mapped in (file, *data.mapped.values()):
+            mapped.release()
 
 
 def _zeros(column: Layout, rows: int) -> pa.Array:
@@ -127,20 +142,18 @@ def _zeros(column: Layout, rows: int) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(flat, column.width) if column.width else flat
 
 
-def _mapped(
-    path: Path, layout: dict[str, Layout], rows: int, mode: Any
-) -> dict[str, np.memmap[Any, Any]]:
+def _mapped(path: Path, layout: dict[str, Layout], rows: int, *, writable: bool) -> Columns:
     """Each column of a shard's file as a map of its bytes."""
-    found: dict[str, np.memmap[Any, Any]] = {}
-    with pa.memory_map(str(path)) as source:
-        whole = source.read_buffer()  # a view of the map
-        batch = pa.ipc.open_file(whole).get_batch(0)
-        for name, (dtype, width) in layout.items():
-            values: Any = batch.column(name)
-            values = values.values if width else values
-            shape = (rows, width) if width else (rows,)
-            offset = values.buffers()[1].address - whole.address
-            found[name] = np.memmap(path, dtype, mode, offset, shape)
+    file = MappedFile(path, writable=writable)
+    whole = pa.py_buffer(file.map)
+    batch = pa.ipc.open_file(whole).get_batch(0)
+    found = Columns(file, {}, {})
+    for name, (dtype, width) in layout.items():
+        values: Any = batch.column(name)
+        values = values.values if width else values
+        found.offsets[name] = values.buffers()[1].address - whole.address
+        shape = (rows, width) if width else (rows,)
+        found.arrays[name] = file.array(dtype, shape, found.offsets[name])
     return found
 
 
@@ -166,7 +179,7 @@ class Widths(Inputs):
 class ShardedData(TrainingData):
     """Training data whose rows lie in the files of a folder: row numbers count through them."""
 
-    files: list[dict[str, npt.NDArray[Any]]] = field(default_factory=list)
+    files: list[Columns | None] = field(default_factory=list)
     offsets: Rows = field(default_factory=lambda: np.zeros(1, np.int64))
 
     def labels(self, part: str) -> npt.NDArray[Any]:
@@ -194,17 +207,28 @@ class ShardedData(TrainingData):
 
     def _take(self, name: str, rows: Rows, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
         """A column of some rows; those of an epoch's or a part's order lie in one file mostly."""
-        like = next((f[name] for f in self.files if f), self.target.y)
+        like = next((f.arrays[name] for f in self.files if f), self.target.y)
         if out is None:
             out = np.empty((len(rows), *like.shape[1:]), like.dtype)
         number = np.searchsorted(self.offsets, rows, "right") - 1
         for at in np.unique(number):
-            here, column = number == at, self.files[at][name]
-            if here.all():
-                np.take(column, rows - self.offsets[at], 0, out=out, mode="clip")
+            here, file = number == at, self.files[at]
+            assert file is not None, f"rows of file {at} are not here"
+            within = rows[here] - self.offsets[at]
+            if not here.all():
+                out[here] = file.arrays[name][within]
+            elif self._is_tight and name in ("x", "codes"):
+                file.file.read_rows(out, within, file.offsets[name])
             else:
-                out[here] = column[rows[here] - self.offsets[at]]
+                np.take(file.arrays[name], within, 0, out=out, mode="clip")
+            file.file.release()
         return out
+
+    @property
+    def _is_tight(self) -> bool:
+        """Whether shards are too large to be decoded as a whole."""
+        rows = max((len(s) for s in self.shards), default=0)
+        return self._row_bytes * rows * KEPT_SHARDS > self.cache_bytes
 
 
 def open_shards(folder: Path, cache_bytes: int, shards: Sequence[int] | None = None) -> ShardedData:
@@ -227,11 +251,11 @@ def open_shards(folder: Path, cache_bytes: int, shards: Sequence[int] | None = N
         made = _manifest(folder)
         layout = {name: Layout(*column) for name, column in made["layout"].items()}
         counts: dict[str, int] = made["rows"]
-        files: list[dict[str, npt.NDArray[Any]]] = []
+        files: list[Columns | None] = []
         for number, (name, rows) in enumerate(counts.items()):
             is_here = shards is None or name in HELD_OUT or number in shards
             path = folder / f"{name}.arrow"
-            files.append(dict(_mapped(path, layout, rows, "r")) if rows and is_here else {})
+            files.append(_mapped(path, layout, rows, writable=False) if rows and is_here else None)
         start = tuple(
             np.fromfile(folder / f"start-{n}", "<f8").reshape(shape)
             for n, shape in enumerate(made["start"])
@@ -254,7 +278,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 def _assembled(
     made: dict[str, Any],
-    files: list[dict[str, Any]],
+    files: list[Columns | None],
     start: tuple[Any, ...],
     train: Rows,
     cache_bytes: int,

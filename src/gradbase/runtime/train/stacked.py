@@ -16,7 +16,7 @@ from gradbase.ir.learning import Fit, Mlp
 from gradbase.ir.networks import Autoencoder, WideDeep, optimizers_of
 from gradbase.runtime.train.data import Batch, TrainingData
 from gradbase.runtime.train.keys import generator
-from gradbase.runtime.train.losses import Loss, row_losses
+from gradbase.runtime.train.losses import Loss, RowLoss, row_losses
 from gradbase.runtime.train.networks import ALIGNED, MlpShape, initial
 from gradbase.runtime.train.schedules import CLIP_EPS, factor
 from gradbase.runtime.train.tower import Tower
@@ -55,11 +55,20 @@ class Stack:
     data : TrainingData
     dtype : torch.dtype
     alone : bool
+    loss : str or RowLoss
+        Of all fits, by name or as a function.
     """
 
     def __init__(
-        self, fits: Sequence[Fit], data: TrainingData, dtype: torch.dtype, *, alone: bool
+        self,
+        fits: Sequence[Fit],
+        data: TrainingData,
+        dtype: torch.dtype,
+        *,
+        alone: bool,
+        loss: str | RowLoss = "",
     ) -> None:
+        self._loss = loss
         self.fits, self.data, self.dtype, self.alone = list(fits), data, dtype, alone
         network = fits[0].network
         assert isinstance(network, Mlp), network
@@ -93,7 +102,7 @@ class Stack:
             Tower(shape, found, self.dtype, alone=self.alone, name=name)
             for shape, found, name in zip(self.shapes, optimizers, _NAMES, strict=False)
         ]
-        self.loss = Loss(self.data.task, self._class_weights(), loss=self.fits[0].loss)
+        self.loss = Loss(self.data.task, self._class_weights(), loss=self._loss)
         self._stepping = [f.optimizer.stepping for f in self._places]
         self._clips = [s.clip_norm or math.inf for s in self._stepping]
         self._drop_rates = [_dropout(f) for f in self._places]

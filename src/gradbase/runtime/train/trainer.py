@@ -22,6 +22,7 @@ from gradbase.frontend.torch_export import Exporter
 from gradbase.ir.conversion import ToTable
 from gradbase.ir.learning import Fit, FusedFit, Mlp, PythonNetwork
 from gradbase.ir.networks import Autoencoder
+from gradbase.ir.stepping import OWN_LOSS
 from gradbase.ir.tensor import Tensor as Node
 from gradbase.runtime.confusion import Counts, class_counts, score_counts, thinned
 from gradbase.runtime.metrics import metrics_of_each
@@ -37,7 +38,7 @@ from gradbase.runtime.train.finish import (
     tables,
     vector_constants,
 )
-from gradbase.runtime.train.losses import unit_of
+from gradbase.runtime.train.losses import RowLoss, unit_of
 from gradbase.runtime.train.module import ModuleFit
 from gradbase.runtime.train.normal_equation import NormalEquation
 from gradbase.runtime.train.stacked import Stack
@@ -67,6 +68,10 @@ class Networks(Protocol):
         self, network: PythonNetwork, *, n_inputs: int, n_outputs: int, seed: int
     ) -> torch.nn.Module:
         """The module with initial weights that follow from `seed`."""
+        ...
+
+    def loss(self, reference: str) -> RowLoss:
+        """A user's own loss."""
         ...
 
 
@@ -113,14 +118,15 @@ class Trainer:
         self._exporter = exporter or Exporter()
         self._measured: tuple[str, dict[int, Tensor]] = ("", {})
         self._engine: Stack | ModuleFit | NormalEquation
+        loss = _loss(self.fits[0], networks)
         with torch.no_grad(), torch_threads(threads):
             if self.fits[0].optimizer.name == NORMAL_EQUATION:
                 self._engine = NormalEquation(self.fits[0], data, dtype)
             elif isinstance(self.fits[0].network, Mlp):
-                self._engine = Stack(self.fits, data, dtype, alone=not fused)
+                self._engine = Stack(self.fits, data, dtype, alone=not fused, loss=loss)
             else:
                 module = _build(self.fits[0], data, networks)
-                self._engine = ModuleFit(self.fits[0], data, module)
+                self._engine = ModuleFit(self.fits[0], data, module, loss)
 
     @property
     def active(self) -> tuple[int, ...]:
@@ -333,6 +339,13 @@ def shard_order(epoch: int, shards: int, first: int = 0) -> list[int]:
     [1, 2, 0]
     """
     return [(i + epoch + first) % shards for i in range(shards)]
+
+
+def _loss(fit: Fit, networks: Networks | None) -> str | RowLoss:
+    if not fit.loss.startswith(OWN_LOSS):
+        return fit.loss
+    assert networks is not None, "a user's loss needs networks"
+    return networks.loss(fit.loss.removeprefix(OWN_LOSS))
 
 
 def _build(fit: Fit, data: TrainingData, networks: Networks | None) -> torch.nn.Module:

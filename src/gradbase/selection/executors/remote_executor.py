@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradbase.errors import ResourceError
 from gradbase.ir.learning import Dataset, PythonNetwork, Search
+from gradbase.ir.stepping import OWN_LOSS
 from gradbase.optimizer.cost_fit import hops
 from gradbase.resources.units import holders
 from gradbase.runtime.train.sharded import write_shards
@@ -230,6 +231,9 @@ def functions_of(search: Search, python_modules: Sequence[str]) -> dict[str, str
     for network in {fit.network for fit in search.fits}:
         if isinstance(network, PythonNetwork):
             found |= networks.importable(network)
+    for loss in {fit.loss for fit in search.fits}:
+        if loss.startswith(OWN_LOSS):
+            found |= networks.importable(PythonNetwork(loss.removeprefix(OWN_LOSS), "{}"))
     return found
 
 

@@ -7,7 +7,8 @@ import itertools
 import json
 import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,6 +32,21 @@ from gradbase.store.tiles.file import (
 
 SUFFIX = ".tiles"
 _numbers = itertools.count()
+_THREADS = 3
+_SMALL_BYTES = 1 << 16
+"""Less is written without handing it to a thread."""
+_FLUSHED_BYTES = 256 << 20
+"""After so many bytes the disk begins to write, not only at the end."""
+
+
+def ahead(parts: Iterable[npt.NDArray[Any]]) -> Generator[npt.NDArray[Any]]:
+    """The same, the next one made while one is used."""
+    source = iter(parts)
+    with ThreadPoolExecutor(1, "gradbase-ahead") as reader:
+        coming = reader.submit(next, source, None)
+        while (part := coming.result()) is not None:
+            coming = reader.submit(next, source, None)
+            yield part
 
 
 def file_name(blob_hash: str, dims: Shape, kind: str) -> str:
@@ -66,13 +82,16 @@ class TileWriter:
         self._checks: list[bytes] = [b""] * self.grid.tiles
         self._at = 0
         self._handle = -1
-        self._pool = ThreadPoolExecutor(1, "gradbase-hash")
+        self._running: list[Future[Any]] = []
+        self._flushed = 0
+        self._pool = ThreadPoolExecutor(_THREADS, "gradbase-tiles")
+        self._flusher = ThreadPoolExecutor(1, "gradbase-flush")
         self._allocate()
 
     def write(self, data: npt.NDArray[Any]) -> None:
         """The next elements in C order, as many as there are in `data` (one dimension)."""
         data = np.ascontiguousarray(data, self.type)
-        hashed = self._pool.submit(self._whole.update, data.view(np.uint8).data)
+        self._running = [self._pool.submit(self._whole.update, data.view(np.uint8).data)]
         cols, at, taken = self.grid.cols, self._at, 0
         if at + len(data) > self.grid.rows * cols:
             raise InternalError(f"more elements than {self.kind}{list(self.dims)} has")
@@ -89,7 +108,10 @@ class TileWriter:
                 self._block(row, 0, data[taken : taken + rows * cols].reshape(rows, cols))
                 taken += rows * cols
         self._at += len(data)
-        hashed.result()
+        self._wait()
+        if (self._at - self._flushed) * self.type.itemsize > _FLUSHED_BYTES:
+            self._flushed = self._at
+            self._flusher.submit(os.fdatasync, self._handle)
 
     def finish(self, folder: Path) -> str:
         """Make the file durable as `file_name` in `folder`; returns the tensor's hash."""
@@ -120,6 +142,7 @@ class TileWriter:
 
     def __exit__(self, *exception: object) -> None:
         self._pool.shutdown()
+        self._flusher.shutdown(cancel_futures=True)
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
@@ -127,17 +150,26 @@ class TileWriter:
 
     def _block(self, row: int, col: int, block: npt.NDArray[Any]) -> None:
         """Elements of one row of tiles, to their places in it."""
+        self._wait(1)  # what came before may be of the same tiles
         bottom, right = row + block.shape[0], col + block.shape[1]
         for tile in self.grid.touching(row, bottom, col, right):
             top, _, first, last = self.grid.place(tile)
             low, high = max(first, col), min(last, right)
-            part = np.ascontiguousarray(block[:, low - col : high - col])
+            part = block[:, low - col : high - col]
             offset = ((row - top) * (last - first) + low - first) * self.grid.item
-            self._put(tile, offset, part)
+            if part.nbytes < _SMALL_BYTES:
+                self._put(tile, offset, part)
+            else:
+                self._running.append(self._pool.submit(self._put, tile, offset, part))
+
+    def _wait(self, first: int = 0) -> None:
+        """Until threads are done with what was handed to them from number `first` on."""
+        while len(self._running) > first:
+            self._running.pop().result()
 
     def _put(self, tile: int, offset: int, part: npt.NDArray[Any]) -> None:
         # The parts of a tile come in its own C order, as a tile's rows follow the tensor's.
-        data = part.reshape(-1).view(np.uint8).data
+        data = np.ascontiguousarray(part).reshape(-1).view(np.uint8).data
         if tile not in self._hashes:
             self._hashes[tile] = blake3()
         self._hashes[tile].update(data)
