@@ -162,12 +162,12 @@ class Entries:
 
     def raw(self, port: Port) -> Tensor:
         """The texts of an input as they are."""
-        features = self.of[port.name]
-        if len(features) > 1:
+        feature, *others = self.of[port.name]
+        if others:
             raise UnsupportedError(
                 f"input {_shown(port)} of several texts; one per input can be read"
             )
-        return ToTensor(features[0].name, Text())
+        return ToTensor(feature.name, Text())
 
 
 def builder_batch(value: Value) -> Any:
