@@ -42,8 +42,8 @@ _TEMPORARIES = 4
 """Parts of tensors that a thread holds at once."""
 PINNED = 3
 """Pages that a thread needs at once: one of weights, the next one, one of a result on disk."""
-_ARROW = 2
-"""Times that the rows of a batch are there."""
+_ARROW = 3
+"""Times that the rows of a batch are there: computed, with their results, and collected ahead."""
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ from gradbase.runtime.program import Program, Runner, compile_program, tile_rows
 from gradbase.runtime.streams import Stream, grouped, recut, watched
 from gradbase.runtime.tiled.program import TiledProgram
 from gradbase.runtime.tiled.sizes import TiledSizes
+from gradbase.store.tiles.ahead import ahead
 
 RELATIONAL = "relational"
 INLINE_ROWS, THREADED_ROWS = 16_384, 32_768
@@ -195,7 +196,7 @@ def predict_stream(
 
     batches = watched(source.batches, context)
     if isinstance(sizes, TiledSizes):  # every batch reads all weights
-        batches = recut(batches, sizes.batch_rows)
+        batches = ahead(recut(batches, sizes.batch_rows))
     elif source.recut:
         batches = grouped(batches, sizes.batch_rows)
     run = _threaded(batches, work, sizes.threads) if sizes.threads else _inline(batches, work)

@@ -25,8 +25,9 @@ from gradbase.store.chunks import cut
 from gradbase.store.files import reported
 from gradbase.store.folder import Folder, Lease
 from gradbase.store.pieces import FilePieces, Pieces
+from gradbase.store.tiles.ahead import ahead
 from gradbase.store.tiles.file import NUMPY_TYPES, TileFile
-from gradbase.store.tiles.writing import SUFFIX, TileWriter, ahead, file_name
+from gradbase.store.tiles.writing import SUFFIX, TileWriter, file_name
 
 HEADER = "gradbase chunks 1"
 LIST = ".chunks"

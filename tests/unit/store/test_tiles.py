@@ -14,6 +14,7 @@ from gradbase.errors import InternalError, ResourceError, StoreError
 from gradbase.ir.tensor import Param
 from gradbase.resources.broker import Broker
 from gradbase.resources.tiling import grid_for
+from gradbase.store.tiles.ahead import ahead
 from gradbase.store.tiles.file import TileFile
 from gradbase.store.tiles.pool import Pool, Traffic
 from gradbase.store.tiles.scratch import Scratch
@@ -99,6 +100,17 @@ def test_weights_larger_than_the_disk_are_refused_before_anything_is_written(tmp
     with pytest.raises(StoreError, match=r"need .*TiB|need .*GiB on the disk .* are free"):
         TileWriter(tmp_path, (1 << 24, 1 << 20), "float32", 4 << 20)
     assert names(tmp_path) == []
+
+
+def test_reading_ahead_keeps_order_and_tells_errors():
+    def items():
+        yield from (1, 2, 3)
+        raise StoreError("torn")
+
+    read = ahead(items())
+    assert [next(read) for _ in range(3)] == [1, 2, 3]
+    with pytest.raises(StoreError, match="torn"):
+        next(read)
 
 
 # -- blobs -------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
@@ -37,16 +36,6 @@ _SMALL_BYTES = 1 << 16
 """Less is written without handing it to a thread."""
 _FLUSHED_BYTES = 256 << 20
 """After so many bytes the disk begins to write, not only at the end."""
-
-
-def ahead(parts: Iterable[npt.NDArray[Any]]) -> Generator[npt.NDArray[Any]]:
-    """The same, the next one made while one is used."""
-    source = iter(parts)
-    with ThreadPoolExecutor(1, "gradbase-ahead") as reader:
-        coming = reader.submit(next, source, None)
-        while (part := coming.result()) is not None:
-            coming = reader.submit(next, source, None)
-            yield part
 
 
 def file_name(blob_hash: str, dims: Shape, kind: str) -> str:
