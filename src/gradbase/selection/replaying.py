@@ -206,5 +206,5 @@ class _Again:
 class _Nowhere:
     """The journal of what nobody goes on with."""
 
-    def append(self, event: Mapping[str, Any]) -> None:
+    def append(self, event: Mapping[str, Any], *, durable: bool = True) -> None:
         """Forget it."""

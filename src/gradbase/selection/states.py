@@ -17,7 +17,7 @@ from gradbase.errors import StoreError
 from gradbase.store.files import make_folder, write_files
 from gradbase.store.runs import STATES
 
-SHARE = 0.02
+SHARE = 0.01
 """Of a trial's time that saving its state may take, where nobody has to have it."""
 _COST_S, _BYTES_PER_S = 0.005, 300e6
 """What saving is taken to cost before it was measured: a flush, and a slow disk."""

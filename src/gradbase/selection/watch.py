@@ -40,7 +40,7 @@ class Unit(NamedTuple):
 class Journal(Protocol):
     """Where events are written durably."""
 
-    def append(self, event: Mapping[str, Any]) -> None: ...
+    def append(self, event: Mapping[str, Any], *, durable: bool = True) -> None: ...
 
 
 class Watch:
@@ -141,7 +141,8 @@ class Watch:
         if outcome.error:
             event |= {"error": outcome.error, "traceback": outcome.traceback}
         with self._lock:
-            self._journal.append(event)
+            # That it is done follows from its epochs; a flush for each would be what costs most.
+            self._journal.append(event, durable=reason == "failed")
             left = max(0, outcome.until - len(outcome.epochs))
             self._tell(lambda to: to.on_trial_end(outcome.trial, outcome.status, left))
 

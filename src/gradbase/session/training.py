@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from gradbase.engines import quote_identifier
-from gradbase.errors import BindError
+from gradbase.errors import BindError, EngineError, StoreError
 from gradbase.frontend.addresses import check_name
 from gradbase.frontend.binder import bind_query
 from gradbase.frontend.fits import find_column, label_of, transform_dataset
@@ -374,6 +374,10 @@ def train(
 
     try:
         return run(search, context, session.store, info, replan=replan, interrupted=interrupted)
+    except (StoreError, EngineError) as error:
+        hint = f"then RESUME SEARCH {quote_identifier(search.name)} goes on with what was trained"
+        hint = f"{error.hint}; {hint}" if error.hint else hint
+        raise type(error)(error.message, at=error.at, hint=hint) from error
     finally:
         done()
 

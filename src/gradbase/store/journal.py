@@ -63,12 +63,16 @@ class Journal:
             mend(path)
             return cls(run_id, path, os.open(path, os.O_WRONLY | os.O_APPEND))
 
-    def append(self, event: Mapping[str, Any]) -> None:
-        """Write one event (JSON) durably, from any thread; adds the time as ``at``, seconds."""
+    def append(self, event: Mapping[str, Any], *, durable: bool = True) -> None:
+        """Write one event (JSON), from any thread; adds the time as ``at``, seconds.
+
+        What need not be `durable` by itself is on disk with the next event that is.
+        """
         line = json.dumps({**event, "at": time.time()}, ensure_ascii=False) + "\n"
         with self._lock, reported(f"writing the journal of run {self.run_id}"):
             write_all(self._handle, memoryview(line.encode()))
-            os.fsync(self._handle)
+            if durable:
+                os.fsync(self._handle)
 
     def take(self) -> list[Event]:
         """Commands posted since the last call, oldest first. What is no JSON object is dropped."""
