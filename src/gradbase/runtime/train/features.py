@@ -193,8 +193,7 @@ class Chooser:
             found = []
         else:
             raise UnsupportedError(
-                f"column `{name}` of type {of} cannot be a feature",
-                hint=f"leave it out (SELECT * EXCLUDE ({name})) or cast it to a number or VARCHAR",
+                f"column `{name}` of type {of} cannot be a feature", hint=_instead(name, of)
             )
         if found:
             self._features.append(Feature(name, of))
@@ -345,6 +344,17 @@ class Chooser:
 
     def _constant(self, values: list[float]) -> Tensor:
         return constant(np.array(values, np.float64), self._params)
+
+
+def _instead(name: str, of: SqlType) -> str:
+    """What to do with a column that cannot be a feature."""
+    inner = of.element
+    if of.kind == "array" and inner is not None and inner.is_vector:
+        size = of.size[0] * inner.size[0]
+        return (
+            f"flatten({name})::FLOAT[{size}] AS {name}; Unflatten in a module gives the shape back"
+        )
+    return f"leave it out (SELECT * EXCLUDE ({name})) or cast it to a number or VARCHAR"
 
 
 def constant(values: npt.NDArray[Any], params: dict[str, npt.NDArray[Any]]) -> Tensor:
