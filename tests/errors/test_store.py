@@ -12,7 +12,7 @@ import pytest
 
 import gradbase as gb
 import shop
-from gradbase.errors import BindError, EngineError, StoreError, UnsupportedError
+from gradbase.errors import BindError, EngineError, StoreError
 
 PREDICT = "SELECT count(*) FROM customers WHERE PREDICT_PROBA(churn, *) <= 1"
 FRESH = PREDICT.replace("churn", "fresh")
@@ -97,8 +97,8 @@ def test_files_that_are_no_database(tmp_path):
         gb.connect(str(tmp_path / "note.duckdb"))
     with pytest.raises(StoreError, match="the folder must exist"):
         gb.connect(str(tmp_path / "no" / "such" / "folder.duckdb"))
-    with pytest.raises(UnsupportedError, match="PostgreSQL is not an engine of this version"):
-        gb.connect("postgresql://localhost/shop")
+    with pytest.raises(StoreError, match="the connection to the server is lost or cannot be made"):
+        gb.connect("postgresql://localhost:1/shop")
     with pytest.raises(BindError, match="did you mean `duckdb`"):
         gb.connect("duckbd://shop")
 
