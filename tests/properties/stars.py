@@ -28,6 +28,7 @@ READS = {
     "alone": ("z0", "z1"),
     "double": ("x0", "n", "z0", "w1"),
     "forest": ("x0", "n", "z0", "w0"),
+    "scaled": ("x0", "n", "z0", "w0"),
     "towers": ("x0", "x1", "z0", "z1"),
     "conv": ("v",),
 }
@@ -73,6 +74,18 @@ def _train(db):
         )
 
 
+class Scaled(torch.nn.Module):
+    """Standardises its columns."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.register_buffer("mean", torch.linspace(-1, 1, width))
+        self.register_buffer("deviation", torch.linspace(0.5, 2, width))
+
+    def forward(self, x):
+        return (x - self.mean) / self.deviation
+
+
 class Towers(torch.nn.Module):
     """Two towers and their dot product."""
 
@@ -94,6 +107,9 @@ def _import(db):
     for name in ("net", "fact", "alone"):
         layers = [torch.nn.Linear(len(READS[name]), 16), torch.nn.ReLU(), torch.nn.Linear(16, 1)]
         db.import_model(name, torch.nn.Sequential(*layers), features=list(READS[name]))
+    scaled = torch.nn.Sequential(Scaled(4), torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.ReLU(),
+                                 torch.nn.Linear(8, 6), torch.nn.Linear(6, 1))  # fmt: skip
+    db.import_model("scaled", scaled, features=list(READS["scaled"]))
     db.import_model("towers", Towers(), features=list(READS["towers"]))
     conv = torch.nn.Sequential(
         torch.nn.Unflatten(1, (1, 6)),

@@ -24,6 +24,7 @@ FORCED = {
 }
 LOOKING = (
     "push_filter_below_join", "push_predict_below_join", "split_layer_over_join", "fold_known_values",
+    "fuse_layers",
     "share_predictions", "push_filter_below_predict",
 )  # fmt: skip
 """Rules that are also tried alone, with only what brings plans into their shape."""

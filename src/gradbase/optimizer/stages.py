@@ -12,6 +12,7 @@ from gradbase.optimizer.rules.extract_analytics import extract_analytics
 from gradbase.optimizer.rules.extract_predictions import extract_predictions
 from gradbase.optimizer.rules.fold_known_values import fold_known_values
 from gradbase.optimizer.rules.fuse_fits import fuse_fits
+from gradbase.optimizer.rules.fuse_layers import fuse_layers
 from gradbase.optimizer.rules.merge_filters import merge_filters
 from gradbase.optimizer.rules.merge_projects import merge_projects
 from gradbase.optimizer.rules.order_conjuncts import order_conjuncts
@@ -73,7 +74,8 @@ STAGES = (
     ),
     # After narrowing: the columns that a join still carries are what taking apart saves. First what
     # is about whole predictions, then about their first layers.
-    Stage("fold", (fold_known_values,)),
+    # Fused first: a scaler in front of a layer hides which columns the layer reads.
+    Stage("fold", (fuse_layers, fold_known_values)),
     Stage("narrow", (prune_columns, merge_projects, remove_identity_project), passes=30),
     Stage("below joins", (push_predict_below_join, split_layer_over_join)),
     # Decides which columns reach a prediction: less may be read after it. Runs with the optimiser
