@@ -183,6 +183,7 @@ def test_each_weight_is_read_once_for_each_batch_of_rows(blobs):
         torch.testing.assert_close(found, module(x).detach(), rtol=2e-5, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_results_that_do_not_fit_go_to_disk(blobs):
     module = nn.Sequential(nn.Linear(8, 3000), nn.Softmax(-1), nn.Linear(3000, 3000), nn.Tanh(), nn.LayerNorm(3000), nn.Linear(3000, 2))  # fmt: skip
     model = model_of(module, 8, blobs)
