@@ -116,6 +116,46 @@ class Moments:
     largest: float
 
 
+@dataclass(frozen=True)
+class SideTable:
+    """Rows that we wrote into a database, where other connections see them.
+
+    Parameters
+    ----------
+    name : str
+        Of the table as it is written in SQL: qualified and quoted.
+    address : str
+        What `engines.connect` opens in another process, maybe on another machine, to read it and
+        what this session reads: the same database as the same role, read-only.
+    """
+
+    name: str
+    address: str
+
+
+class SideTables(Protocol):
+    """What an engine offers whose capabilities say `side_tables`: targeted queries.
+
+    Workers of a search then ask the database for their shards by themselves. The coordinator writes
+    (row key, place, shard) into a side table; a worker runs
+    ``SELECT q.*, s.place FROM (query) q JOIN side s ON q.key = s.key WHERE s.shard = 3``.
+    """
+
+    def side_table(self, rows: pa.Table) -> AbstractContextManager[SideTable]:
+        """Write `rows` into a new table, committed when the block begins, dropped at its end.
+
+        Should the process die, whoever makes the next side table drops what it left behind.
+
+        Raises
+        ------
+        EngineError
+            The role may create no table.
+        UnsupportedError
+            Other connections would not see what this session sees now (an open transaction).
+        """
+        ...
+
+
 class NativeResult(Protocol):
     """What a statement of the engine's own returned; a query runs when its rows are asked for."""
 

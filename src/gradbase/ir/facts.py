@@ -60,11 +60,14 @@ class Capabilities:
     functions : bool
         Whether Python functions can be registered in it.
     unsupported : mapping of str to str
-        Operator, preprocessing function (class names) or representation -> reason and way out.
+        Operator, preprocessing function (class names), representation or ``targeted`` (queries of
+        workers) -> reason and way out.
     embedded : bool
         Whether it runs in this process and takes its part of the session's memory and threads.
     shared : bool
         Whether other processes may change the database at any time.
+    side_tables : bool
+        Whether other processes may ask it for rows that we mark in a table (`SideTables`).
     """
 
     engine: str
@@ -74,6 +77,7 @@ class Capabilities:
     unsupported: Mapping[str, str] = field(default_factory=dict)
     embedded: bool = True
     shared: bool = False
+    side_tables: bool = False
 
 
 EXACTNESS = ("bitwise", "tolerance", "approximate")

@@ -11,6 +11,7 @@ the test then must fail with it, so that a gap that closes is noticed.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -21,7 +22,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pytest
 
-from gradbase.engines import Engine, Function, quote_identifier
+from gradbase.engines import Engine, Function, connect, quote_identifier
 from gradbase.errors import CancelledError, EngineError, GradbaseError
 from gradbase.ir.relational import Aggregate, Filter, Join, Limit, Project, Relation, Scan, Sort
 from gradbase.ir.scalar import Column, Compare, Literal, SqlScalar
@@ -228,6 +229,23 @@ class EngineContract:
             assert _cells(reader.read_all()) == [[5], [0]]
         engine.run("ROLLBACK")
         assert _cells(engine.fetch(sql)) == [[5], [4]]
+
+    def test_side_tables(self, engine: Engine) -> None:
+        """Another connection joins them; without them the engine says why."""
+        if not engine.capabilities.side_tables:
+            assert engine.capabilities.unsupported["targeted"]
+            return
+        asked: Any = engine
+        rows = pa.table({"key": [3, 5, 7], "place": [0, 1, 2], "shard": [0, 1, 1]})
+        with asked.side_table(rows) as side:
+            sql = (
+                f"SELECT p.id, s.place FROM (SELECT id FROM points) p JOIN {side.name} s "
+                "ON p.id = s.key WHERE s.shard = $p1 ORDER BY s.place"
+            )
+            with contextlib.closing(connect(side.address, read_only=True)) as other:
+                assert _cells(other.fetch(sql, {"p1": 1})) == [[5, 7], [1, 2]]
+        with pytest.raises(GradbaseError):
+            engine.fetch(f"SELECT * FROM {side.name}")
 
     # -- order-free statistics ---------------------------------------------------------------------
 

@@ -48,6 +48,9 @@ CAPABILITIES = Capabilities(
     operators=OPERATORS,
     representations=("dl", "udf"),
     functions=True,
+    unsupported={
+        "targeted": "while one process writes a DuckDB file no other can open it",
+    },
 )
 
 

@@ -49,7 +49,11 @@ CAPABILITIES = Capabilities(
     operators=OPERATORS,
     representations=("dl",),
     functions=False,
-    unsupported={**UNSUPPORTED, "udf": _NO_PYTHON},
+    unsupported={
+        **UNSUPPORTED,
+        "udf": _NO_PYTHON,
+        "targeted": "its sessions share no side table",
+    },
     embedded=False,
     shared=True,
 )

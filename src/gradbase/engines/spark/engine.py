@@ -48,6 +48,7 @@ CAPABILITIES = Capabilities(
     unsupported={
         **ELSEWHERE,
         "udf": "Spark's Python functions run in processes of their own",
+        "targeted": "a Spark session is of one process",
     },
     embedded=False,
 )
