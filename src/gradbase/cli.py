@@ -291,7 +291,8 @@ def main() -> None:
     try:
         app()
     except GradbaseError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        notes = [f"  {note}" for note in getattr(error, "__notes__", ())]
+        print(f"{type(error).__name__}: {error}", *notes, sep="\n", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -21,7 +21,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 __all__ = [
     "BindError",
@@ -117,6 +118,16 @@ class InternalError(GradbaseError, AssertionError):
 
 class OptimizerBug(InternalError):  # noqa: N818
     """A rule broke its contract; the message names the rule and shows the plan before and after."""
+
+
+@contextmanager
+def noted(place: str) -> Iterator[None]:
+    """Add `place` as a note to an error of ours that is raised below."""
+    try:
+        yield
+    except GradbaseError as error:
+        error.add_note(place)
+        raise
 
 
 def near(name: str, choices: Iterable[str]) -> str | None:

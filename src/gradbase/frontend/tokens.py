@@ -8,6 +8,7 @@ the text without gaps.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 _STRING = r"""[eE]'(?:[^'\\]|\\.|'')*(?:'|\Z) | [xXbBnN]?'(?:[^']|'')*(?:'|\Z)"""
@@ -107,6 +108,22 @@ def _comment_end(sql: str, start: int) -> int:
 def significant(sql: str) -> list[Token]:
     """The tokens that are neither white space nor comments."""
     return [t for t in tokenize(sql) if t.kind not in ("space", "comment")]
+
+
+def placed_statements(sql: str) -> Iterator[tuple[str, str]]:
+    """The statements of `sql`, each after words that say where it begins.
+
+    Examples
+    --------
+    >>> list(placed_statements("SELECT 1;\\nSELECT 2"))
+    [('in the statement on line 1', 'SELECT 1'), ('in the statement on line 2', '\\nSELECT 2')]
+    """
+    end = 0
+    for statement in split_statements(sql):
+        begin = sql.index(statement, end)
+        end = begin + len(statement)
+        filled = begin + len(statement) - len(statement.lstrip())
+        yield f"in the statement on line {1 + sql.count(chr(10), 0, filled)}", statement
 
 
 def split_statements(sql: str) -> list[str]:

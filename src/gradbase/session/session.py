@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Self
 import psutil
 
 from gradbase.engines import connect as connect_engine
-from gradbase.errors import ParseError, StoreError
+from gradbase.errors import ParseError, StoreError, noted
 from gradbase.frontend.addresses import parse_address
-from gradbase.frontend.tokens import split_statements
+from gradbase.frontend.tokens import placed_statements, split_statements
 from gradbase.ir.facts import Settings, Version
 from gradbase.resources.broker import Broker, Lease
 from gradbase.resources.tiling import page_bytes_for
@@ -138,9 +138,10 @@ class Session:
         return self._run(statements[-1], params)
 
     def script(self, text: str) -> Iterator[Result]:
-        """Run several statements one after the other and give each result."""
-        for statement in split_statements(text):
-            yield self._run(statement, None)
+        """Run several statements in turn and give each result; errors say where theirs begins."""
+        for place, statement in placed_statements(text):
+            with noted(place):
+                yield self._run(statement, None)
 
     def explain(
         self,
@@ -150,10 +151,7 @@ class Session:
         verbose: bool = False,
         analyze: bool = False,
     ) -> Explanation:
-        """The plan of a statement as text, which can `plot` itself.
-
-        `analyze` runs the statement and adds what was measured.
-        """
+        """The plan of a statement as text, which can `plot` itself; `analyze` runs it first."""
         self._check_open()
         return explain(self, text, params, verbose=verbose, analyze=analyze)
 

@@ -244,3 +244,11 @@ def test_leaving_the_block_closes(tmp_path):
         db.sql("CREATE TABLE t AS SELECT 1")
     with pytest.raises(StoreError, match="closed"):
         db.sql("SELECT 1")
+
+
+def test_errors_in_a_script_say_where_their_statement_begins(db):
+    """The third line is wrong, whoever finds out: gradbase or DuckDB."""
+    for wrong in ("PREDICT(nosuch, *)", "nosuch"):
+        with pytest.raises((BindError, EngineError)) as caught:
+            list(db.script(f"SELECT 1;\n\nSELECT {wrong} FROM range(3)"))
+        assert caught.value.__notes__ == ["in the statement on line 3"]
