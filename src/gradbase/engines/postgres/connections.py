@@ -23,9 +23,14 @@ from gradbase.errors import ResourceError, StoreError
 
 
 class Connection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection that knows which settings of the session it has."""
+    """A connection that knows more about itself.
+
+    `generation`: which settings of the session it has. `plain`: nothing on its socket is encrypted.
+    `copying`: rows are on their way, whether libpq knows of them or not.
+    """
 
     generation = -1
+    plain = copying = False
 
 
 _HARMLESS = ("insert", "update", "delete", "merge", "copy", "explain", "analyze", "vacuum")
@@ -39,7 +44,7 @@ WAIT_S = 30.0
 _SETTINGS = """
 SELECT name, setting FROM pg_catalog.pg_settings
 WHERE source = 'session' AND context IN ('user', 'superuser') AND name <> 'application_name'
-  AND name NOT LIKE 'transaction%' AND name <> 'role'
+  AND name NOT LIKE 'transaction%' AND name NOT IN ('role', 'client_encoding')
 UNION ALL SELECT 'role', current_setting('role') WHERE current_setting('role') <> 'none'
 """
 _TEMPORARY = """
@@ -163,6 +168,7 @@ class Connections:
         with self._changed:
             self._busy.pop(id(connection), None)
             idle = connection.pgconn.transaction_status == pq.TransactionStatus.IDLE
+            idle = idle and not connection.copying
             keep = fine and idle and connection.generation == self._generation
             if keep and not self._closed and len(self._idle) < MOST_IDLE:
                 self._idle.append(connection)
@@ -197,7 +203,11 @@ class Connections:
     def _connected(self) -> Connection:
         try:
             made = Connection.connect(
-                self.url, autocommit=True, application_name="gradbase", prepare_threshold=None
+                self.url,
+                autocommit=True,
+                application_name="gradbase",
+                client_encoding="UTF8",
+                prepare_threshold=None,
             )
         except psycopg.Error as error:
             text = str(error)
@@ -207,6 +217,7 @@ class Connections:
                     hint="close other sessions, or raise max_connections",
                 ) from error
             raise translate(error) from error
+        made.plain = _plain(made)
         if self.read_only:
             made.execute("SET default_transaction_read_only = on")
         return made
@@ -235,9 +246,20 @@ class Connections:
         self._main.close()
 
 
+def _plain(connection: Connection) -> bool:
+    """Whether nothing between us and the server is encrypted."""
+    wire = connection.pgconn
+    if wire.ssl_in_use or wire.used_gssapi:
+        return False
+    if wire.host.startswith(b"/"):
+        return True
+    query = "SELECT encrypted FROM pg_catalog.pg_stat_gssapi WHERE pid = pg_backend_pid()"
+    return connection.execute(query, prepare=False).fetchall() == [(False,)]
+
+
 def _usable(connection: Connection) -> bool:
     """Whether the server is still there, as far as the socket tells without asking it."""
-    if connection.closed or connection.broken:
+    if connection.closed or connection.broken or connection.copying:
         return False
     status = connection.pgconn.transaction_status
     if status != pq.TransactionStatus.IDLE:

@@ -13,16 +13,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from gradbase.engines.postgres.numerics import decimals, floats
 from gradbase.engines.postgres.types import NUMERIC, Described, arrow_of, element_of
+from gradbase.engines.postgres.wire import Rows
 from gradbase.errors import InternalError
 from gradbase.ir.types import SqlType
 
-SIGNATURE = b"PGCOPY\n\xff\r\n\0"
-_HEAD = len(SIGNATURE) + 8
 _DAYS, _MICROS = 10_957, 946_684_800_000_000
 """From 1970 to 2000, from where PostgreSQL counts."""
 
@@ -35,8 +33,8 @@ _OWN = {
     20: "<i8", 21: "<i2", 23: "<i4", 26: "<i8", 700: "<f4", 701: "<f8", 1082: "<i4", 1083: "<i8",
     1114: "<i8", 1184: "<i8",
 }  # fmt: skip
-_SPARE = bytes(16)
-"""Behind the rows: a NULL is read at the first place of all, whatever the width of its type."""
+_NULL = 0xFF
+_WIDTHS: dict[int | str, int] = {oid: np.dtype(kind).itemsize for oid, kind in _FIXED.items()}
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
@@ -46,10 +44,11 @@ class Field:
     Parameters
     ----------
     data : uint8[bytes of the batch]
+        At least as many as a value of one width: a NULL is read at the first place of all.
     starts, lengths : int64[rows]
         Of a NULL the length is -1.
-    block : uint8[rows, length], optional
-        The bytes themselves, where all rows have the same length.
+    stride : int
+        Bytes from each value to the next where that never differs and none is NULL; else 0.
     """
 
     def __init__(
@@ -57,9 +56,9 @@ class Field:
         data: NDArray[np.uint8],
         starts: NDArray[np.int64],
         lengths: NDArray[np.int64],
-        block: NDArray[np.uint8] | None = None,
+        stride: int = 0,
     ) -> None:
-        self.data, self.starts, self.lengths, self.block = data, starts, lengths, block
+        self.data, self.starts, self.lengths, self.stride = data, starts, lengths, stride
 
     @property
     def there(self) -> NDArray[np.bool_]:
@@ -67,20 +66,25 @@ class Field:
         return self.lengths >= 0
 
     def fixed(self, kind: str) -> NDArray[Any]:
-        """Values of one width; zeros where there is none."""
-        width = np.dtype(kind).itemsize
-        if self.block is not None and self.block.shape[1] == width:
-            return np.ascontiguousarray(self.block).view(kind)[:, 0]
-        safe = np.where(self.lengths == width, self.starts, 0)
-        return sliding_window_view(self.data, width)[safe].view(kind)[:, 0]
+        """Values of one width; anything where there is none."""
+        width, rows = np.dtype(kind).itemsize, len(self.lengths)
+        if self.stride and rows and self.lengths[0] == width:
+            return np.ndarray((rows,), kind, self.data, int(self.starts[0]), (self.stride,))
+        anywhere = np.ndarray((len(self.data) - width + 1,), kind, self.data, 0, (1,))
+        return anywhere[np.where(self.lengths == width, self.starts, 0)]
 
-    def texts(self, skip: int = 0) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+    def texts(self, skip: int = 0) -> tuple[NDArray[np.int32], pa.Buffer]:
         """Offsets and bytes of values of any length, without their first `skip` bytes."""
-        sizes = np.maximum(self.lengths - skip, 0)
-        offsets = np.zeros(len(sizes) + 1, np.int64)
-        np.cumsum(sizes, out=offsets[1:])
-        places = np.repeat(self.starts + skip - offsets[:-1], sizes) + np.arange(offsets[-1])
-        return offsets.astype(np.int32), self.data[places]
+        rows = len(self.lengths)
+        bounds = np.empty(2 * rows, np.int32)  # what is between two values counts as one too
+        bounds[0::2] = np.where(self.lengths < 0, self.starts, self.starts + skip)
+        bounds[1::2] = self.starts + np.maximum(self.lengths, 0)
+        buffers = [None, pa.py_buffer(bounds), pa.py_buffer(self.data)]
+        every = pa.Array.from_buffers(pa.binary(), max(2 * rows - 1, 0), buffers)
+        values = every.take(pa.array(np.arange(0, 2 * rows, 2)))
+        _, offsets, data = values.buffers()
+        found = np.frombuffer(offsets, np.int32)[: rows + 1] if rows else np.zeros(1, np.int32)
+        return found, data or pa.py_buffer(b"")
 
     def values(self) -> list[bytes | None]:
         """The bytes of each value."""
@@ -88,54 +92,49 @@ class Field:
         pairs = zip(self.starts.tolist(), self.lengths.tolist(), strict=True)
         return [None if n < 0 else whole[s : s + n] for s, n in pairs]
 
+    def inner(self, at: int, kind: str, there: NDArray[np.bool_]) -> NDArray[Any]:
+        """Numbers that stand `at` bytes inside values, of the rows that are `there`; zeros else."""
+        width = np.dtype(kind).itemsize
+        part = Field(self.data, self.starts + at, np.where(there, width, -1))
+        return np.where(there, part.fixed(kind), 0)
 
-def batch_of(rows: Sequence[bytes | memoryview], columns: Sequence[Described]) -> pa.RecordBatch:
+
+def batch_of(rows: Rows, columns: Sequence[Described]) -> pa.RecordBatch:
     """Rows, each a message of the server, as a batch."""
-    data = np.frombuffer(b"".join([*rows, _SPARE]), np.uint8)
-    sizes = np.fromiter(map(len, rows), np.int64, len(rows))
-    starts = np.cumsum(sizes) - sizes
-    if len(rows):
-        counts = Field(data, starts, np.full(len(rows), 2)).fixed(">i2")
-        if not (counts == len(columns)).all():
-            raise InternalError("a message of the server's COPY is not one row")
-    fields = _fields(data, starts, sizes)
+    counts = Field(rows.data, rows.starts, np.full(len(rows.sizes), 2)).fixed(">i2")
+    if (counts != len(columns)).any():
+        raise InternalError("a message of the server's COPY is not one row")
+    fields = _fields(rows, [_WIDTHS.get(c.wire, 0) for c in columns])
     arrays = [_array(next(fields), column.type, column.wire) for column in columns]
     return pa.RecordBatch.from_arrays(arrays, schema=schema_of(columns))
 
 
-def _fields(
-    data: NDArray[np.uint8], starts: NDArray[np.int64], sizes: NDArray[np.int64]
-) -> Iterator[Field]:
-    """The fields of the rows, one behind the other."""
-    rows, at = len(sizes), 2
-    if rows and (sizes == sizes[0]).all():
-        whole = data[: rows * sizes[0]].reshape(rows, -1)
-        while at < whole.shape[1]:
-            lengths = np.ascontiguousarray(whole[:, at : at + 4]).view(">i4")[:, 0]
-            width = int(lengths[0])
-            if width < 0 or (lengths != width).any():
-                break
-            block = whole[:, at + 4 : at + 4 + width]
-            yield Field(data, starts + at + 4, np.full(rows, width), block)
-            at += 4 + width
-    places = starts + at
-    while True:
-        lengths = Field(data, places, np.full(rows, 4)).fixed(">i4").astype(np.int64)
-        yield Field(data, places + 4, lengths)
-        places = places + 4 + np.maximum(lengths, 0)
+def _fields(rows: Rows, widths: Sequence[int]) -> Iterator[Field]:
+    """The fields of the rows, one behind the other; `widths`: of those that have one, else 0."""
+    data, places, stride = rows.data, rows.starts + 2, rows.stride
+    count = len(places)
+    for width in widths:
+        if stride:
+            lengths = np.ndarray((count,), ">i4", data, int(places[0]), (stride,))
+            alike = bool((lengths == (length := int(lengths[0]))).all())
+            if alike and length >= 0:
+                places = places + 4
+                yield Field(data, places, np.full(count, length), stride)
+                places = places + length
+                continue
+            stride = 0
+        if width:  # a NULL's length begins with a byte that no other has
+            lengths = np.where(data[places] == _NULL, -1, width)
+        else:
+            lengths = Field(data, places, np.full(count, 4)).fixed(">i4").astype(np.int64)
+        places = places + 4
+        yield Field(data, places, lengths)
+        places = places + np.maximum(lengths, 0)
 
 
 def schema_of(columns: Sequence[Described]) -> pa.Schema:
     """The Arrow schema of such batches."""
     return pa.schema([(c.name, arrow_of(c.type)) for c in columns])
-
-
-def without_head(first: bytes) -> bytes:
-    """The first message without the file's header."""
-    if first[: len(SIGNATURE)] != SIGNATURE:
-        raise InternalError("the server's COPY has another format")
-    (extension,) = struct.unpack_from(">i", first, len(SIGNATURE) + 4)
-    return first[_HEAD + extension :]
 
 
 def _array(field: Field, of: SqlType, wire: int | str) -> pa.Array:
@@ -145,9 +144,9 @@ def _array(field: Field, of: SqlType, wire: int | str) -> pa.Array:
         return _primitive(field, of, wire)
     match of.kind:
         case "decimal":
-            return decimals(field.values(), of.size)
+            return decimals(field, of.size)
         case "float64" if wire == NUMERIC:
-            return pa.array(floats(field.values()), pa.float64())
+            return floats(field, _valid(field))
         case "uuid":
             return _uuids(field)
         case "interval":
@@ -183,12 +182,12 @@ def _primitive(field: Field, of: SqlType, wire: int) -> pa.Array:
 
 def _bytes(field: Field, of: pa.DataType, skip: int = 0) -> pa.Array:
     offsets, data = field.texts(skip)
-    buffers = [_valid(field), pa.py_buffer(offsets.tobytes()), pa.py_buffer(data.tobytes())]
+    buffers = [_valid(field), pa.py_buffer(offsets), data]
     return pa.Array.from_buffers(of, len(field.lengths), buffers)
 
 
 def _uuids(field: Field) -> pa.Array:
-    raw = field.fixed("V16").view(np.uint8).reshape(-1, 16)
+    raw = np.ascontiguousarray(field.fixed("V16")).view(np.uint8).reshape(-1, 16)
     digits = np.empty((len(raw), 32), np.uint8)
     digits[:, 0::2], digits[:, 1::2] = _HEX[raw >> 4], _HEX[raw & 15]
     dash = np.full((len(raw), 1), ord("-"), np.uint8)
@@ -201,7 +200,9 @@ def _uuids(field: Field) -> pa.Array:
 
 
 def _intervals(field: Field) -> pa.Array:
-    raw = field.fixed("V16").view([("micros", ">i8"), ("days", ">i4"), ("months", ">i4")])
+    raw = np.ascontiguousarray(field.fixed("V16")).view(
+        [("micros", ">i8"), ("days", ">i4"), ("months", ">i4")]
+    )
     made = np.empty(len(raw), [("months", "<i4"), ("days", "<i4"), ("nanos", "<i8")])
     made["months"], made["days"] = raw["months"].ravel(), raw["days"].ravel()
     made["nanos"] = raw["micros"].ravel() * 1000
@@ -217,7 +218,7 @@ def _vectors(field: Field, of: SqlType, wire: str) -> pa.Array:
     kind = ">f4" if wire == "vector" else ">f2"
     width = np.dtype(kind).itemsize
     _, data = field.texts(skip=4)
-    flat = pa.array(data.view(kind).astype("<f4"))
+    flat = pa.array(np.frombuffer(data, kind).astype("<f4"))
     if of.kind == "array":
         return _fixed_list(field, flat, of.size[0], arrow_of(of))
     counts = np.maximum(field.lengths - 4, 0) // width
@@ -259,7 +260,7 @@ def _lists(field: Field, of: SqlType, element: int) -> pa.Array:
 
 def _elements(data: bytes, count: int, of: SqlType, wire: int) -> pa.Array:
     """Elements that stand one behind the other, each with its length."""
-    raw = np.frombuffer(data + _SPARE, np.uint8)
+    raw = np.frombuffer(data + bytes(16), np.uint8)
     kind = _FIXED.get(wire)
     stride = 4 + (np.dtype(kind).itemsize if kind else 0)
     if kind and len(data) == stride * count:

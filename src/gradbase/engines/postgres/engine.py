@@ -255,12 +255,11 @@ class PostgresEngine:
             rows = self.fetch(sql, parameters, views=views, functions=functions, running=running)
             yield rows.to_reader(batch_rows)
             return
-        with self._ready(sql, parameters, views, functions, running) as (connection, text, columns):
-            reader = streamed(connection, text, columns, batch_rows)
-            try:
-                yield reader
-            finally:
-                reader.close()
+        with (
+            self._ready(sql, parameters, views, functions, running) as (connection, text, columns),
+            streamed(connection, text, columns, batch_rows) as reader,
+        ):
+            yield reader
 
     @contextlib.contextmanager
     def transaction(self, *, writes: bool = False) -> Generator[PostgresTransaction]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import select
+import contextlib
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from typing import Any
 
 import psycopg
@@ -12,13 +12,14 @@ import pyarrow as pa
 from psycopg import pq
 
 from gradbase.engines.postgres.connections import Connection, Connections
-from gradbase.engines.postgres.decoding import batch_of, schema_of, without_head
+from gradbase.engines.postgres.decoding import batch_of, schema_of
 from gradbase.engines.postgres.errors import translated
 from gradbase.engines.postgres.types import Catalogue, Described
+from gradbase.engines.postgres.wire import Copy, copy_of
 from gradbase.engines.results import BATCH_ROWS
 
-_END = b"\xff\xff"
-_PATIENCE_S = 1.0
+_MOST = 1 << 26
+"""Bytes of rows after which a batch ends, however few they are."""
 
 
 class Running:
@@ -74,20 +75,28 @@ def copied(
 
     The connection is busy until then, and is usable again afterwards.
     """
-    wire = connection.pgconn
-    ended = False
+    copy = copy_of(connection)
+    connection.copying = True
     try:
-        _start(wire, _copy(sql, columns), connection.info.encoding)
-        for rows in _rows(wire, batch_rows):
-            yield batch_of(rows, columns)
-        ended = True
-        _finish(wire, connection.info.encoding)
+        copy.begin(_copy(sql, columns, connection.info.encoding))
+        pieces: list[pa.RecordBatch] = []
+        missing, held = batch_rows, 0
+        while (rows := copy.take(missing)) is not None:
+            pieces.append(batch_of(rows, columns))
+            missing, held = missing - len(rows.sizes), held + int(rows.sizes.sum())
+            if not missing or held > _MOST:
+                yield pa.concat_batches(pieces)
+                pieces, missing, held = [], batch_rows, 0
+        if pieces:
+            yield pa.concat_batches(pieces)
     finally:
-        if not ended:
-            _abandon(connection)
+        if not copy.ended:
+            _abandon(connection, copy)
+        connection.copying = not copy.ended
+        copy.close()
 
 
-def _copy(sql: str, columns: list[Described]) -> bytes:
+def _copy(sql: str, columns: list[Described], encoding: str) -> bytes:
     if any(c.cast for c in columns):
         names = [f"c{i}" for i in range(len(columns))]
         items = ", ".join(
@@ -95,88 +104,18 @@ def _copy(sql: str, columns: list[Described]) -> bytes:
         )
         sql = f"SELECT {items} FROM (\n{sql}\n) AS q({', '.join(names)})"
     # The text may end in a comment: the parenthesis stands on a line of its own.
-    return f"COPY (\n{sql}\n) TO STDOUT (FORMAT binary)".encode()
+    return f"COPY (\n{sql}\n) TO STDOUT (FORMAT binary)".encode(encoding)
 
 
-def _start(wire: Any, statement: bytes, encoding: str) -> None:
-    wire.send_query(statement)
-    _flush(wire)
-    result = _result(wire)
-    if result is None or result.status != pq.ExecStatus.COPY_OUT:
-        _drain(wire)
-        if result is not None:
-            _checked(result, encoding)
-        raise psycopg.OperationalError("the server did not begin to copy")
-
-
-def _flush(wire: Any) -> None:
-    while wire.flush():
-        select.select([], [wire.socket], [], _PATIENCE_S)
-
-
-def _result(wire: Any) -> Any:
-    """The next result, waited for without holding up other threads."""
-    while wire.is_busy():
-        _wait(wire)
-        wire.consume_input()
-    return wire.get_result()
-
-
-def _wait(wire: Any) -> None:
-    select.select([wire.socket], [], [], _PATIENCE_S)
-
-
-def _rows(wire: Any, batch_rows: int, *, head: bool = True) -> Iterator[list[memoryview | bytes]]:
-    """The messages of a copy, each a row, many at a time; the file's head and end are left out.
-
-    A loop of few steps: it runs once for every row.
-    """
-    take = wire.get_copy_data
-    rows: list[memoryview | bytes] = []
-    left = batch_rows
-    while True:
-        size, message = take(1)
-        if size > 2 or (size > 0 and bytes(message) != _END):
-            rows.append(message)
-            left -= 1
-            if head:
-                behind, head = without_head(bytes(message)), False
-                rows = [] if behind in (b"", _END) else [behind]  # the end of a file without rows
-            if not left:
-                yield rows
-                rows, left = [], batch_rows
-        elif size == 0:
-            _wait(wire)
-            wire.consume_input()
-        elif size < 0:
-            break
-    if rows:
-        yield rows
-
-
-def _finish(wire: Any, encoding: str) -> None:
-    result = _result(wire)
-    _drain(wire)
-    if result is not None:
-        _checked(result, encoding)
-
-
-def _drain(wire: Any) -> None:
-    while _result(wire) is not None:
-        pass
-
-
-def _abandon(connection: Connection) -> None:
+def _abandon(connection: Connection, copy: Copy) -> None:
     """Stop a copy in the middle; where that fails the connection is given up."""
-    wire = connection.pgconn
     try:
-        if wire.transaction_status == pq.TransactionStatus.ACTIVE:
-            connection.cancel_safe(timeout=10)
-            for _ in _rows(wire, BATCH_ROWS, head=False):
-                pass
-            _drain(wire)
+        connection.cancel_safe(timeout=10)
+        while copy.take(BATCH_ROWS) is not None:
+            pass
     except (psycopg.Error, OSError):
-        connection.close()
+        if not copy.ended:
+            connection.close()
 
 
 def table_of(connection: Connection, sql: str, columns: list[Described]) -> pa.Table:
@@ -185,13 +124,19 @@ def table_of(connection: Connection, sql: str, columns: list[Described]) -> pa.T
     return pa.Table.from_batches(batches, schema=schema_of(columns))
 
 
+@contextlib.contextmanager
 def streamed(
     connection: Connection, sql: str, columns: list[Described], batch_rows: int
-) -> pa.RecordBatchReader:
-    """The rows of a query as a reader with translated errors."""
+) -> Generator[pa.RecordBatchReader]:
+    """The rows of a query as a reader with translated errors; the query ends with the block."""
 
     def batches() -> Generator[pa.RecordBatch]:
         with translated():
             yield from copied(connection, sql, columns, batch_rows)
 
-    return pa.RecordBatchReader.from_batches(schema_of(columns), batches())
+    rows = batches()
+    try:
+        yield pa.RecordBatchReader.from_batches(schema_of(columns), rows)
+    finally:
+        with contextlib.suppress(ValueError):  # another thread is reading: its connection is closed
+            rows.close()
