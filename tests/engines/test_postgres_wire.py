@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pyarrow as pa
 import pytest
 
@@ -23,6 +25,13 @@ def engine(request, url, monkeypatch):
     engine = connect(url)
     yield engine
     engine.close()
+
+
+def streamed(engine, sql, then, **options):
+    """Read all of a query; `then` sees each batch."""
+    with engine.stream(sql, **options) as reader:
+        for batch in reader:
+            then(batch)
 
 
 MIXED = (
@@ -74,12 +83,10 @@ def test_nothing(engine):
 def test_errors_in_the_middle(engine):
     """The server's words, behind as many rows as came; the connection goes on."""
     sql = "SELECT 1 / (i - 15000) AS v FROM generate_series(1, 20000) i"
-    with (
-        pytest.raises(EngineError, match="division by zero"),
-        engine.stream(sql, batch_rows=1000) as reader,
-    ):
-        for batch in reader:
-            assert batch.num_rows == 1000
+    sizes = []
+    with pytest.raises(EngineError, match="division by zero"):
+        streamed(engine, sql, lambda batch: sizes.append(batch.num_rows), batch_rows=1000)
+    assert set(sizes) == {1000}
     assert engine.fetch("SELECT 1 AS a")["a"].to_pylist() == [1]
 
 
@@ -111,24 +118,21 @@ def test_leaving_early_and_going_on(engine):
 def test_cancelling(engine):
     """The reader is told."""
     sql = "SELECT generate_series(1, 10000000000) AS i"
-    with pytest.raises(CancelledError), engine.stream(sql) as reader:
-        for _ in reader:
-            engine.interrupt()
+    with pytest.raises(CancelledError):
+        streamed(engine, sql, lambda _: engine.interrupt())
     assert engine.fetch("SELECT 1 AS a").num_rows == 1
 
 
 def test_a_server_that_goes_away(engine, url):
     """What was read is lost with the rest; the next statement connects anew."""
     sql = "SELECT generate_series(1, 10000000000) AS i, pg_backend_pid() AS pid"
-    with (
-        pytest.raises(StoreError, match="connection to the server is lost"),
-        engine.stream(sql) as reader,
-    ):
-        for batch in reader:
-            pid = batch["pid"][0].as_py()
-            other = connect(url)
-            other.fetch(f"SELECT pg_terminate_backend({pid}) AS done")
-            other.close()
+
+    def kill(batch):
+        with contextlib.closing(connect(url)) as other:
+            other.fetch(f"SELECT pg_terminate_backend({batch['pid'][0].as_py()}) AS done")
+
+    with pytest.raises(StoreError, match="connection to the server is lost"):
+        streamed(engine, sql, kill)
     assert engine.fetch("SELECT 1 AS a").num_rows == 1
 
 

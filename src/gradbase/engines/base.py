@@ -139,7 +139,19 @@ class SideTables(Protocol):
     Workers of a search then ask the database for their shards by themselves. The coordinator writes
     (row key, place, shard) into a side table; a worker runs
     ``SELECT q.*, s.place FROM (query) q JOIN side s ON q.key = s.key WHERE s.shard = 3``.
+    Inside ``frozen()`` the coordinator reads, and workers read there what it read.
     """
+
+    def frozen(self) -> AbstractContextManager[None]:
+        """All queries of this thread that begin in the block read what is committed now.
+
+        So do connections to the address of a side table that is made in the block, while it lasts.
+        """
+        ...
+
+    def seen_by_others(self, sql: str) -> bool:
+        """Whether a query reads the same on other connections: no temporary table, nothing open."""
+        ...
 
     def side_table(self, rows: pa.Table) -> AbstractContextManager[SideTable]:
         """Write `rows` into a new table, committed when the block begins, dropped at its end.

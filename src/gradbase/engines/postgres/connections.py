@@ -127,6 +127,16 @@ class Connections:
             self._settings = settings
             self._generation += 1
 
+    @property
+    def settings(self) -> list[tuple[str, str]]:
+        """What the session has set, names and values."""
+        return list(self._settings)
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the user's own transaction is open."""
+        return self._transaction
+
     def needs_main(self, sql: str) -> bool:
         """Whether only the main connection sees what the statement reads."""
         if self._transaction:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,7 +14,14 @@ from blake3 import blake3
 from psycopg import pq
 
 from gradbase.engines import moments
-from gradbase.engines.base import Function, Moments, NativeResult, Parameters, View
+from gradbase.engines.base import (
+    Function,
+    Moments,
+    NativeResult,
+    Parameters,
+    SideTable,
+    View,
+)
 from gradbase.engines.compiler import OPERATORS
 from gradbase.engines.postgres.compiler import (
     DIALECT,
@@ -25,13 +33,20 @@ from gradbase.engines.postgres.compiler import (
 from gradbase.engines.postgres.connections import Connection, Connections
 from gradbase.engines.postgres.parameters import written
 from gradbase.engines.postgres.reading import Running, describe, streamed, table_of
-from gradbase.engines.postgres.results import PostgresQuery, PostgresRows
+from gradbase.engines.postgres.results import PostgresQuery, run_now
+from gradbase.engines.postgres.side_tables import (
+    frozen,
+    in_snapshot,
+    reading,
+    side_table,
+    snapshot_of,
+)
 from gradbase.engines.postgres.statements import check_runnable, only_reads
 from gradbase.engines.postgres.statistics import PostgresStatistics
 from gradbase.engines.postgres.transactions import PostgresTransaction, execute
 from gradbase.engines.postgres.types import Catalogue, Described, PostgresDialect
 from gradbase.engines.postgres.views import drop_table, furnished, keep_rows
-from gradbase.engines.results import BATCH_ROWS, NativeCount
+from gradbase.engines.results import BATCH_ROWS
 from gradbase.engines.rows import Row
 from gradbase.engines.views import drained
 from gradbase.errors import GradbaseError, StoreError
@@ -49,13 +64,10 @@ CAPABILITIES = Capabilities(
     operators=OPERATORS,
     representations=("dl",),
     functions=False,
-    unsupported={
-        **UNSUPPORTED,
-        "udf": _NO_PYTHON,
-        "targeted": "its sessions share no side table",
-    },
+    unsupported={**UNSUPPORTED, "udf": _NO_PYTHON},
     embedded=False,
     shared=True,
+    side_tables=True,
 )
 _LOCK = 0x6772_6164_6261_7365
 """Key of the advisory lock that writers of the catalog hold: the letters of our name."""
@@ -80,6 +92,7 @@ class PostgresEngine:
     def __init__(self, url: str, *, read_only: bool = False) -> None:
         self.read_only = read_only
         self._connections = Connections(url, read_only=read_only)
+        self._snapshot_of_all = snapshot_of(url)
         self._types = Catalogue()
         self._statistics = PostgresStatistics(self)
         self._folder: Path | None = None
@@ -189,32 +202,11 @@ class PostgresEngine:
         with self._connections.on_main() as connection:
             try:
                 if not views:
-                    return self._run_now(connection, sql, parameters)
+                    return run_now(connection, sql, parameters, self._types)
                 with furnished(connection, views, read_only=self.read_only):
-                    return self._run_now(connection, sql, parameters)
+                    return run_now(connection, sql, parameters, self._types)
             finally:
                 self._connections.ran(sql)
-
-    def _run_now(
-        self, connection: Connection, sql: str, parameters: Parameters
-    ) -> PostgresRows | NativeCount:
-        cursor = execute(connection, sql, parameters)
-        if cursor.description is None:
-            counted = (cursor.statusmessage or "").rpartition(" ")[2].isdigit()
-            return NativeCount([(cursor.rowcount,)] if counted else [])
-        described = [(c.name, c.type_code, -1) for c in cursor.description]
-        rows = cursor.fetchall()
-        result = cursor.pgresult
-        assert result is not None
-        modifiers = [result.fmod(i) for i in range(result.nfields)]
-        missing = self._types.missing({oid for _, oid, _ in described})
-        if missing:
-            self._types.ask(connection, missing)
-        columns = [
-            self._types.described(n, oid, modifier)
-            for (n, oid, _), modifier in zip(described, modifiers, strict=True)
-        ]
-        return PostgresRows(columns, rows)
 
     def running(self) -> Running:
         """What can stop a statement of this engine."""
@@ -271,6 +263,18 @@ class PostgresEngine:
             if writes:
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
             yield PostgresTransaction(connection)
+
+    def frozen(self) -> AbstractContextManager[None]:
+        """All queries of this thread that begin in the block read what is committed now."""
+        return frozen(self._connections)
+
+    def side_table(self, rows: pa.Table) -> AbstractContextManager[SideTable]:
+        """Rows in a table that other connections see, at an address that reads the same state."""
+        return side_table(self._connections, rows)
+
+    def seen_by_others(self, sql: str) -> bool:
+        """Whether a query reads the same on other connections."""
+        return not self._connections.needs_main(sql)
 
     # -- order-free statistics ---------------------------------------------------------------------
 
@@ -340,17 +344,21 @@ class PostgresEngine:
     # -- inside ------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _using(self, sql: str, running: Running | None = None) -> Generator[Connection]:
-        """The connection that sees what a query reads."""
+    def _using(
+        self, sql: str, running: Running | None = None, *, writes: bool = False
+    ) -> Generator[Connection]:
+        """The connection that sees what a query reads, in the state that this thread reads."""
         home = self._connections
-        with home.on_main() if home.needs_main(sql) else home.other() as connection:
+        main = home.needs_main(sql)
+        with contextlib.ExitStack() as stack:
+            connection = stack.enter_context(home.on_main() if main else home.other())
             if running is not None:
                 running.begin(connection)
-            try:
-                yield connection
-            finally:
-                if running is not None:
-                    running.end(connection)
+                stack.callback(running.end, connection)
+            snapshot = "" if main else reading() or self._snapshot_of_all
+            if snapshot:
+                stack.enter_context(in_snapshot(connection, snapshot, writes=writes))
+            yield connection
 
     @contextlib.contextmanager
     def _ready(
@@ -367,7 +375,7 @@ class PostgresEngine:
         if views and self._connections.needs_main(sql):
             views = drained(views)
         with (
-            self._using(sql, running) as connection,
+            self._using(sql, running, writes=bool(views)) as connection,
             furnished(connection, views or {}, read_only=self.read_only),
         ):
             text = written(sql, parameters, connection)

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from gradbase.engines.base import Parameters
+from gradbase.engines.postgres.connections import Connection
 from gradbase.engines.postgres.decoding import schema_of
 from gradbase.engines.postgres.reading import Running
-from gradbase.engines.postgres.types import Described
-from gradbase.engines.results import NativeRows, Types
+from gradbase.engines.postgres.transactions import execute
+from gradbase.engines.postgres.types import Catalogue, Described
+from gradbase.engines.results import NativeCount, NativeRows, Types
 from gradbase.engines.rows import Row
 
 if TYPE_CHECKING:
@@ -79,6 +81,29 @@ class PostgresQuery(NativeRows):
     def cancel(self) -> None:
         """Stop the query, from any thread; its reader gets a CancelledError."""
         self._running.stop()
+
+
+def run_now(
+    connection: Connection, sql: str, parameters: Parameters, types: Catalogue
+) -> PostgresRows | NativeCount:
+    """Run a statement of any kind; `types` learns what it does not know."""
+    cursor = execute(connection, sql, parameters)
+    if cursor.description is None:
+        counted = (cursor.statusmessage or "").rpartition(" ")[2].isdigit()
+        return NativeCount([(cursor.rowcount,)] if counted else [])
+    described = [(c.name, c.type_code, -1) for c in cursor.description]
+    rows = cursor.fetchall()
+    result = cursor.pgresult
+    assert result is not None
+    modifiers = [result.fmod(i) for i in range(result.nfields)]
+    missing = types.missing({oid for _, oid, _ in described})
+    if missing:
+        types.ask(connection, missing)
+    columns = [
+        types.described(n, oid, modifier)
+        for (n, oid, _), modifier in zip(described, modifiers, strict=True)
+    ]
+    return PostgresRows(columns, rows)
 
 
 def arrow_of_rows(columns: list[Described], rows: list[Row]) -> pa.Table:

@@ -58,11 +58,20 @@ def drop_table(connection: Connection, name: str) -> None:
 
 
 def fill(
-    connection: Connection, table: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
+    connection: Connection,
+    table: str,
+    schema: pa.Schema,
+    batches: Iterable[pa.RecordBatch],
+    *,
+    frozen: bool = False,
 ) -> int:
-    """Copy batches into a table, whose name is quoted already; returns the number of rows."""
+    """Copy batches into a table, whose name is quoted already; returns the number of rows.
+
+    `frozen`: into a table made by the same transaction, whose rows older snapshots are to see.
+    """
     count = 0
-    statement = f"COPY {table} ({identifiers(schema.names)}) FROM STDIN (FORMAT csv)"
+    how = "FORMAT csv, FREEZE" if frozen else "FORMAT csv"
+    statement = f"COPY {table} ({identifiers(schema.names)}) FROM STDIN ({how})"
     with connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
         for batch in batches:
             count += batch.num_rows
@@ -71,10 +80,14 @@ def fill(
 
 
 def _make(connection: Connection, name: str, schema: pa.Schema, *, kept: bool = False) -> None:
-    columns = (f"{quote_identifier(f.name)} {column_type(f.type)}" for f in schema)
     end = "" if kept else " ON COMMIT DROP"
     quoted = quote_identifier(name)
-    connection.execute(f"CREATE TEMPORARY TABLE {quoted} ({', '.join(columns)}){end}".encode())
+    connection.execute(f"CREATE TEMPORARY TABLE {quoted} ({made(schema)}){end}".encode())
+
+
+def made(schema: pa.Schema) -> str:
+    """Columns of a table that takes Arrow rows, as they are declared."""
+    return ", ".join(f"{quote_identifier(f.name)} {column_type(f.type)}" for f in schema)
 
 
 def _take(connection: Connection, name: str, view: View) -> None:
