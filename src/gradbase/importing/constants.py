@@ -15,7 +15,9 @@ import numpy.typing as npt
 from gradbase.errors import DataError, UnsupportedError
 from gradbase.importing.files.graph import Weight
 from gradbase.ir.tensor import DTYPES, Const, Param, Tensor
+from gradbase.resources.tiling import SMALLEST_PAGE
 from gradbase.store.blobs import Blobs, bytes_of, hash_of
+from gradbase.store.tiles.writing import IN_USE
 
 Array = npt.NDArray[Any]
 Load = Callable[[], Array]
@@ -23,8 +25,15 @@ CONST_ELEMENTS = 16
 _EXACT_INTEGERS = 2**53
 KEPT_BYTES = 1 << 20
 """Arrays up to this size stay in memory; larger ones are made again when they are stored."""
-STREAMED_BYTES, PIECE_BYTES = 8 << 20, 4 << 20
-"""Larger weights of a file are never in memory as a whole, but in pieces."""
+_KEPT_SHARE = 16
+"""All that stay are at most this part (one in …) of the memory."""
+_PIECES = (256 << 10, 4 << 20)
+_MEMORY_SHARE = 32
+"""A piece of a large weight is at most this part (one in …) of the memory."""
+_WHOLE_PIECES = 2
+"""Weights of so many pieces are read as a whole, larger ones never."""
+LEASED_PIECES = 8
+"""What importing has in memory at once."""
 WIDENED = {"float16": "float32", "int8": "int32", "int16": "int32", "uint16": "int32",
            "uint32": "int64"}  # fmt: skip
 """dtypes that plans do not have, and one that holds all their values."""
@@ -55,8 +64,10 @@ class FileWeight:
             at += len(part)
         return flat.reshape(weight.dims)
 
-    def parts(self, step_bytes: int = PIECE_BYTES) -> Iterator[Array]:
+    def parts(self, step_bytes: int) -> Iterator[Array]:
         """Its elements in C order, `step_bytes` of the file at a time.
+
+        An array is there until `IN_USE` more have been asked for.
 
         Raises
         ------
@@ -67,10 +78,13 @@ class FileWeight:
         path = self.path.parent / weight.file if weight.file else self.path
         kind = np.dtype("<u2" if weight.dtype == "bfloat16" else weight.dtype)
         step = max(step_bytes // kind.itemsize * kind.itemsize, kind.itemsize)
+        starts = range(0, weight.size, step)
+        # New memory for each piece would cost more than reading it.
+        buffers = [bytearray(min(step, weight.size)) for _ in starts[:IN_USE]]
         with path.open("rb", buffering=0) as file:
-            for start in range(0, weight.size, step):
-                data = bytearray(min(step, weight.size - start))
-                _fill(file.fileno(), memoryview(data), weight.start + start, path)
+            for number, start in enumerate(starts):
+                data = memoryview(buffers[number % IN_USE])[: weight.size - start]
+                _fill(file.fileno(), data, weight.start + start, path)
                 found = np.frombuffer(data, kind)
                 if weight.dtype == "bfloat16":
                     yield (found.astype(np.uint32) << 16).view(np.float32)
@@ -104,7 +118,11 @@ class Constants(Mapping[str, Array]):
         self, path: Path | None = None, blobs: Blobs | None = None, memory_bytes: int = 1 << 32
     ) -> None:
         self.path, self._blobs, self.memory_bytes = path, blobs, memory_bytes
+        self.piece_bytes = max(_PIECES[0], min(_PIECES[1], memory_bytes // _MEMORY_SHARE))
+        self._kept_bytes = 0
         self._loads: dict[str, Load] = {}
+        self.weight_bytes = 0
+        """Of all weights of the file."""
 
     def __getitem__(self, key: str) -> Array:
         return self._loads[key]()
@@ -142,9 +160,10 @@ class Constants(Mapping[str, Array]):
         """What `load` gives, as a node: a `Const` where small, else a `Param`."""
         if isinstance(load, FileWeight) and self._blobs is not None:
             weight, page_bytes = load.weight, self._blobs.page_bytes
-            if weight.size > STREAMED_BYTES:
+            if weight.size > _WHOLE_PIECES * self.piece_bytes or self._in_tiles(weight):
                 dims, kind = weight.dims, plan_dtype(weight.dtype)
-                made = self._blobs.put_tiles(load.parts(), dims, kind, page_bytes)
+                parts = load.parts(self.piece_bytes)
+                made = self._blobs.put_tiles(parts, dims, kind, page_bytes, by_content=False)
                 return Param(made, dims, kind)
         found = np.ascontiguousarray(load())
         kind = str(found.dtype)
@@ -152,11 +171,21 @@ class Constants(Mapping[str, Array]):
         if found.size <= CONST_ELEMENTS and exact:
             return Const(tuple(float(v) for v in found.ravel()), found.shape, kind)
         key = hash_of(bytes_of(found))
-        if found.nbytes <= KEPT_BYTES:
+        if found.nbytes <= KEPT_BYTES and self._kept_bytes < self.memory_bytes // _KEPT_SHARE:
             self._loads[key] = lambda: found
+            self._kept_bytes += found.nbytes
         else:
             self._loads[key] = load
         return Param(key, found.shape, kind)
+
+    def _in_tiles(self, weight: Weight) -> bool:
+        """Whether a smaller weight will be read in tiles, as all of them together do not fit."""
+        return (
+            weight.size > SMALLEST_PAGE
+            and len(weight.dims) > 1
+            and weight.values is None
+            and self.weight_bytes > self.memory_bytes
+        )
 
 
 def plan_dtype(name: str) -> str:

@@ -46,6 +46,7 @@ def imported_file(name: str, constants: Constants, kind: str, wanted: Wanted) ->
     """
     assert constants.path is not None
     graph = read_graph(constants.path, kind)
+    constants.weight_bytes = sum(w.size for w in graph.weights)
     network = Network(constants, kind, graph, wanted.features)
     outputs = network.outputs(wanted.output)
     task, heads = model_outputs(network.builder, outputs, wanted.label, wanted.classes)

@@ -12,7 +12,7 @@ SMALLEST_PAGE, LARGEST_PAGE = 64 << 10, 4 << 20
 """Bytes of a page in files of weights: small limits need small pages, reading likes large ones."""
 _LIMIT_SHARE = 128
 """A page is at most this part (one in …) of the memory limit."""
-_MULTIPLE = 16
+_MULTIPLE = 64
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,8 @@ def grid_for(rows: int, cols: int, item: int, page_bytes: int) -> Grid:
         raise ResourceError(f"a page of {page_bytes} bytes holds no element of {item} bytes")
     tile_rows = _at_most(rows, math.isqrt(elements))
     tile_cols = _at_most(cols, elements // tile_rows)
+    across = math.ceil(cols / tile_cols)  # of about one width: a narrow last one wastes a page
+    tile_cols = min(tile_cols, math.ceil(cols / across / _MULTIPLE) * _MULTIPLE)
     return Grid(rows, cols, item, _at_most(rows, elements // tile_cols), tile_cols)
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from gradbase import __version__
 from gradbase.errors import BindError, DataError, ShapeError, UnsupportedError
 from gradbase.frontend.addresses import check_name
-from gradbase.importing.constants import Constants
+from gradbase.importing.constants import LEASED_PIECES, Constants
 from gradbase.importing.entries import Wanted
 from gradbase.importing.from_file import imported_file, kind_of_file
 from gradbase.importing.models import imported
@@ -26,6 +26,9 @@ from gradbase.store.records import SUCCEEDED, ModelRecord, TrialRecord
 if TYPE_CHECKING:
     from gradbase.frontend.import_statement import ImportModel
     from gradbase.session.session import Session
+
+_PATIENCE_S = 60.0
+"""How long an import waits for memory that statements hold."""
 
 
 def import_model(
@@ -63,9 +66,11 @@ def store_file(
     path = path.expanduser().absolute()
     memory_bytes = session.broker.memory_bytes - session.broker.held(session.engine.name)
     constants = Constants(path, session.store.blobs, memory_bytes)
-    model = imported_file(name, constants, kind, wanted)
-    _store(session, model, constants, kind, f"file {path}", replace=replace,
-           if_not_exists=if_not_exists, sql=sql)  # fmt: skip
+    purpose, size_bytes = f"import of {name}", LEASED_PIECES * constants.piece_bytes
+    with session.broker.lease("import", purpose, size_bytes=size_bytes, timeout_s=_PATIENCE_S):
+        model = imported_file(name, constants, kind, wanted)
+        _store(session, model, constants, kind, f"file {path}", replace=replace,
+               if_not_exists=if_not_exists, sql=sql)  # fmt: skip
 
 
 def create_from_file(session: Session, statement: ImportModel) -> Result:

@@ -144,16 +144,19 @@ class Blobs:
     # -- tiles -------------------------------------------------------------------------------------
 
     def put_tiles(
-        self, parts: Iterable[NDArray[Any]], dims: Shape, kind: str, page_bytes: int
-    ) -> str:
-        """Store a tensor that comes as a stream, as tiles; returns the hash of its bytes.
+        self, parts: Iterable[NDArray[Any]], dims: Shape, kind: str, page_bytes: int, *,
+        by_content: bool = True,
+    ) -> str:  # fmt: skip
+        """Store a tensor that comes as a stream, as tiles; returns the hash that names it.
 
         Parameters
         ----------
         parts : iterable of arrays of one dimension
-            The tensor's elements in C order.
+            The tensor's elements in C order; an array may be used again `IN_USE` arrays later.
         dims, kind : of the tensor
         page_bytes : int
+        by_content : bool
+            Whether the hash must be that of its bytes in C order.
 
         Raises
         ------
@@ -161,17 +164,21 @@ class Blobs:
             The store is read-only, or the disk too small; nothing is half written.
         """
         self._check_writable()
-        made = self._put_tiles(self.folder, parts, dims, kind, page_bytes)
-        if not isinstance(self.pieces, FilePieces):  # tiles are but a copy on this machine
+        here = isinstance(self.pieces, FilePieces)
+        made = self._put_tiles(
+            self.folder, parts, dims, kind, page_bytes, by_content=by_content or not here
+        )
+        if not here:  # tiles are but a copy on this machine
             tiled = self.folder.blobs / file_name(made, dims, kind)
             self.put(TileFile(tiled).whole())
         return made
 
     def _put_tiles(
-        self, to: Folder, parts: Iterable[NDArray[Any]], dims: Shape, kind: str, page_bytes: int
-    ) -> str:
+        self, to: Folder, parts: Iterable[NDArray[Any]], dims: Shape, kind: str, page_bytes: int,
+        *, by_content: bool = True,
+    ) -> str:  # fmt: skip
         to.prepare()
-        with TileWriter(to.halves, dims, kind, page_bytes) as writer:
+        with TileWriter(to.halves, dims, kind, page_bytes, by_content=by_content) as writer:
             for part in ahead(parts):
                 writer.write(part)
             with to.lock:

@@ -33,6 +33,8 @@ TILED_BYTES = 64 << 20
 """Larger arrays are stored as tiles: predicting with them needs less memory than they have."""
 _PIECE = 1 << 20
 """Elements handed over at once."""
+_BATCH_PAGES = 16
+"""Smaller arrays are stored together: at most so many pages' bytes, as these follow the limit."""
 
 
 def hashes_of(model: Model) -> list[str]:
@@ -55,7 +57,7 @@ def put_params(blobs: Blobs, record: ModelRecord, lease: Lease) -> None:
             continue
         names.append(expected)
         batch.append(bytes_of(array))
-        if sum(map(len, batch)) > TILED_BYTES:
+        if sum(map(len, batch)) > min(TILED_BYTES, _BATCH_PAGES * blobs.page_bytes):
             _put_batch(blobs, record, names, batch, lease)
     _put_batch(blobs, record, names, batch, lease)
 
