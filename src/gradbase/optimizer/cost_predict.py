@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 
+from gradbase.ir.chains import chain_of
 from gradbase.ir.conversion import ToTensor, per_row
 from gradbase.ir.learning import Evaluate, Model, Predict
 from gradbase.ir.relational import Filter, Relation
@@ -48,9 +49,21 @@ def _shape(model: Model) -> tuple[int, int]:
     return len(calls), sum(4 * elements(n.shape) for n in tensors)
 
 
+def is_native(model: Model, context: Context) -> bool:
+    """Whether machine code of ours computes the model: one chain of layers."""
+    if not context.calibration.layers_flops or context.settings.exactness == "bitwise":
+        return False
+    roots = {o.x for o in model.outputs}
+    return len(roots) == 1 and chain_of(roots.pop()) is not None
+
+
 def row_seconds(model: Model, batch: int, context: Context) -> float:
     """Computing one row of a batch of `batch` rows on one core."""
     calibration = context.calibration
+    if is_native(model, context):
+        per_batch = (1 + _COLUMN_OPS * len(model.features)) * calibration.op_s
+        read = 4 * len(model.features) / (calibration.copy_bytes_s * _SHARED)
+        return model.flops / calibration.layers_flops + read + per_batch / batch
     operators, traffic = _shape(model)
     working = (8 * model.widest + 4 * len(model.features)) * batch
     speed = calibration.copy_bytes_s

@@ -41,6 +41,8 @@ class Calibration:
         Rows the engine hands to a function at once.
     cache_bytes : int
         Second-level cache of a core.
+    layers_flops : float, FLOP/s
+        Chains of layers in machine code of ours on one core; 0: it cannot be built here.
     """
 
     cores: int = 2
@@ -55,6 +57,7 @@ class Calibration:
     udf_value_s: float = 4.0e-9
     udf_rows: int = 2048
     cache_bytes: int = 1 << 20
+    layers_flops: float = 0.0
 
     def save(self, path: Path) -> None:
         """Write as JSON, replacing the file in one step."""

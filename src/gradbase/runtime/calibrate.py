@@ -19,6 +19,8 @@ from gradbase.engines import connect
 from gradbase.engines.base import Function
 from gradbase.ir.types import FLOAT32
 from gradbase.resources.calibration import Calibration, default_path
+from gradbase.runtime.layers.building import library
+from gradbase.runtime.layers.chain import Calls, Layers
 from gradbase.runtime.predict import one_thread
 
 log = logging.getLogger("gradbase.runtime")
@@ -26,6 +28,7 @@ log = logging.getLogger("gradbase.runtime")
 _BUDGET_S = 0.1
 """Seconds spent on one measurement of torch or memory."""
 _ROWS, _COLUMNS = 200_000, 16
+_LAYER_ROWS = 8192
 _CACHE = Path("/sys/devices/system/cpu/cpu0/cache/index2/size")
 _lock = threading.Lock()
 
@@ -64,6 +67,7 @@ def calibrate(engine: Any = None) -> Calibration:
             "op_s": _op_s(),
             "copy_bytes_s": _copy_bytes_s(),
             "file_bytes_s": _file_bytes_s(),
+            "layers_flops": _layers_flops(),
         }
     opened = engine or connect(":memory:")
     try:
@@ -103,6 +107,18 @@ def _seconds(run: Callable[[], Any], budget_s: float = _BUDGET_S) -> float:
 def _gemm_flops(size: int, stack: int) -> float:
     a, b, out = (torch.ones(stack, size, size) for _ in range(3))
     return 2.0 * stack * size**3 / _seconds(lambda: torch.bmm(a, b, out=out))
+
+
+def _layers_flops() -> float:
+    function = library()
+    if function is None:
+        return 0.0
+    sizes = [(32, 64), (64, 64), (64, 1)]
+    weights = [(torch.ones(o, i), None) for i, o in sizes]
+    layers = Layers(function, weights, ("relu", "relu", ""))
+    columns = torch.ones(sizes[0][0], _LAYER_ROWS)
+    run = Calls(layers)
+    return 2.0 * _LAYER_ROWS * sum(i * o for i, o in sizes) / _seconds(lambda: run.matrix(columns))
 
 
 def _op_s() -> float:

@@ -30,7 +30,8 @@ from gradbase.runtime.groups.metrics import metrics_by_group
 from gradbase.runtime.metrics import metrics
 from gradbase.runtime.predict import RELATIONAL, Computing, Runners, Sizes, computing, leased
 from gradbase.runtime.preprocess.operator import Reads
-from gradbase.runtime.program import Program, compile_program
+from gradbase.runtime.program import Program
+from gradbase.runtime.programs import compile_program
 from gradbase.runtime.streams import Stream, grouped, recut, watched
 from gradbase.runtime.tiled.sizes import TiledSizes
 

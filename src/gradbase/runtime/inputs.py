@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from gradbase.ir.conversion import Category, Numeric, ToTensor
+from gradbase.ir.conversion import Numeric, ToTensor
 from gradbase.ir.tensor import Concat, Embedding, OneHot, Tensor
 from gradbase.runtime.encode import Blobs, encode_into
 from gradbase.runtime.operators import Buffer, one_hot
@@ -24,23 +24,8 @@ _GATHERED = frozenset(
 )  # fmt: skip
 
 
-def is_assembled(node: Tensor) -> bool:
-    """Whether `Assembly` makes `node`: encoded columns side by side, float32."""
-    parts = node.parts if isinstance(node, Concat) else (node,)
-    return all(_is_part(p) for p in parts) and node.dtype == "float32"
-
-
-def _is_part(part: Tensor) -> bool:
-    match part:
-        case ToTensor(encoding=encoding):
-            return not isinstance(encoding, Category)
-        case OneHot(codes=ToTensor()) | Embedding(codes=ToTensor(), weight=_):
-            return not (isinstance(part, Embedding) and part.weight.children)
-    return False
-
-
 class Assembly:
-    """Makes the matrix of one leaf (`is_assembled`) from batches whose columns have fixed types.
+    """Makes the matrix of one leaf (`ir.chains.is_assembled`); columns have fixed types.
 
     Parameters
     ----------

@@ -31,7 +31,8 @@ from gradbase.runtime.context import RunContext
 from gradbase.runtime.joined import Joined
 from gradbase.runtime.outputs import Output
 from gradbase.runtime.preprocess.operator import Reads
-from gradbase.runtime.program import Program, Runner, compile_program, tile_rows
+from gradbase.runtime.program import Program, Runner, tile_rows
+from gradbase.runtime.programs import compile_program
 from gradbase.runtime.streams import Stream, grouped, recut, watched
 from gradbase.runtime.tiled.program import TiledProgram
 from gradbase.runtime.tiled.sizes import TiledSizes

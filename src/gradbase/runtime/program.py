@@ -12,26 +12,25 @@ the exact definition.
 
 from __future__ import annotations
 
-import threading
-import weakref
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Sequence
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import pyarrow as pa
 import torch
 
+from gradbase.ir.chains import Chain, chain_of, is_assembled
 from gradbase.ir.conversion import ToTensor
 from gradbase.ir.grouping import ByGroup
 from gradbase.ir.imported import Opaque
 from gradbase.ir.learning import Model
 from gradbase.ir.tensor import Concat, Const, Linear, Param, Tensor, Unary, UserModule
-from gradbase.resources.broker import Broker
-from gradbase.runtime.context import Metrics, Modules, RunContext, no_modules
+from gradbase.runtime.context import Metrics, Modules, no_modules
 from gradbase.runtime.encode import Blobs, constant, null_rows
 from gradbase.runtime.groups.packed import GroupPredictor, unpacked
-from gradbase.runtime.inputs import Assembly, is_assembled
+from gradbase.runtime.inputs import Assembly
+from gradbase.runtime.layers.building import library
+from gradbase.runtime.layers.chain import ChainStep, Layers
 from gradbase.runtime.leaves import Leaf, leaf_of
 from gradbase.runtime.modules import module_operator
 from gradbase.runtime.opaque import opaque_operator
@@ -44,8 +43,6 @@ EXACT_ROWS = 256
 """Rows of every tile where results must not depend on a row's neighbours: products and the ends of
 vectors round differently for other numbers of rows."""
 _FREE_RUNNERS = 2
-_CACHED_PROGRAMS = 16
-_CACHED_BYTES = 64 << 20
 
 
 class Program:
@@ -60,6 +57,8 @@ class Program:
         Where weights come from.
     bitwise : bool
         Whether the exact definition of encodings must hold for every row.
+    native : bool
+        Whether a chain of layers may run in machine code of ours (never where `bitwise`).
     modules : callable
         Makes users' modules that are stored by reference.
 
@@ -76,6 +75,7 @@ class Program:
         blobs: Blobs | None,
         *,
         bitwise: bool = False,
+        native: bool = True,
         modules: Modules = no_modules,
     ) -> None:
         self.model, self.blobs, self.bitwise = model, blobs, bitwise
@@ -86,7 +86,9 @@ class Program:
         self.steps = _order(self.roots)
         self.grouped = any(isinstance(step, ByGroup) for step in self.steps)
         self.weights = self._constants()
+        self.chain = self._chain() if native and not bitwise else None
         self._folded: dict[tuple[Tensor, tuple[int, ...]], tuple[torch.Tensor, torch.Tensor]] = {}
+        self._packed: dict[tuple[int, ...], Layers] = {}
         self._predictors: dict[ByGroup, GroupPredictor] = {}
         self._free: list[Runner] = []
         self.called: dict[Tensor, Operator] = {}
@@ -133,6 +135,30 @@ class Program:
                 bias += self.weights[layer.bias].double()
             self._folded[key] = (weight.float(), bias.float())
         return self._folded[key]
+
+    def packed(self, chain: Chain, assembly: Assembly | None, *, fold: bool = False) -> Layers:
+        """Weights of `chain` for machine code, shared by threads.
+
+        With an `assembly`: for its plain numbers only, standardised by the first layer if `fold`.
+        """
+        key = () if assembly is None else (int(fold), *assembly.columns)
+        if key not in self._packed:
+            weights = [
+                (self.weights[n.weight], None if n.bias is None else self.weights[n.bias])
+                for n in chain.layers
+            ]
+            if assembly is not None and fold:
+                weights[0] = self.folded(chain.layers[0], assembly)
+            elif assembly is not None:
+                weights[0] = (weights[0][0][:, assembly.value_rows], weights[0][1])
+            function = library()
+            self._packed[key] = Layers(function, weights, chain.activations)
+        return self._packed[key]
+
+    def _chain(self) -> Chain | None:
+        """The network as one chain of layers, where machine code for it can be had."""
+        chain = chain_of(self.roots[0]) if len(self.roots) == 1 else None
+        return None if chain is None or library() is None else chain
 
     def predictor(self, node: ByGroup) -> GroupPredictor:
         """What predicts rows of all groups, shared by threads."""
@@ -201,6 +227,10 @@ def _order(roots: Sequence[Tensor]) -> list[Tensor]:
     return list(done)
 
 
+Step = tuple[int, Leaf | None, Operator | None, list[int]]
+"""Where the value goes, what makes it (of the batch, or of values), and where those are."""
+
+
 class Runner:
     """Runs a program in one thread."""
 
@@ -214,9 +244,12 @@ class Runner:
         self.types = list(types)
         self._slots = {n: i for i, n in enumerate(program.steps)}
         self._values: list[torch.Tensor] = [program.weights.get(n, _NOTHING) for n in self._slots]
-        self._steps = [(self._slots[n], *self._step(n, types))
-                       for n in program.steps if n not in program.weights]  # fmt: skip
         self._roots = [self._slots[r] for r in program.roots]
+        self._steps = self._chained(types) or [
+            (self._slots[n], *self._step(n, types))
+            for n in program.steps
+            if n not in program.weights
+        ]
 
     def __call__(self, features: pa.RecordBatch, first_row: int = 0) -> list[pa.Array]:
         """One column per output for a batch whose columns are `Model.reads`, in order."""
@@ -257,6 +290,15 @@ class Runner:
                 assert run is not None
                 values[slot] = run([values[i] for i in inputs], rows)
 
+    def _chained(self, types: Sequence[pa.DataType]) -> list[Step]:
+        """The one step of a program that is a chain of layers."""
+        program, chain = self.program, self.program.chain
+        if chain is None:
+            return []
+        assembly = Assembly(chain.input, program.positions, types, program.weights, program.blobs,
+                            imported=program.imported)  # fmt: skip
+        return [(self._roots[0], ChainStep(program, chain, assembly, self._slow_tile), None, [])]
+
     def _step(
         self, node: Tensor, types: Sequence[pa.DataType]
     ) -> tuple[Leaf | None, Operator | None, list[int]]:
@@ -280,85 +322,6 @@ def _may_overwrite(node: Tensor, program: Program) -> bool:
         return False
     readers = Counter(c for s in program.steps for c in inputs_of(s))
     return readers[node.x] == 1 and node.x not in program.roots and node.x not in program.weights
-
-
-# -- programs used before ----------------------------------------------------------------------
-
-Key = tuple[Model, tuple[str, ...], bool]
-
-
-class Programs:
-    """The last few small programs of a session: idle models' weights, the first to make way.
-
-    Parameters
-    ----------
-    broker : Broker
-    """
-
-    def __init__(self, broker: Broker) -> None:
-        self._broker = weakref.proxy(broker)  # which knows us
-        self._kept: OrderedDict[Key, Program] = OrderedDict()
-        self._lock = threading.RLock()
-        self._lease = broker.lend("models", "idle weights", self.give_back, first=True)
-
-    def get(self, key: Key) -> Program | None:
-        """A program that was kept."""
-        with self._lock:
-            found = self._kept.get(key)
-            if found is not None:
-                self._kept.move_to_end(key)
-            return found
-
-    def put(self, key: Key, program: Program) -> None:
-        """Keep a program if there is memory for it, at the cost of those used longest ago."""
-        size = program.model.param_bytes
-        with self._lock:
-            if key in self._kept or size > _CACHED_BYTES:
-                return
-            while len(self._kept) >= _CACHED_PROGRAMS:
-                self._drop()
-            while not self._broker.grow(self._lease, size):
-                if not self._kept:
-                    return
-                self._drop()
-            self._kept[key] = program
-
-    def give_back(self, size_bytes: int) -> None:
-        """Drop programs until so many bytes are free."""
-        with self._lock:
-            while size_bytes > 0 and self._kept:
-                size_bytes -= self._drop()
-
-    def _drop(self) -> int:
-        _, program = self._kept.popitem(last=False)
-        size = program.model.param_bytes
-        self._broker.shrink(self._lease, size)
-        return size
-
-
-_programs: WeakKeyDictionary[Broker, Programs] = WeakKeyDictionary()
-_programs_lock = threading.Lock()
-
-
-def compile_program(model: Model, methods: tuple[str, ...], context: RunContext) -> Program:
-    """The program of a model's outputs; the last few small ones are kept.
-
-    Weights are named by their content, so a kept program never goes stale.
-    """
-    key = (model, methods, context.settings.exactness == "bitwise")
-    with _programs_lock:
-        programs = _programs.get(context.broker)
-        if programs is None:
-            programs = _programs[context.broker] = Programs(context.broker)
-    found = programs.get(key)
-    context.metrics.add("program_cache_misses" if found is None else "program_cache_hits")
-    if found is not None:
-        return found
-    made = Program(model, methods, context.blobs, bitwise=key[2], modules=context.modules)
-    # What a user's function returns belongs to the session that may call it.
-    if not made.called:
-        programs.put(key, made)
-    return made
 
 
 def tile_rows(model: Model, cache_bytes: int) -> int:
