@@ -13,6 +13,7 @@ from gradbase.frontend.documented_functions import FUNCTIONS
 from gradbase.testing import reference
 from gradbase.testing.reference import commands, create_model, docstrings, sql
 
+pytestmark = pytest.mark.xdist_group("reference")  # the pages are made once
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
 
 
