@@ -5,6 +5,8 @@ Lines at the top of a file, before the first title::
     # rule: push_filter_below_predict
     # model m: binary (a int64, b float64)      %m in the plans; also `regression`, `hidden 512`
     # table t: 1000                             rows of a table
+    # promise t: unique k; refers k -> u.l; filled k, a; finite c
+    # idle aa: 1 2                              inputs of the weight %aa that are 0 throughout
 
 Each case is a title, a plan, ``----``, and the plan after or ``unchanged``. A line
 ``# setting: name=value`` below a title changes a setting for that case.
@@ -18,12 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradbase.ir.conversion import Numeric, ToTable, ToTensor
-from gradbase.ir.facts import Capabilities, Settings, TableStatistics
+from gradbase.ir.facts import Capabilities, Promises, Reference, Settings, TableStatistics
+from gradbase.ir.imported import Trees
 from gradbase.ir.learning import Feature, Model
 from gradbase.ir.node import Node
 from gradbase.ir.parser import parse_plan
 from gradbase.ir.scalar import Literal
-from gradbase.ir.tensor import Concat, Linear, Param, Unary
+from gradbase.ir.tensor import Concat, Linear, Param, Tensor, Unary
 from gradbase.ir.types import FLOAT64, TEXT, list_of, parse_type, struct_of
 from gradbase.optimizer.context import Context
 from gradbase.optimizer.cost import FixedStatistics
@@ -52,11 +55,52 @@ def read_cases(path: Path) -> list[Case]:
     lines = re.findall(r"^# model (\w+): (.*)$", head, re.MULTILINE)
     models = {name: model_of(name, text) for name, text in lines}
     tables = re.findall(r"^# table (\w+): (\d+)$", head, re.MULTILINE)
-    statistics = FixedStatistics({t: TableStatistics(int(rows)) for t, rows in tables})
-    return [_case(rule, part, models, statistics) for part in parts]
+    promises = dict(re.findall(r"^# promise (\w+): (.*)$", head, re.MULTILINE))
+    statistics = FixedStatistics(
+        {t: TableStatistics(int(rows)) for t, rows in tables},
+        promises={t: promises_of(t, text) for t, text in promises.items()},
+    )
+    idle = re.findall(r"^# idle (\w+): (.*)$", head, re.MULTILINE)
+    weights = FixedWeights({h: frozenset(map(int, text.split())) for h, text in idle})
+    return [_case(rule, part, models, statistics, weights) for part in parts]
 
 
-def _case(rule: str, part: str, models: dict[str, Model], statistics: FixedStatistics) -> Case:
+class FixedWeights:
+    """What weights say, given as values by the hash of a `Param`."""
+
+    def __init__(self, idle: dict[str, frozenset[int]]) -> None:
+        self._idle = idle
+
+    def idle(self, weight: Tensor) -> frozenset[int] | None:
+        return self._idle.get(weight.hash) if isinstance(weight, Param) else None
+
+    def tested(self, trees: Trees) -> None:
+        """Nobody looks into trees."""
+
+
+def promises_of(table: str, text: str) -> Promises:
+    """What is written behind ``# promise``."""
+    said: dict[str, list[str]] = {"unique": [], "refers": [], "filled": [], "finite": []}
+    for part in text.split(";"):
+        word, rest = part.strip().split(" ", 1)
+        said[word] += [c.strip() for c in rest.split(",")]
+    references = (re.fullmatch(r"(\w+) -> (\w+)\.(\w+)", r).groups() for r in said["refers"])
+    return Promises(
+        table,
+        frozenset(frozenset((c,)) for c in said["unique"]),
+        frozenset(Reference((own,), other, (column,)) for own, other, column in references),
+        frozenset(said["filled"]),
+        frozenset(said["finite"]),
+    )
+
+
+def _case(
+    rule: str,
+    part: str,
+    models: dict[str, Model],
+    statistics: FixedStatistics,
+    weights: FixedWeights,
+) -> Case:
     title, body = part.split("\n", 1)
     pairs = re.findall(r"^# setting: (\w+)=(\w+)$", body, re.MULTILINE)
     values = {name: CASTS.get(name, str)(value) for name, value in pairs}
@@ -69,13 +113,14 @@ def _case(rule: str, part: str, models: dict[str, Model], statistics: FixedStati
         parse_plan(before, models),
         None if after == "unchanged" else parse_plan(after, models),
         {model: name for name, model in models.items()},
-        Context(statistics, Calibration(), DUCKDB, settings),
+        Context(statistics, Calibration(), DUCKDB, settings, weights=weights),
     )
 
 
 def model_of(name: str, text: str) -> Model:
-    """A model from ``task (column type, …) [hidden n]``."""
-    task, columns, hidden = re.fullmatch(r"(\w+) \((.*)\)(?: hidden (\d+))?", text).groups()
+    """A model from ``task (column type, …) [hidden n] [imported]``."""
+    form = r"(\w+) \((.*)\)(?: hidden (\d+))?( imported)?"
+    task, columns, hidden, imported = re.fullmatch(form, text).groups()
     pairs = (column.strip().split(" ", 1) for column in columns.split(","))
     features = tuple(Feature(n, parse_type(t)) for n, t in pairs)
     tensors = tuple(ToTensor(f.name, Numeric(0.0, 1.0, False)) for f in features)
@@ -84,7 +129,8 @@ def model_of(name: str, text: str) -> Model:
         x = Unary("relu", Linear(x, Param("aa", (int(hidden), len(features)))))
     logit = Linear(x, Param("bb", (1, x.shape[-1])))
     if task == "regression":
-        return Model(name, 1, 0, task, "y", features, (ToTable(logit, "value", FLOAT64),))
+        output = ToTable(logit, "value", FLOAT64)
+        return Model(name, 1, 0, task, "y", features, (output,), imported=bool(imported))
     classes = (Literal("no", TEXT), Literal("yes", TEXT))
     pair = list_of(struct_of(label=TEXT, prob=FLOAT64))
     kinds = {"label": TEXT, "proba": FLOAT64, "probs": pair}

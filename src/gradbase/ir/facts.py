@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gradbase.ir.imported import Trees
 from gradbase.ir.learning import Model
 from gradbase.ir.relational import Relation
 from gradbase.ir.scalar import Value
+from gradbase.ir.tensor import Tensor
 from gradbase.ir.types import Schema, SqlType
 
 
@@ -34,6 +36,40 @@ class TableStatistics:
     columns: Mapping[str, ColumnStatistics] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Reference:
+    """In every row `columns` are those of a row of the table `identity`, or one of them is NULL."""
+
+    columns: tuple[str, ...]
+    identity: str
+    referenced: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Promises:
+    """What holds for every row that a table has now: proofs, unlike estimates.
+
+    Parameters
+    ----------
+    identity : str
+        Which table it is, whatever it is called.
+    unique : frozenset of frozenset of str
+        No two rows are equal in all of such columns; rows with a NULL there aside.
+    references : frozenset of Reference
+        Foreign keys that are checked at every statement.
+    filled : frozenset of str
+        Columns without NULL, of those asked for.
+    finite : frozenset of str
+        Columns without NaN and infinite values, of those asked for.
+    """
+
+    identity: str
+    unique: frozenset[frozenset[str]] = frozenset()
+    references: frozenset[Reference] = frozenset()
+    filled: frozenset[str] = frozenset()
+    finite: frozenset[str] = frozenset()
+
+
 class Statistics(Protocol):
     """Where estimates come from (an engine, or fixed values in a test)."""
 
@@ -43,6 +79,22 @@ class Statistics(Protocol):
 
     def query_rows(self, sql: str) -> int | None:
         """Estimated rows of a query, None where unknown."""
+        ...
+
+    def promises(self, table: str, columns: tuple[str, ...] = ()) -> Promises | None:
+        """What is sure of the table of that SQL name now; None: nothing, or it is no table."""
+        ...
+
+
+class Weights(Protocol):
+    """What constants of networks say, where it is quickly found out."""
+
+    def idle(self, weight: Tensor) -> frozenset[int] | None:
+        """The inputs of a layer whose weights are all 0; None: not looked at."""
+        ...
+
+    def tested(self, trees: Trees) -> tuple[frozenset[int], ...] | None:
+        """By tree the features that a row's way may depend on; None: not looked at."""
         ...
 
 

@@ -20,7 +20,8 @@ class Trees(Tensor):
     or where that is NaN and ``missing_left[i]``, else to ``right[i]``; a leaf is its own left and
     right, and says ``value[i]``. `depth` is the longest way down. `bounds` are triples (place in x,
     low, high) that hold in every row: branches outside of them are never taken, and where `high` is
-    finite the place is never NaN.
+    finite the place is never NaN. Of the places that `feature` and `bounds` number, `x` holds
+    `places` in this order; () means all.
     """
 
     x: Tensor
@@ -34,6 +35,7 @@ class Trees(Tensor):
     depth: int
     precision: str = "float32"
     bounds: tuple[float, ...] = ()
+    places: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         nodes = {t.shape[0] for t in (self.feature, self.limit, self.left, self.right,

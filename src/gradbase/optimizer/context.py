@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from gradbase.ir.facts import Capabilities, Settings, Statistics
+from gradbase.ir.facts import Capabilities, Settings, Statistics, Weights
 from gradbase.ir.learning import Dataset, Fit
 from gradbase.ir.node import Node
 from gradbase.ir.relational import Relation
@@ -80,6 +80,8 @@ class Context:
     settings: Settings
     encoded_width: Callable[[Dataset], int] | None = None
     module_bytes: Callable[[Fit, int, int], int | None] | None = None
+    weights: Weights | None = None
+    """What weights say; None: nobody looks into them."""
     memory_bytes: int = 1 << 40
     """What statements may use together: what the engine's buffer pool leaves of the limit."""
     choices: dict[Node, Choice] = field(default_factory=dict[Node, Choice])

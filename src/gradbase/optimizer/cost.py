@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from gradbase.ir.factored import Numbered, PredictJoined
-from gradbase.ir.facts import TableStatistics
+from gradbase.ir.facts import Promises, TableStatistics
 from gradbase.ir.inspection import (
     CompareModels,
     ConfusionMatrix,
@@ -271,11 +271,16 @@ class FixedStatistics:
         self,
         tables: dict[str, TableStatistics] | None = None,
         queries: dict[str, int] | None = None,
+        promises: dict[str, Promises] | None = None,
     ) -> None:
-        self._tables, self._queries = tables or {}, queries or {}
+        self._tables, self._queries, self._promises = tables or {}, queries or {}, promises or {}
 
     def table(self, table: str) -> TableStatistics | None:
         return self._tables.get(table)
 
     def query_rows(self, sql: str) -> int | None:
         return self._queries.get(sql)
+
+    def promises(self, table: str, columns: tuple[str, ...] = ()) -> Promises | None:
+        del columns
+        return self._promises.get(table)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from gradbase.optimizer.rule import Rule
 from gradbase.optimizer.rules.choose_representation import choose_representation
 from gradbase.optimizer.rules.choose_workers import choose_workers
+from gradbase.optimizer.rules.drop_idle_features import drop_idle_features
 from gradbase.optimizer.rules.drop_unused_predictions import drop_unused_predictions
 from gradbase.optimizer.rules.extract_analytics import extract_analytics
 from gradbase.optimizer.rules.extract_predictions import extract_predictions
@@ -26,6 +27,7 @@ from gradbase.optimizer.rules.push_limit_below_project import push_limit_below_p
 from gradbase.optimizer.rules.push_predict_below_join import push_predict_below_join
 from gradbase.optimizer.rules.push_topk_below_predict import push_topk_below_predict
 from gradbase.optimizer.rules.remove_identity_project import remove_identity_project
+from gradbase.optimizer.rules.remove_joins import remove_joins
 from gradbase.optimizer.rules.share_predictions import share_predictions
 from gradbase.optimizer.rules.share_scan import share_scan
 from gradbase.optimizer.rules.split_layer_over_join import split_layer_over_join
@@ -75,8 +77,18 @@ STAGES = (
     # After narrowing: the columns that a join still carries are what taking apart saves. First what
     # is about whole predictions, then about their first layers.
     # Fused first: a scaler in front of a layer hides which columns the layer reads.
-    Stage("fold", (fuse_layers, fold_known_values)),
-    Stage("narrow", (prune_columns, merge_projects, remove_identity_project), passes=30),
+    # Idle features last: what is folded is not read any more, branches that are cut test nothing.
+    Stage("fold", (fuse_layers, fold_known_values, drop_idle_features)),
+    Stage(
+        "narrow",
+        (
+            prune_columns,
+            merge_projects,
+            remove_identity_project,
+            remove_joins,  # a join may be all that read a column of another
+        ),
+        passes=30,
+    ),
     Stage("below joins", (push_predict_below_join, split_layer_over_join)),
     # Decides which columns reach a prediction: less may be read after it. Runs with the optimiser
     # off.

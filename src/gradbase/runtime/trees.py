@@ -22,7 +22,11 @@ def trees_operator(node: Trees) -> Callable[[Sequence[torch.Tensor], int], torch
     def run(v: Sequence[torch.Tensor], rows: int) -> torch.Tensor:
         if not cut:
             whole = (tuple(v[1:]), node.depth)
-            cut.append(pruned(whole[0], node.bounds) if node.bounds else whole)
+            # Features that are not there are those that no tree tests once it is pruned.
+            needed = node.bounds or node.places
+            cut.append(pruned(whole[0], node.bounds) if needed else whole)
+            if node.places:
+                cut[0] = (_placed(cut[0][0], node.places), cut[0][1])
         (roots, feature, limit, left, right, missing_left, value), depth = cut[0]
         numbers = v[0].to(precision).to(limit.dtype)
         at = roots.expand(rows, -1)
@@ -33,6 +37,14 @@ def trees_operator(node: Trees) -> Callable[[Sequence[torch.Tensor], int], torch
         return value[at].sum(dim=1)
 
     return run
+
+
+def _placed(tables: Tables, places: tuple[int, ...]) -> Tables:
+    """`tables` whose features are numbered by where `places` has them; leaves test the first."""
+    feature = tables[1].numpy()
+    number = np.zeros(max(int(feature.max(initial=0)), *places) + 1, np.int64)
+    number[list(places)] = np.arange(len(places))
+    return (tables[0], torch.from_numpy(number[feature]), *tables[2:])
 
 
 def pruned(tables: Tables, bounds: tuple[float, ...]) -> tuple[Tables, int]:

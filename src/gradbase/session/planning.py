@@ -75,6 +75,8 @@ def plan(session: Session, logical: Node, module_bytes: ModuleBytes | None = Non
 
 def planned(session: Session, logical: Node, module_bytes: ModuleBytes | None = None) -> Plan:
     """As `plan`, for a part of a statement: the session's `last_plan` stays."""
+    from gradbase.runtime.weight_facts import WeightFacts
+
     rows = AskedRows(session.engine)
     context = Context(
         statistics=rows,
@@ -82,6 +84,7 @@ def planned(session: Session, logical: Node, module_bytes: ModuleBytes | None = 
         capabilities=session.engine.capabilities,
         settings=session.settings,
         module_bytes=module_bytes,
+        weights=WeightFacts(session.store.blobs),
         memory_bytes=session.broker.memory_bytes - session.broker.held(session.engine.name),
     )
     started = time.perf_counter()

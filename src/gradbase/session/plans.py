@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from gradbase.engines.base import Engine
 from gradbase.errors import GradbaseError
-from gradbase.ir.facts import Dialect, TableStatistics
+from gradbase.ir.facts import Dialect, Promises, TableStatistics
 from gradbase.ir.types import Schema, SqlType
 
 T = TypeVar("T")
@@ -89,12 +89,17 @@ class AskedTypes:
 
 
 class AskedRows:
-    """The engine's estimates (`ir.facts.Statistics`), remembered as asked."""
+    """The engine's estimates and promises (`ir.facts.Statistics`), remembered as asked.
+
+    Estimates may be a little old, promises may not: a plan that rests on one is used only while it
+    is still given, whoever has written since.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._tables: dict[str, int | None] = {}
         self._queries: dict[str, int | None] = {}
+        self._promises: dict[tuple[str, tuple[str, ...]], Promises | None] = {}
         self._trust()
 
     def table(self, table: str) -> TableStatistics | None:
@@ -106,8 +111,19 @@ class AskedRows:
         found = self._queries[sql] = self._engine.statistics.query_rows(sql)
         return found
 
+    def promises(self, table: str, columns: tuple[str, ...] = ()) -> Promises | None:
+        found = self._engine.statistics.promises(table, columns)
+        self._promises[table, columns] = found
+        return found
+
     def hold(self) -> bool:
-        """Whether tables are about as large as they were; asked only where that may be."""
+        """Whether promises are given as they were, and tables are about as large.
+
+        Sizes are asked for only where they may have changed.
+        """
+        given = self._engine.statistics.promises
+        if any(given(*question) != found for question, found in self._promises.items()):
+            return False
         if self._writes == self._engine.writes and time.monotonic() < self._until:
             return True
         self._trust()

@@ -113,3 +113,72 @@ def test_only_the_plans_used_last_are_kept():
     kept.put(KEPT, KEPT)
     assert kept.get(0) == 0
     assert kept.get(1) is None
+
+
+# -- plans that rest on promises -------------------------------------------------------------------
+
+JOINED = "SELECT f.id, PREDICT(line, f.x, 1) AS p FROM f LEFT JOIN d ON f.k = d.k ORDER BY f.id, p"
+
+
+@pytest.fixture
+def star():
+    """Facts, a dimension with a key, a model that reads one column of each."""
+    with gb.connect(progress=False) as db:
+        db.sql("CREATE TABLE d (k INTEGER PRIMARY KEY, z DOUBLE)")
+        db.sql("INSERT INTO d SELECT i, i FROM range(5) r(i)")
+        db.sql(
+            "CREATE TABLE f AS SELECT i AS id, (i % 6)::INTEGER AS k, i % 4 AS x FROM range(12) r(i)"
+        )
+        db.sql(
+            "CREATE MODEL line OPTIONS (model_type = 'linear_reg', input_label_cols = ['y'], "
+            "optimizer = 'sgd', l1_reg = 0.5, learn_rate = 0.1, max_epochs = 40, early_stop = FALSE, "
+            "data_split_method = 'no_split') AS SELECT f.x, f.id % 2 AS z, 5.0 * f.x AS y FROM f"
+        )
+        yield db
+
+
+def test_a_key_that_is_gone_brings_the_join_back(star):
+    """The table by that name has a row twice now."""
+    first, rows = plan_of(star, JOINED)
+    assert "remove_joins" in first.rules
+    assert len(rows) == 12
+    assert plan_of(star, JOINED)[0] is first
+    star.sql(
+        "CREATE OR REPLACE TABLE d AS SELECT (i % 5)::INTEGER AS k, 1.0 AS z FROM range(6) r(i)"
+    )
+    later, rows = plan_of(star, JOINED)
+    assert "remove_joins" not in later.rules
+    assert len(rows) == 14
+
+
+def test_a_key_dropped_by_somebody_else_is_noticed(star):
+    """Another connection to the same database writes; nothing was said here."""
+    first, _ = plan_of(star, JOINED)
+    assert "remove_joins" in first.rules
+    with star.engine.transaction(writes=True) as transaction:
+        for text in ("DROP TABLE d", "CREATE TABLE d (k INTEGER, z DOUBLE)"):
+            transaction.execute(text)
+        transaction.execute("INSERT INTO d VALUES (1, 0), (1, 0)")
+    later, rows = plan_of(star, JOINED)
+    assert "remove_joins" not in later.rules
+    assert len(rows) == 14
+
+
+def test_a_value_that_is_an_error_brings_an_idle_feature_back(star):
+    """Its weight is 0, so nobody needs it while all values are finite."""
+    query = "SELECT PREDICT(line, f.x, d.z) AS p FROM f JOIN d ON f.k = d.k"
+    first, _ = plan_of(star, query)
+    assert "drop_idle_features" in first.rules
+    star.sql("INSERT INTO d VALUES (5, 'inf')")
+    with pytest.raises(gb.errors.DataError, match="inf"):
+        star.sql(query).fetchall()
+    star.sql("DELETE FROM d WHERE k = 5")
+    assert len(star.sql(query).fetchall()) == 10
+
+
+def test_a_table_hidden_by_another_promises_nothing(star):
+    plan_of(star, JOINED)
+    star.sql("CREATE TEMP TABLE d AS SELECT 1 AS k, 0.0 AS z FROM range(2)")
+    later, rows = plan_of(star, JOINED)
+    assert "remove_joins" not in later.rules
+    assert len(rows) == 14

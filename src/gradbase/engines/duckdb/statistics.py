@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from gradbase.engines.base import quote_identifier
+from gradbase.engines.duckdb.promises import promises
 from gradbase.errors import GradbaseError
-from gradbase.ir.facts import ColumnStatistics, TableStatistics
+from gradbase.ir.facts import ColumnStatistics, Promises, TableStatistics
 
 if TYPE_CHECKING:
     from gradbase.engines.duckdb.engine import DuckDBEngine
@@ -44,6 +45,10 @@ class DuckDBStatistics:
         except GradbaseError:
             return None
         return _cardinality(json.loads(explained.column(1)[0].as_py()))
+
+    def promises(self, table: str, columns: tuple[str, ...] = ()) -> Promises | None:
+        """Declared constraints and the storage's bounds; None for views and files."""
+        return promises(self._engine, table, columns)
 
 
 class _Columns(Mapping[str, ColumnStatistics]):

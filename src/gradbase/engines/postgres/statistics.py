@@ -7,8 +7,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from gradbase.engines.postgres.promises import promises
 from gradbase.errors import GradbaseError
-from gradbase.ir.facts import ColumnStatistics, TableStatistics
+from gradbase.ir.facts import ColumnStatistics, Promises, TableStatistics
 
 if TYPE_CHECKING:
     from gradbase.engines.postgres.engine import PostgresEngine
@@ -49,6 +50,10 @@ class PostgresStatistics:
         except GradbaseError:
             return None
         return int(found[0]["Plan"]["Plan Rows"])
+
+    def promises(self, table: str, columns: tuple[str, ...] = ()) -> Promises | None:
+        """Declared constraints; None for views."""
+        return promises(self._engine, table, columns)
 
 
 class _Columns(Mapping[str, ColumnStatistics]):

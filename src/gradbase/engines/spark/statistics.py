@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradbase.engines.spark.errors import translated
 from gradbase.errors import GradbaseError
-from gradbase.ir.facts import TableStatistics
+from gradbase.ir.facts import Promises, TableStatistics
 
 if TYPE_CHECKING:
     from gradbase.engines.spark.engine import SparkEngine
@@ -29,6 +29,10 @@ class SparkStatistics:
         """Rows now; None where there is no such table."""
         rows = self.query_rows(f"SELECT * FROM {table}")
         return None if rows is None else TableStatistics(rows)
+
+    def promises(self, table: str, columns: tuple[str, ...] = ()) -> Promises | None:  # noqa: ARG002
+        """None: Spark checks no keys."""
+        return None
 
     def query_rows(self, sql: str) -> int | None:
         """The optimiser's estimate for the whole query."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from gradbase.ir.learning import Predict
 from gradbase.ir.relational import Filter, Join, Limit, Project, Relation, Sort
-from gradbase.ir.scalar import Column, Compare, Literal, Scalar, conjuncts
+from gradbase.ir.scalar import Column, Compare, IsNull, Literal, Not, Scalar, conjuncts
 from gradbase.optimizer.analyses.joins import PRESERVED
 
 _SWAPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "="}
@@ -68,6 +68,9 @@ def _renamed(at: Project, names: dict[str, str]) -> dict[str, str]:
 def _said(predicate: Scalar) -> Iterator[tuple[str, Known]]:
     for part in conjuncts(predicate):
         match part:
+            case Not(arg=IsNull(arg=Column() as column)):
+                yield column.name, Known()
+                continue
             case Compare(op=op, left=Column() as column, right=Literal() as literal):
                 pass
             case Compare(op=op, left=Literal() as literal, right=Column() as column):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gradbase.ir.conversion import ToTable, ToTensor
+from gradbase.ir.imported import Trees
 from gradbase.ir.learning import Model
 from gradbase.ir.node import Node, transform, walk
 from gradbase.ir.tensor import Concat, Embedding, Linear, OneHot, Tensor, TorchOp
@@ -19,6 +20,10 @@ class FirstLayer:
     layer: Linear
     parts: tuple[Tensor, ...]
     starts: tuple[int, ...]
+
+    @property
+    def node(self) -> Tensor:
+        return self.layer
 
     def weight(self, chosen: Sequence[int]) -> Tensor:
         """The columns of the weight for the parts `chosen`."""
@@ -47,45 +52,97 @@ def _columns(weight: Tensor, start: int, stop: int) -> Tensor:
     return TorchOp("slice.Tensor", (weight,), arguments, dims, weight.dtype)
 
 
-def first_layer(model: Model, methods: Sequence[str]) -> FirstLayer | None:
-    """The layer that alone reads the columns of `model`; None: there is none such.
+@dataclass(frozen=True)
+class FirstTrees:
+    """Trees over columns side by side; `casts` are between, the outermost first."""
 
-    Only models whose network reads the features as they are.
-    """
-    if model.columns:
-        return None
-    outputs = [model.output(m) for m in dict.fromkeys(methods)]
-    readers: dict[Tensor, set[Node]] = {}
-    layers: list[Linear] = []
-    for output in outputs:
-        for n in walk(output):
-            for child in n.children:
-                if isinstance(child, Tensor):
-                    readers.setdefault(child, set()).add(n)
-            if isinstance(n, Linear) and not n.weight.inputs and n.x.inputs:
-                layers.append(n)
-    for layer in dict.fromkeys(layers):
-        parts = layer.x.parts if isinstance(layer.x, Concat) else (layer.x,)
-        if not all(column_of(p) for p in parts) or len(layer.weight.shape) != 2:
-            continue
-        alone = all(_only(t, layer, readers) for t in _between(layer))
-        read = {t.column for o in outputs for t in o.inputs}
-        if alone and read == {column_of(p) for p in parts}:
-            starts = [0]
-            for part in parts:
-                starts.append(starts[-1] + part.shape[-1])
-            return FirstLayer(layer, parts, tuple(starts[:-1]))
+    trees: Trees
+    casts: tuple[TorchOp, ...]
+    parts: tuple[Tensor, ...]
+    starts: tuple[int, ...]
+
+    @property
+    def node(self) -> Tensor:
+        return self.trees
+
+    def inputs(self, chosen: Sequence[int]) -> Tensor:
+        """The parts `chosen` side by side, cast as all are."""
+        parts = tuple(self.parts[i] for i in chosen)
+        made = parts[0] if len(parts) == 1 else Concat(parts)
+        for cast in reversed(self.casts):
+            made = cast.replace(inputs_=(made,), dims=made.shape)
+        return made
+
+    def places(self, chosen: Sequence[int]) -> tuple[int, ...]:
+        """The places of the parts `chosen` among the columns that the trees number."""
+        runs = [range(self.starts[i], self.starts[i] + self.parts[i].shape[-1]) for i in chosen]
+        return tuple(place for run in runs for place in run)
+
+
+Entry = FirstLayer | FirstTrees
+
+
+def first_layer(model: Model, methods: Sequence[str]) -> FirstLayer | None:
+    """The layer that alone reads the columns of `model`; None: there is none such."""
+    match entries(model, methods):
+        case (FirstLayer() as found,):
+            return found
     return None
 
 
-def _between(layer: Linear) -> list[Tensor]:
-    return [n for n in walk(layer.x) if isinstance(n, Tensor) and n.inputs]
+def entries(model: Model, methods: Sequence[str]) -> tuple[Entry, ...]:
+    """The layers and trees that together alone read the columns of `model`; (): not they alone.
+
+    Only of models whose network reads the features as they are.
+    """
+    if model.columns:
+        return ()
+    outputs = [model.output(m) for m in dict.fromkeys(methods)]
+    readers: dict[Node, set[Node]] = {}
+    found: dict[Node, Entry] = {}
+    for n in (n for output in outputs for n in walk(output)):
+        for child in n.children:
+            if isinstance(child, Tensor):
+                readers.setdefault(child, set()).add(n)
+        entry = _entry(n)
+        if entry is not None:
+            found[n] = entry
+    inside: set[Node] = {*found}
+    for n in found:
+        inside.update(t for t in walk(n) if isinstance(t, Tensor) and t.inputs and t is not n)
+    # What is below an entry but read elsewhere too, or an output itself, is no entry's alone.
+    if any(readers.get(t, set()) - inside for t in inside - {*found}):
+        return ()
+    read = {t.column for o in outputs for t in o.inputs}
+    known = {column_of(p) for entry in found.values() for p in entry.parts}
+    return tuple(found.values()) if read == known else ()
 
 
-def _only(t: Tensor, layer: Linear, readers: dict[Tensor, set[Node]]) -> bool:
-    """Whether `t` is read on the way to `layer` only."""
-    inside = {*_between(layer), layer}
-    return readers.get(t, set()) <= inside
+def _entry(n: Node) -> Entry | None:
+    match n:
+        case Linear(x=x, weight=weight) if not weight.inputs and len(weight.shape) == 2:
+            casts: list[TorchOp] = []
+        case Trees(x=x):
+            x, casts = _uncast(x)
+        case _:
+            return None
+    parts = x.parts if isinstance(x, Concat) else (x,)
+    if not all(column_of(p) for p in parts):
+        return None
+    starts = [0]
+    for part in parts:
+        starts.append(starts[-1] + part.shape[-1])
+    if isinstance(n, Trees):
+        return FirstTrees(n, tuple(casts), parts, tuple(starts[:-1])) if not n.places else None
+    return FirstLayer(n, parts, tuple(starts[:-1]))
+
+
+def _uncast(x: Tensor) -> tuple[Tensor, list[TorchOp]]:
+    casts: list[TorchOp] = []
+    while isinstance(x, TorchOp) and x.target == "_to_copy.default":
+        casts.append(x)
+        x = x.inputs_[0]
+    return x, casts
 
 
 def column_of(part: Tensor) -> str:

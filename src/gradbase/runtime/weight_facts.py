@@ -1,0 +1,68 @@
+"""What the optimiser may ask of weights (`ir.facts.Weights`)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from gradbase.errors import GradbaseError
+from gradbase.ir.imported import Trees
+from gradbase.ir.tensor import Tensor
+from gradbase.runtime.constants import constant_value
+from gradbase.runtime.encode import Blobs
+from gradbase.runtime.trees import pruned
+
+_MOST_BYTES = 16 << 20
+"""Larger constants are not read while a statement is planned."""
+
+
+class WeightFacts:
+    """Looks into constants of up to 16 MB.
+
+    Parameters
+    ----------
+    blobs : Blobs
+        Where weights come from.
+    """
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+
+    def idle(self, weight: Tensor) -> frozenset[int] | None:
+        """The columns of `weight` [outputs, inputs] that are 0 throughout; None: too large."""
+        value = self._value(weight)
+        if value is None:
+            return None
+        return frozenset(np.flatnonzero(~(value != 0).any(dim=0).numpy()).tolist())
+
+    def tested(self, trees: Trees) -> tuple[frozenset[int], ...] | None:
+        """By tree the features at nodes that a row may come to; None: too large."""
+        whole = [self._value(t) for t in trees.children[1:] if isinstance(t, Tensor)]
+        tables = tuple(t for t in whole if t is not None)
+        if len(tables) < len(whole):
+            return None
+        (roots, feature, _, left, right, *_), _ = pruned(tables, trees.bounds)
+        return _below(roots[0].numpy(), feature.numpy(), left.numpy(), right.numpy())
+
+    def _value(self, tensor: Tensor) -> torch.Tensor | None:
+        if tensor.inputs or sum(p.size_bytes for p in tensor.params) > _MOST_BYTES:
+            return None
+        try:
+            return constant_value(tensor, self._blobs)
+        except GradbaseError:  # whoever runs the plan says what is wrong with the store
+            return None
+
+
+def _below(
+    roots: np.ndarray, feature: np.ndarray, left: np.ndarray, right: np.ndarray
+) -> tuple[frozenset[int], ...]:
+    """The features of the inner nodes below each root."""
+    found: list[set[int]] = [set() for _ in roots]
+    tree, level = np.arange(len(roots)), roots
+    while len(level):
+        inner = left[level] != level
+        tree, level = tree[inner], level[inner]
+        for t, f in zip(tree.tolist(), feature[level].tolist(), strict=True):
+            found[t].add(f)
+        tree, level = np.concatenate([tree, tree]), np.concatenate([left[level], right[level]])
+    return tuple(frozenset(f) for f in found)
