@@ -6,4 +6,5 @@ CREATE FUNCTION list_sum(double precision[]) RETURNS double precision LANGUAGE s
 CREATE FUNCTION json_extract_path_text(varchar, text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT $1::json ->> $2';
 CREATE FUNCTION json_extract_path_text(varchar, text, text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT $1::json -> $2 ->> $3';
 CREATE FUNCTION string_split(text, text) RETURNS text[] LANGUAGE sql IMMUTABLE AS 'SELECT string_to_array($1, $2)';
+CREATE FUNCTION isnan(double precision) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT $1 = double precision ''NaN''';
 CREATE FUNCTION month(date) RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT extract(month FROM $1)::bigint';

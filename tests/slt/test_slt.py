@@ -1,6 +1,7 @@
 """Every .slt file under every configuration; in `make test` under some, which differ by file.
 
-On PostgreSQL each file runs once; in `make test-all` under the other configurations too.
+On PostgreSQL each file runs once, on Spark a few do; in `make test-all` all of them, on PostgreSQL
+under the other configurations too.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import pytest
 
 import gradbase
 from gradbase.optimizer.stages import all_rules
-from gradbase.testing.servers import postgres_url
+from gradbase.testing.servers import postgres_url, spark
 from gradbase.testing.slt import Config, Target, load_configs, run_file
 
 HERE = Path(__file__).parent
@@ -68,3 +69,36 @@ def test_slt_on_postgres(path, config, tmp_path):
     setup = (HERE / "postgres.sql").read_text()
     target = Target("postgresql", postgres_url(), "postgres", setup)
     run_file(path, connect, config, tmp_path, target)
+
+
+SPARK_CORE = ("native", "predict_joins", "predict_table", "rules_predict")
+"""What runs on Spark in `make test`: statements of its own, predictions, rules."""
+SPARK = (
+    *SPARK_CORE, "catalog", "explain", "folds", "linear", "native_restart", "native_session",
+    "search_procedures",
+)  # fmt: skip
+
+
+@pytest.mark.xdist_group("spark")
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(p, id=n, marks=[] if n in SPARK_CORE else [pytest.mark.slow])
+        for p in FILES
+        for n in [p.relative_to(HERE).with_suffix("").as_posix()]
+        if n in SPARK
+    ],
+)
+def test_slt_on_spark(path, tmp_path):
+    """Each record does what it says, or fails as its mark says; a database of Spark's per file."""
+    session, database = spark().newSession(), f"slt_{path.stem}"
+    session.sql(f"CREATE DATABASE {database} LOCATION '{tmp_path / 'tables'}'")
+    session.sql(f"USE {database}")
+
+    def connect(_):
+        return gradbase.connect(session, store=tmp_path / "store", progress=False)
+
+    try:
+        run_file(path, connect, Config(), tmp_path, Target("spark", "", "spark"))
+    finally:
+        session.sql(f"DROP DATABASE {database} CASCADE")

@@ -21,6 +21,7 @@ from gradbase.frontend.parameters import Parameters, normalise, parameter_values
 from gradbase.frontend.preprocessing import row_spans, stub_type
 from gradbase.frontend.rich import Asker, Bound, Rich, join_pieces, stub_call
 from gradbase.frontend.scopes import NamedQuery, Scope, with_prefix
+from gradbase.frontend.star_lists import without_star_lists
 from gradbase.frontend.structure import Block, Cte, Span, Text, read_query
 from gradbase.frontend.table_calls import bind_table_call
 from gradbase.ir.facts import Models, Relations
@@ -54,8 +55,9 @@ def bind_query(
     BindError
         Unknown model, missing feature, wrong type; the span is underlined.
     """
-    text = Text.of(normalise(sql))
-    binder = Binder(text, Asker(relations, parameter_values(parameters)), models, read_calls(text))
+    asker = Asker(relations, parameter_values(parameters))
+    text = without_star_lists(Text.of(normalise(sql)), asker, relations.dialect.star_words)
+    binder = Binder(text, asker, models, read_calls(text))
     with written_in(relations.dialect):
         return binder.query((0, len(text.tokens)), {}).relation
 

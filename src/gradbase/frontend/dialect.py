@@ -33,6 +33,12 @@ def type_sql(of: SqlType) -> str:
     return "INTEGER" if of.kind == "null" else _current.get().type_name(of)
 
 
+def element_sql(number: int) -> tuple[str, str]:
+    """What stands before and behind a list to take its element, from 1."""
+    before, behind = _current.get().element("\0", number).split("\0")
+    return before, behind
+
+
 def literal_sql(value: Value, of: SqlType) -> str:
     """A value as SQL."""
     match value:

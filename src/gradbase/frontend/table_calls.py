@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gradbase.errors import BindError
 from gradbase.frontend import model_functions as functions
 from gradbase.frontend.calls import Call
-from gradbase.frontend.dialect import literal_sql, type_sql
+from gradbase.frontend.dialect import element_sql, literal_sql, type_sql
 from gradbase.frontend.features import METHOD, Given, predict_call, transform_columns
 from gradbase.frontend.names import distinct_names
 from gradbase.frontend.rich import Bound, Rich
@@ -200,7 +200,7 @@ def _predicted(
     """The columns that ML.PREDICT adds."""
     if model.task in _VECTORS:
         for i in range(1, value.type.size[0] + 1):
-            part = SqlScalar(("(", f")[{i}]"), (value,), FLOAT64)
+            part = SqlScalar(element_sql(i), (value,), FLOAT64)
             yield f"{_VECTORS[model.task]}_{i}", part
         return
     if model.task == CLUSTERS:

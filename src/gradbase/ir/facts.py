@@ -224,6 +224,8 @@ class Dialect(Protocol):
 
     name: str
     """What sqlglot calls it."""
+    star_words: frozenset[str]
+    """What may follow a star, of EXCLUDE, EXCEPT, REPLACE and RENAME."""
 
     def identifier(self, name: str) -> str:
         """A name as statements of the engine's own quote it."""
@@ -239,6 +241,10 @@ class Dialect(Protocol):
 
     def struct(self, values: Mapping[str, str]) -> str:
         """A struct (where there is none: JSON) of expressions by name."""
+        ...
+
+    def element(self, value: str, number: int) -> str:
+        """An element of a list, from 1."""
         ...
 
     def from_json(self, text: str, structure: str) -> str:

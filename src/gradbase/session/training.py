@@ -17,7 +17,10 @@ from gradbase.frontend.binder import bind_query
 from gradbase.frontend.fits import find_column, label_of, transform_dataset
 from gradbase.frontend.option_table import TRANSFORM_ONLY, UNLABELLED
 from gradbase.frontend.options import resolve
+from gradbase.frontend.rich import Asker
 from gradbase.frontend.space import to_plain
+from gradbase.frontend.star_lists import without_star_lists
+from gradbase.frontend.structure import Text
 from gradbase.frontend.training import RECONSTRUCTION, TrainingSpec
 from gradbase.frontend.transform import TransformClause, bind_transform
 from gradbase.frontend.words import is_ours
@@ -331,7 +334,9 @@ def training_relation(session: Session, query: str, params: Mapping[str, Any]) -
     """The training query as a relation; one without our words stays whole."""
     if is_ours(query):
         return bind_query(query, session.engine, session.store, params)
-    return SqlFragment((query,), (), session.engine.schema(query, params))
+    asker = Asker(session.engine, params)
+    plain = without_star_lists(Text.of(query), asker, session.engine.dialect.star_words).sql
+    return SqlFragment((plain,), (), session.engine.schema(plain, params))
 
 
 def count(

@@ -21,6 +21,7 @@ class DuckDBDialect:
     """DuckDB's language."""
 
     name = "duckdb"
+    star_words: frozenset[str] = frozenset(("EXCLUDE", "EXCEPT", "REPLACE", "RENAME"))
 
     def identifier(self, name: str) -> str:
         """A name in double quotes."""
@@ -38,6 +39,10 @@ class DuckDBDialect:
         """A struct of expressions by name."""
         pairs = (f"{quote_identifier(n)} := {v}" for n, v in values.items())
         return f"struct_pack({', '.join(pairs)})"
+
+    def element(self, value: str, number: int) -> str:
+        """An element of a list, from 1."""
+        return f"({value})[{number}]"
 
     def from_json(self, text: str, structure: str) -> str:
         """JSON text as a struct."""

@@ -193,6 +193,7 @@ class PostgresDialect:
     """PostgreSQL's language."""
 
     name = "postgres"
+    star_words: frozenset[str] = frozenset()
 
     def identifier(self, name: str) -> str:
         """A name in double quotes."""
@@ -219,6 +220,10 @@ class PostgresDialect:
         """JSON of expressions by name."""
         pairs = (f"{_text(n)}, {v}" for n, v in values.items())
         return f"jsonb_build_object({', '.join(pairs)})"
+
+    def element(self, value: str, number: int) -> str:
+        """An element of an array, from 1."""
+        return f"({value})[{number}]"
 
     def from_json(self, text: str, structure: str) -> str:  # noqa: ARG002
         """JSON text as JSON."""

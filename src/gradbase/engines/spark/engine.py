@@ -357,5 +357,7 @@ class SparkEngine:
 def _refuse(functions: Sequence[Function]) -> None:
     if functions:
         raise UnsupportedError(
-            "Spark cannot call functions of this process", hint="RESET gradbase.representation"
+            "Spark cannot call Python functions of this program",
+            hint="predict in the SELECT list, WHERE or FROM of a query, not inside a correlated "
+            "subquery",
         )

@@ -85,6 +85,7 @@ class SparkDialect:
     """Spark's language, identifiers in double quotes (see `texts`)."""
 
     name = DIALECT
+    star_words: frozenset[str] = frozenset()
 
     def identifier(self, name: str) -> str:
         """A name in Spark's quotes."""
@@ -110,6 +111,10 @@ class SparkDialect:
         """A struct of expressions by name."""
         pairs = (f"{text_literal(n)}, {v}" for n, v in values.items())
         return f"named_struct({', '.join(pairs)})"
+
+    def element(self, value: str, number: int) -> str:
+        """An element of an array, from 1; NULL behind its end."""
+        return f"try_element_at({value}, {number})"
 
     def from_json(self, text: str, structure: str) -> str:  # noqa: ARG002
         """JSON text as a value of any shape."""
