@@ -1,10 +1,16 @@
-"""A search that kills its own process at the nth epoch: ``searching.py DATABASE EPOCH``."""
+"""A search that kills its own process: ``searching.py DATABASE EPOCH [EXECUTOR]``.
+
+Before, it writes which processes it had started into DATABASE.pids.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+from pathlib import Path
+
+import psutil
 
 import gradbase as gb
 from gradbase.selection import states
@@ -14,7 +20,8 @@ STATEMENT = """
 CREATE MODEL m OPTIONS (model_type = 'dnn_classifier', input_label_cols = ['label'],
     hidden_units = [8], hparam_tuning_algorithm = 'asha', num_trials = 9, max_parallel_trials = 3,
     learn_rate = HPARAM_RANGE(1e-4, 1e-1), max_epochs = 9, early_stop = FALSE,
-    data_split_method = 'random', shards = 2) AS SELECT * FROM rows WHERE a < $most
+    data_split_method = 'random', shards = 2, executor = '{}', workers = 2)
+    AS SELECT * FROM rows WHERE a < $most
 """
 PARAMETERS = {"most": 0.99}
 
@@ -36,6 +43,8 @@ def kill_at(epoch: int) -> None:
         told(self, *what)
         left[0] -= 1
         if not left[0]:
+            started = psutil.Process().children(recursive=True)
+            Path(sys.argv[1] + ".pids").write_text(" ".join(str(c.pid) for c in started))
             os.kill(os.getpid(), signal.SIGKILL)
 
     Watch.epoch = counted
@@ -44,4 +53,5 @@ def kill_at(epoch: int) -> None:
 
 if __name__ == "__main__":
     kill_at(int(sys.argv[2]))
-    begin(sys.argv[1]).sql(STATEMENT, PARAMETERS)
+    executor = sys.argv[3] if len(sys.argv) > 3 else "in_process"
+    begin(sys.argv[1]).sql(STATEMENT.format(executor), PARAMETERS)

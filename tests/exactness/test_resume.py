@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 
 import pytest
@@ -11,6 +12,7 @@ import gradbase as gb
 from gradbase.errors import BindError, DataError, StoreError
 from gradbase.selection import states
 from gradbase.selection.watch import Watch
+from gradbase.store import journal
 
 NETWORKS = {
     "stacked": gb.mlp(hidden=gb.choice([8], [6, 4]), dropout=0.2),
@@ -176,3 +178,24 @@ def test_there_must_be_something_to_resume(db, which):
         trained(db, NETWORKS["alone"], "random", "adam")
     with pytest.raises(BindError, match=f"nothing to resume.*{which.replace('ended', 'its end')}"):
         db.sql("RESUME SEARCH m")
+
+
+def test_a_full_disk_pauses_a_search(db, monkeypatch):
+    """It says what to do, and the same session goes on with the search once there is room."""
+    trained(db, NETWORKS["alone"], "random", "adam")
+    expected = outcome(db)
+    db.sql("DROP MODEL m")
+    left, write = itertools.count(), journal.write_all
+
+    def full(handle, data):
+        if next(left) > 8:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(handle, data)
+
+    monkeypatch.setattr(journal, "write_all", full)
+    with pytest.raises(StoreError, match="the disk is full") as error:
+        trained(db, NETWORKS["alone"], "random", "adam")
+    assert 'RESUME SEARCH "m" goes on' in error.value.hint
+    monkeypatch.undo()
+    db.resume("m")
+    assert outcome(db) == expected

@@ -206,7 +206,7 @@ class Group:
         validating = time.perf_counter()
         with self._steps():
             measured = trainer.evaluate("eval" if held_out else "train")
-        validate_s = time.perf_counter() - validating
+        validate_s = trainer.validate_s or time.perf_counter() - validating
         epoch = self._position.epoch
         going = {p: o for p, o in self._going.items() if p not in trainer.failed}
         seconds = (time.perf_counter() - started) / max(len(going), 1)
@@ -237,10 +237,10 @@ class Group:
             started, read_s = time.perf_counter(), trainer.data.read_s
             with self._steps():
                 found = trainer.run_unit(epoch, shard)
-            seconds, read_s = time.perf_counter() - started, trainer.data.read_s - read_s
-            decode_s = min(read_s, seconds)
+            seconds = time.perf_counter() - started
+            decode_s = min(trainer.data.read_s - read_s, seconds)
             here = Ran(worker, seconds={"decode": decode_s, "train": seconds - decode_s})
-            self._untold.append(Unit(shard, seconds, rows[shard], trainer.ran or here))
+            self._untold.append(Unit(shard, rows[shard], trainer.ran or here))
             for place, loss in enumerate(found):
                 self._losses[place] += loss * rows[shard] / sum(rows)
             done += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -11,12 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradbase import __version__
 from gradbase.engines import quote_identifier
-from gradbase.errors import (
-    CancelledError,
-    DataError,
-    StoreError,
-    UnsupportedError,
-)
+from gradbase.errors import CancelledError, DataError, StoreError, UnsupportedError
 from gradbase.frontend.torch_export import Exporter
 from gradbase.ir.learning import PythonNetwork, Search
 from gradbase.selection import make_procedure
@@ -34,6 +30,7 @@ from gradbase.selection.progress import Listener, listener_for
 from gradbase.selection.resuming import Interrupted, header_of
 from gradbase.selection.rounds import Planned, Replan, Rounds
 from gradbase.selection.states import States
+from gradbase.selection.unit_rows import UnitRows
 from gradbase.selection.watch import Watch
 from gradbase.selection.workers import Workers
 from gradbase.store.following import process_event
@@ -208,6 +205,7 @@ class _Run:
         self.control = Control(self.journal, self.rounds, context.cancelled)
         listener = listener or listener_for(search, context.settings)
         self.watch = Watch(self.journal, listener, search.metric, context.cancelled)
+        self.unit_rows = UnitRows(store.runs, self.journal, self.watch)
 
     def run(self) -> RunResult:
         """Train and commit; whatever happens, say in journal and progress how it ended."""
@@ -253,28 +251,29 @@ class _Run:
         )
 
     def _train(self) -> ModelRecord:
-        deals = self.deals = read(self.search, self.context, self.watch.data)
         at = Surroundings(
             self.search, self.context, self.watch, self.journal.path.parent,
-            self.info.python_modules,
+            self.info.python_modules, self.info.options.get("workers") or 0,
         )  # fmt: skip
-        self.executor = executor_of(at, self.search.workers)
+        with (
+            contextlib.closing(executor_of(at, self.search.workers)) as self.executor,
+            contextlib.closing(read(self.search, self.context, self.watch.data)) as self.deals,
+        ):
+            return self._trained()
+
+    def _trained(self) -> ModelRecord:
+        deals, first = self.deals, self.search.fits[0].data
         self.workers = Workers(self.search, self.context, self.watch, deals, self.executor)
-        try:
-            first = self.search.fits[0].data
-            deals.expect([first])
-            data = deals.take(first)
-            self._check_rows(data)
-            if not first.split.folds:  # else a fold's would be told
-                self._warn(data)
-            groups = self._train_rounds()
-            if not first.split.folds:
-                return self._record(self._best(self.tried), self.tried, data)
-            deals.give_back(first)
-            return self._refit(groups)
-        finally:
-            self.executor.close()
-            deals.close()
+        deals.expect([first])
+        data = deals.take(first)
+        self._check_rows(data)
+        if not first.split.folds:  # else a fold's would be told
+            self._warn(data)
+        groups = self._train_rounds()
+        if not first.split.folds:
+            return self._record(self._best(self.tried), self.tried, data)
+        deals.give_back(first)
+        return self._refit(groups)
 
     def _check_rows(self, data: TrainingData) -> None:
         """A run goes on only with the rows that it began with."""
@@ -322,7 +321,8 @@ class _Run:
         self.warnings = data.warnings
 
     def _messages(self) -> list[Group]:
-        """What users asked for meanwhile, as groups to train."""
+        """What users asked for meanwhile, as groups to train; units go into the catalog."""
+        self.unit_rows.write()
         groups = self._groups(self.control.poll())
         self.deals.expect(g.data for g in groups)
         return groups

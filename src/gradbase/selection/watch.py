@@ -19,12 +19,16 @@ log = logging.getLogger("gradbase.selection")
 
 
 class Unit(NamedTuple):
-    """A unit that was trained: its shard, seconds, rows, and where."""
+    """A unit that was trained: its shard, rows, and where."""
 
     shard: int
-    seconds: float
     rows: int
     ran: Ran
+
+    @property
+    def seconds(self) -> float:
+        """Of the worker; not those in which the trial waited for one."""
+        return sum(self.ran.seconds.values())
 
     @property
     def plain(self) -> dict[str, Any]:
@@ -60,6 +64,7 @@ class Watch:
         self._abandoned = threading.Event()
         self._started = False
         self._lock = threading.Lock()
+        self._units: list[dict[str, Any]] = []
         self.epochs = 0
 
     def check(self) -> None:
@@ -95,6 +100,18 @@ class Watch:
         event |= {"done": at.done, "file": file, "units": [unit.plain for unit in units]}
         with self._lock:
             self._journal.append(event)
+            self._units.append(event)
+
+    def take_units(self) -> list[dict[str, Any]]:
+        """Events with units that are in the journal since the last call."""
+        with self._lock:
+            found, self._units = self._units, []
+            return found
+
+    def give_back_units(self, events: Sequence[dict[str, Any]]) -> None:
+        """They could not be copied into the catalog yet."""
+        with self._lock:
+            self._units[:0] = events
 
     def written(self, size_bytes: int, seconds: float) -> None:
         """The rows of a dataset were written for workers to map."""
@@ -127,6 +144,7 @@ class Watch:
         } | _fold(outcomes[0])
         with self._lock:
             self._journal.append(event)
+            self._units.append(event)
             self.epochs += len(outcomes)
             for outcome in outcomes:
                 # One fold's metric is not the trial's: it must not pass for the best so far.

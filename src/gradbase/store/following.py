@@ -13,7 +13,7 @@ import psutil
 from gradbase.engines.base import SUFFIX
 from gradbase.engines.paths import database_of
 from gradbase.errors import BindError, StoreError, near
-from gradbase.store.journal import FILE, Event, post, read
+from gradbase.store.journal import FILE, MAILBOX, Event, post, read
 from gradbase.store.report import Report, report_of
 
 RUNNING, INTERRUPTED = "RUNNING", "INTERRUPTED"
@@ -83,7 +83,8 @@ class Run:
                     status = event["status"]
                 case _:
                     pass
-        return INTERRUPTED if status == RUNNING and not _lives(process) else status
+        goes_on = _lives(process) and (self.folder / MAILBOX).exists()
+        return INTERRUPTED if status == RUNNING and not goes_on else status
 
     @property
     def trials(self) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import Mapping
@@ -61,6 +62,7 @@ class Journal:
         path = runs / checked(run_id) / FILE
         with reported(f"opening the journal of run {run_id}"):
             mend(path)
+            make_folder(path.parent / MAILBOX)
             return cls(run_id, path, os.open(path, os.O_WRONLY | os.O_APPEND))
 
     def append(self, event: Mapping[str, Any], *, durable: bool = True) -> None:
@@ -83,6 +85,10 @@ class Journal:
             if event is not None:
                 found.append(event)
         return found
+
+    def close_mailbox(self) -> None:
+        """Take no more commands: tells others that the run has ended, should no event say so."""
+        shutil.rmtree(self.path.parent / MAILBOX, ignore_errors=True)
 
     def close(self) -> None:
         """Give the file back. Closing twice is allowed."""

@@ -22,6 +22,8 @@ STATES = "states"
 RUNNING, DONE, FAILED, INTERRUPTED = "RUNNING", "DONE", "FAILED", "INTERRUPTED"
 
 _PROCESS = uuid.uuid4().hex
+_ENDED: set[str] = set()
+"""Runs of this process whose end could not be written into the catalog (a full disk)."""
 
 
 def process() -> str:
@@ -57,23 +59,32 @@ class Runs:
         """End a run as ``DONE``, ``FAILED`` or ``INTERRUPTED``; never fails.
 
         What the run was for has happened by now; should its end not be written (a full disk), the
-        run counts as interrupted later.
+        run counts as interrupted, at once.
         """
         event = {"event": "end", "status": status, "version": version, "error": error}
         try:
             journal.append(event)
-            units = _units(read(journal.path))
-            with self._catalog.write() as handle:
-                self._record_units(handle, journal.run_id, units)
-                handle.execute(
-                    f"UPDATE {self._catalog.schema}.runs SET status = ?, finished = ?, "
-                    "version = ?, error = ? WHERE run_id = ?",
-                    [status, now(), version, error, journal.run_id],
-                )
         except GradbaseError as problem:
-            log.warning("the end of run %s could not be written: %s", journal.run_id, problem)
+            log.warning("the journal of run %s lacks its end: %s", journal.run_id, problem)
+            journal.close_mailbox()
+        try:
+            self._finished(journal, [status, now(), version, error, journal.run_id])
+        except GradbaseError as problem:
+            log.warning("the catalog lacks the end of run %s: %s", journal.run_id, problem)
+            _ENDED.add(journal.run_id)
         finally:
             journal.close()
+
+    def _finished(self, journal: Journal, values: Sequence[Any]) -> None:
+        units = _units(read(journal.path)) if journal.path.exists() else None
+        with self._catalog.write() as handle:
+            if units is not None:
+                self._record_units(handle, journal.run_id, units)
+            handle.execute(
+                f"UPDATE {self._catalog.schema}.runs SET status = ?, finished = ?, "
+                "version = ?, error = ? WHERE run_id = ?",
+                list(values),
+            )
 
     def resume(self, model: str) -> Journal:
         """Open the latest run of `model` that did not come to its end, to go on with it.
@@ -98,6 +109,7 @@ class Runs:
                 raise _nothing_to_resume(model, found[0][1] if found else None)
             run_id = found[0][0]
             journal = Journal.resume(self.path, run_id)
+            _ENDED.discard(run_id)
             handle.execute(
                 f"UPDATE {self._catalog.schema}.runs SET status = ?, process = ?, "
                 "finished = NULL, error = NULL WHERE run_id = ?",
@@ -122,6 +134,11 @@ class Runs:
             f"there is no journal of the search that made version {version} of `{model}`",
             hint="imported and copied models have none",
         )
+
+    def add_units(self, run_id: str, events: Sequence[Event]) -> None:
+        """Copy the units of some events of a running search's journal."""
+        with self._catalog.write() as handle:
+            self._catalog.insert(handle, "units", [(run_id, *unit) for unit in _units(events)])
 
     def _record_units(
         self, handle: Transaction, run_id: str, units: Sequence[Sequence[Any]]
@@ -163,10 +180,10 @@ class Runs:
             shutil.rmtree(self.path / run_id, ignore_errors=True)
 
     def _mark_interrupted(self, handle: Transaction) -> None:
-        handle.execute(
-            f"UPDATE {self._catalog.schema}.runs SET status = ? WHERE status = ? AND process <> ?",
-            [INTERRUPTED, RUNNING, process()],
-        )
+        update = f"UPDATE {self._catalog.schema}.runs SET status = ? WHERE status = ? AND "
+        handle.execute(f"{update}process <> ?", [INTERRUPTED, RUNNING, process()])
+        for run_id in _ENDED:
+            handle.execute(f"{update}run_id = ?", [INTERRUPTED, RUNNING, run_id])
 
 
 def _units(events: Sequence[Event]) -> list[tuple[Any, ...]]:

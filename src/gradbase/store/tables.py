@@ -195,7 +195,7 @@ MEANINGS = {
     "lineage": "What a version was made of and by.",
     "blobs": "Files with weights.",
     "runs": "Trainings, finished or not.",
-    "units": "Units of ended searches: a trial over a shard; fused trials share the seconds.",
+    "units": "Units, also of searches that run: a trial over a shard; the seconds of its group.",
     "views": "Intermediate results that are kept; empty yet.",
     "tiles": "Parts of large weights; empty yet.",
     "results": "Results that are kept; empty yet.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import subprocess
 import sys
@@ -103,3 +104,16 @@ def test_same_file_twice_with_other_options(tmp_path):
     with pytest.raises(StoreError, match="close that session"):
         connect(path, read_only=True)
     first.close()
+
+
+def test_a_file_that_was_deleted_takes_no_more_models(tmp_path):
+    """DuckDB would go on writing into a file that nobody can open again."""
+    path = tmp_path / "d.duckdb"
+    with contextlib.closing(connect(path)) as engine:
+        with engine.transaction(writes=True):
+            path.unlink()
+        with (
+            pytest.raises(StoreError, match=r"d\.duckdb was deleted or replaced"),
+            engine.transaction(writes=True),
+        ):
+            pass

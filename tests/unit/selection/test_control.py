@@ -95,6 +95,7 @@ def test_a_search_that_was_changed_and_stopped_goes_on_as_changed(db, path):
         run = begun(path)
         run.stop(2)
         run.add({"learn_rate": 0.02})
+        until(lambda: db.sql("SELECT * FROM gradbase.units WHERE trial = 1").arrow().num_rows)
         until(lambda: len(run.trials) == 4 and run.trials[1]["status"] == "STOPPED")
         until(lambda: run.trials[3]["epochs"] > 1)
         run.stop()

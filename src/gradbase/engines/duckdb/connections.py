@@ -21,6 +21,7 @@ import pyarrow as pa
 from gradbase.engines.base import Parameters
 from gradbase.engines.duckdb.errors import translated
 from gradbase.engines.duckdb.queries import Parsed, Parser
+from gradbase.errors import StoreError
 
 _HARMLESS = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "EXPLAIN", "COPY", "MERGE_INTO"})
 """Kinds of statements that make no temporary object."""
@@ -44,6 +45,15 @@ SELECT view_name, sql FROM duckdb_views() WHERE NOT internal AND NOT temporary
 """
 
 
+def _file_at(path: Path | None) -> tuple[int, int] | None:
+    """Which file there is under a path; None: none."""
+    try:
+        found = None if path is None else path.stat()
+    except OSError:
+        return None
+    return found and (found.st_dev, found.st_ino)
+
+
 class Connections:
     """The main connection of a session and the cursors beside it. Thread-safe.
 
@@ -61,6 +71,7 @@ class Connections:
         with translated():
             self.main = duckdb.connect(str(path or ":memory:"), read_only, config)
             self._spare = self.main.cursor()
+        self._path, self._file = path, _file_at(path)
         self.main_lock = threading.RLock()
         self._spare_lock = threading.Lock()
         self.frames: dict[str, Any] = {}
@@ -76,6 +87,14 @@ class Connections:
         self._stale = False
         self._local: frozenset[str] = frozenset()
         self.writes = 0
+
+    def check_file(self) -> None:
+        """StoreError where the file was deleted or replaced: what is written now would be lost."""
+        if self._file is not None and _file_at(self._path) != self._file:
+            raise StoreError(
+                f"the database file {self._path} was deleted or replaced while it was in use",
+                hint="put it back and connect again",
+            )
 
     # -- cursors -----------------------------------------------------------------------------------
 

@@ -268,8 +268,10 @@ class DuckDBEngine:
                 yield checked
 
     @contextlib.contextmanager
-    def transaction(self, *, writes: bool = False) -> Generator[DuckDBTransaction]:  # noqa: ARG002
+    def transaction(self, *, writes: bool = False) -> Generator[DuckDBTransaction]:
         """See the protocol; only this process can write, and the store has a lock for `writes`."""
+        if writes:
+            self._connections.check_file()
         with self._connections.cursor() as cursor:
             with translated():
                 cursor.begin()

@@ -98,6 +98,8 @@ class Trainer:
     ----------
     ran : Ran or None
         Where the last unit was trained; None: here.
+    validate_s : float, seconds
+        That the last validation took elsewhere; 0: here.
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class Trainer:
         self.fits, self.data, self.threads = tuple(fits), data, threads
         self.failed: dict[int, GradbaseError] = {}
         self.ran: Ran | None = None
+        self.validate_s = 0.0
         self._members = list(range(len(self.fits)))
         self._exporter = exporter or Exporter()
         self._measured: tuple[str, dict[int, Tensor]] = ("", {})
@@ -218,6 +221,7 @@ class Trainer:
 
     def load_state(self, member: int, state: dict[str, Tensor]) -> None:
         """Continue from a state; all fits of a fused trainer must have come equally far."""
+        self._measured = ("", {})
         self._engine.load_state(self._place(member), state)
 
     def drop(self, member: int) -> None:

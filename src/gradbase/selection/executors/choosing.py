@@ -24,7 +24,7 @@ def executor_of(at: Surroundings, workers: int) -> Executor:
         case address:
             from gradbase.selection.executors.on_ray import Cluster
 
-            cluster = Cluster.joined(address, workers * threads)
+            cluster = Cluster.joined(address, at.most_workers(workers, threads) * threads)
             return RemoteExecutor(
                 at, lambda hello, check: cluster.started(threads, hello, check),
                 workers=workers, threads=threads, leave=cluster.leave,

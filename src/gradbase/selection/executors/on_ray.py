@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,8 +18,8 @@ from gradbase.selection.executors.worker import Worker
 
 LOCAL = "ray"
 _POLL_S = 0.1
-_KEPT_S = 30.0
-"""How long a cluster may take to answer an actor's creation."""
+START_S = 120.0
+"""How long a cluster may take to start an actor."""
 
 
 class Cluster:
@@ -76,13 +77,25 @@ class Cluster:
         EngineError
             The cluster has no place for it, or no gradbase.
         """
+        until = time.monotonic() + START_S
+
+        def in_time() -> None:
+            check()
+            if time.monotonic() > until:
+                raise EngineError(
+                    f"the Ray cluster has started no worker with {threads} CPUs in {START_S:g} s: "
+                    f"of {self._ray.cluster_resources().get('CPU', 0):g} CPUs "
+                    f"{self._ray.available_resources().get('CPU', 0):g} are free",
+                    hint="fewer workers, or a smaller threads_per_unit; or wait until others end",
+                )
+
         path = os.pathsep.join(p for p in sys.path if p)
         how: dict[str, Any] = {"num_cpus": threads, "max_restarts": 0}
         if self._local:
             how["runtime_env"] = {"env_vars": {"PYTHONPATH": path}}
         link = RayLink(self._ray, self._ray.remote(**how)(RayWorker).remote())
         try:
-            return link, link.ask(hello, check)
+            return link, link.ask(hello, in_time)
         except WorkerLost as lost:
             link.close()
             raise EngineError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +68,7 @@ class RemoteTrainer:
         self._item = print_plan(group.item)
         self._last: int | None = None
         self._part = "eval"
-        self._unit_s = 0.0
+        self._unit_s = self.validate_s = 0.0
         self._local: Trainer | None = None
 
     @property
@@ -77,10 +76,10 @@ class RemoteTrainer:
         return tuple(self._members)
 
     def run_unit(self, epoch: int, shard: int) -> list[float]:
-        started, version = time.perf_counter(), next(self._versions)
+        version = next(self._versions)
         message = {"do": "unit", "epoch": epoch, "shard": shard, "next": version}
         reply = self._ask(message, shard)
-        self._unit_s = time.perf_counter() - started
+        self._unit_s = reply.seconds
         self._states |= by_place(reply.tensors)
         self._version = version
         self._knows(reply, version)
@@ -96,6 +95,7 @@ class RemoteTrainer:
             self._part = part
         reply = self._ask({"do": "evaluate", "part": part}, None)
         self._knows(reply, self._version)
+        self.validate_s = reply.seconds
         return [(loss, metrics) for loss, metrics in reply.message["results"]]
 
     def counts(self, member: int) -> Scores | Counts | None:

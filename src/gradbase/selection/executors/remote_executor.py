@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradbase.errors import ResourceError
+from gradbase.errors import CancelledError, ResourceError
 from gradbase.ir.learning import Dataset, PythonNetwork, Search
 from gradbase.ir.stepping import OWN_LOSS
 from gradbase.optimizer.cost_fit import hops
@@ -51,6 +51,8 @@ class Surroundings:
     folder : Path
         Of the run.
     python_modules : sequence of str
+    asked : int
+        Workers that the user wants; 0: as many as pay.
     """
 
     search: Search
@@ -58,10 +60,15 @@ class Surroundings:
     watch: Watch
     folder: Path
     python_modules: Sequence[str] = ()
+    asked: int = 0
+
+    def most_workers(self, workers: int, threads: int) -> int:
+        """How many a search that was planned for `workers` may grow to."""
+        return workers if self.asked else max(workers, self.context.broker.threads // threads)
 
 
 class RemoteExecutor:
-    """See `base.Executor`; workers start with the first group.
+    """See `base.Executor`; workers start at once, while the search reads its rows.
 
     Parameters
     ----------
@@ -85,6 +92,7 @@ class RemoteExecutor:
     ) -> None:
         self._leave = leave
         self.at, self._start, self.workers, self.threads = at, start, workers, threads
+        self._most = at.most_workers(workers, threads)
         self.hops = hops(at.search) and workers > 1
         self.drivers = max(workers, len(at.search.trials)) if self.hops else workers
         self.pool = Pool(self._link, at.watch.check)
@@ -94,14 +102,17 @@ class RemoteExecutor:
         self._lease: Lease | None = None
         self._functions = functions_of(at.search, at.python_modules)
         shutil.rmtree(self._folder, ignore_errors=True)  # of a process that died
+        self._closed = False
+        self._starting = _Starting(lambda: self.pool.join(self.workers))
 
     def grow(self, workers: int) -> None:
-        """See `base.Executor`; more than were planned come with the next round."""
+        """See `base.Executor`; as many as were asked for, or as this machine has threads for."""
+        workers = min(workers, self._most)
         more = workers - self.workers
         if more > 0:
             self.workers, self.drivers = workers, max(self.drivers, workers)
-            if self.pool.workers:
-                self.pool.join(more)
+            self._starting.join()
+            self.pool.join(more)
 
     @contextlib.contextmanager
     def training(
@@ -119,7 +130,9 @@ class RemoteExecutor:
             yield RemoteTrainer(group, data, self.pool, how, lambda: group.build(data))
 
     def close(self) -> None:
+        self._closed = True
         self.pool.close()
+        self._starting.wait()
         self._leave()
         if self._lease is not None:
             self.at.context.broker.release(self._lease)
@@ -129,26 +142,33 @@ class RemoteExecutor:
     # -- beginning ---------------------------------------------------------------------------------
 
     def _shards(self, dataset: Dataset, data: TrainingData) -> Path:
-        """The folder with the rows of a dataset; the workers start while they are written."""
+        """The folder with the rows of a dataset; workers are there when this returns."""
         with self._lock:
-            starting = None
-            if not self.pool.workers:
+            if self._lease is None:  # not before: reading may need threads
                 self._lease = self._threads()
-                starting = _Starting(lambda: self.pool.join(self.workers))
-            found = self._written.get(dataset)
             if self.hops:
                 self.pool.hold(holders(len(data.shards), self.workers))
-            try:
-                if found is None:
-                    found = self._folder / str(len(self._written))
-                    started = time.perf_counter()
-                    size = write_shards(data, found)
-                    self.at.watch.written(size, time.perf_counter() - started)
-                    self._written[dataset] = found
-            finally:
-                if starting is not None:
-                    starting.join()
+            found = self._written.get(dataset)
+            if found is None:
+                found = self._written[dataset] = self._write(data)
+            self._starting.join()
             return found
+
+    def _write(self, data: TrainingData) -> Path:
+        folder, started = self._folder / str(len(self._written)), time.perf_counter()
+        try:
+            size = write_shards(data, folder)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        self.at.watch.written(size, time.perf_counter() - started)
+        return folder
+
+    def _check(self) -> None:
+        """As `Watch.check`; also where the search ends before its workers have started."""
+        if self._closed:
+            raise CancelledError("the search is over")
+        self.at.watch.check()
 
     def _link(self, _number: int) -> Link:
         """A worker that was found to be of the same code."""
@@ -157,7 +177,7 @@ class RemoteExecutor:
             "modules": list(self.at.python_modules), "functions": self._functions,
             "threads": self.threads, "cache_bytes": self._cache_bytes(),
         }  # fmt: skip
-        link, answer = self._start(pack(hello), self.at.watch.check)
+        link, answer = self._start(pack(hello), self._check)
         message, _ = unpack(answer)
         if "error" in message:
             link.close()
@@ -188,7 +208,7 @@ class RemoteExecutor:
     def _acquired(self, threads: int, size_bytes: int, purpose: str) -> Lease:
         broker, owner = self.at.context.broker, f"search {self.at.search.name}"
         while True:
-            self.at.watch.check()
+            self._check()
             try:
                 return broker.acquire(
                     owner, purpose, threads=threads, size_bytes=size_bytes, timeout_s=1.0
@@ -217,6 +237,10 @@ class _Starting(threading.Thread):
         super().join(timeout)
         if self._error is not None:
             raise self._error
+
+    def wait(self) -> None:
+        """Until it is over, however it ends."""
+        super().join()
 
 
 def functions_of(search: Search, python_modules: Sequence[str]) -> dict[str, str]:

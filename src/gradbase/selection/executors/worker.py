@@ -30,8 +30,9 @@ from gradbase.selection.executors.versions import check_same
 from gradbase.selection.networks import Networks
 from gradbase.store.records import Scores
 
-KEPT_TRAINERS = 4
-"""Trials whose state a worker keeps, so that one which comes back need not bring it."""
+KEPT_TRAINERS = 16
+"""Groups whose trainer a worker keeps: one that comes back need not be built again, nor bring its
+states where it was nowhere else."""
 MISSING = {"missing": True}
 """The answer where the state of a trial is not here any more."""
 
@@ -126,7 +127,8 @@ class Worker:
         elif "item" not in message:
             return None
         else:
-            trainer = self._built(message)
+            same = kept is not None and set(kept[1].active) == set(message["active"])
+            trainer = kept[1] if kept is not None and same and tensors else self._built(message)
             for place, state in by_place(tensors).items():
                 trainer.load_state(place, state)
         for place in trainer.active:
