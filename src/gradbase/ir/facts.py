@@ -6,12 +6,12 @@ import the one that found them out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from gradbase.ir.imported import Trees
-from gradbase.ir.learning import Model
+from gradbase.ir.learning import Fit, Model
 from gradbase.ir.relational import Relation
 from gradbase.ir.scalar import Value
 from gradbase.ir.tensor import Tensor
@@ -95,6 +95,32 @@ class Weights(Protocol):
 
     def tested(self, trees: Trees) -> tuple[frozenset[int], ...] | None:
         """By tree the features that a row's way may depend on; None: not looked at."""
+        ...
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """Seconds of a step of a user's module, measured over a few minibatches.
+
+    `alone_s` by itself, `stack_s` + n `each_s` for n in a stack; `reason` says why it does not
+    train in a stack ('' where it may).
+    """
+
+    alone_s: float
+    stack_s: float = 0.0
+    each_s: float = 0.0
+    reason: str = ""
+
+
+class Modules(Protocol):
+    """What is known of users' modules before rows are read."""
+
+    def likeness(self, fit: Fit, inputs: int, outputs: int) -> Hashable:
+        """Equal for fits whose modules may train as one stack; None: alone only."""
+        ...
+
+    def pilot(self, fits: Sequence[Fit], inputs: int, outputs: int) -> Pilot:
+        """Minibatches of fits of equal likeness."""
         ...
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from gradbase.ir.facts import Capabilities, Settings, Statistics, Weights
+from gradbase.ir.facts import Capabilities, Modules, Pilot, Settings, Statistics, Weights
 from gradbase.ir.learning import Dataset, Fit
 from gradbase.ir.node import Node
 from gradbase.ir.relational import Relation
@@ -82,6 +82,10 @@ class Context:
     module_bytes: Callable[[Fit, int, int], int | None] | None = None
     weights: Weights | None = None
     """What weights say; None: nobody looks into them."""
+    modules: Modules | None = None
+    """What is known of users' modules; without it they train alone."""
+    pilots: dict[object, Pilot] = field(default_factory=dict[object, Pilot])
+    """Minibatches of users' modules, by the key of fits that may train together."""
     memory_bytes: int = 1 << 40
     """What statements may use together: what the engine's buffer pool leaves of the limit."""
     choices: dict[Node, Choice] = field(default_factory=dict[Node, Choice])

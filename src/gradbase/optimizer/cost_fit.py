@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gradbase.ir.facts import Pilot
 from gradbase.ir.learning import Dataset, Fit, Mlp, Search
 from gradbase.ir.networks import Autoencoder, WideDeep, optimizers_of
 from gradbase.ir.types import SqlType
@@ -42,6 +43,8 @@ _STACKED = ("sgd", "adam", "adamw", "rmsprop", "adagrad")
 """Optimisers whose steps can be taken for many fits at once."""
 _CACHED = ((2, 4.0), (16, 2.0))
 """(working set in second-level caches, how much faster than `copy_bytes_s` it moves)."""
+_MARGIN = 0.9
+"""So much of the time alone a stack of users' modules must be expected to take."""
 _ONE_HOT = 8
 _EVALUATING = 1 / 3
 """Of a training row: forward only."""
@@ -71,8 +74,17 @@ def plan_search(fits: tuple[Fit, ...], context: Context) -> Schedule:
     reason = f"groups of up to {max(sizes)}: {gain:.1f}x faster than each fit alone"
     if max(sizes) == 1:
         reason = "stacking would not be faster at these layer sizes" if len(fits) > 1 else "one fit"
-    choice = Choice(_counted(options[best]), reason, tuple(shown.values())[::-1])
+    tried = tuple(_told(p) for p in context.pilots.values())
+    choice = Choice(_counted(options[best]), reason, tuple(shown.values())[::-1], tried)
     return Schedule(options[best], finish[best], choice)
+
+
+def _told(pilot: Pilot) -> str:
+    """What minibatches showed, in a line."""
+    if pilot.reason:
+        return f"pilot minibatches: alone, because {pilot.reason}"
+    alone, fixed, each = (f"{1e3 * s:.2f}" for s in (pilot.alone_s, pilot.stack_s, pilot.each_s))
+    return f"pilot minibatches: a step takes {alone} ms alone, {fixed} + {each} n ms for n stacked"
 
 
 def makespan(seconds: list[float], workers: int) -> float:
@@ -124,6 +136,9 @@ def step_seconds(fits: tuple[Fit, ...], batch: int, context: Context) -> float:
     """One batch of `batch` rows through all of `fits`: forward, backward, update."""
     fit, count, calibration = fits[0], len(fits), context.calibration
     if not isinstance(fit.network, Mlp):
+        found = _pilot_of(fit, context)
+        if found is not None and found.alone_s:
+            return found.alone_s if count == 1 else found.stack_s + count * found.each_s
         flops = 3 * _MODULE_FLOPS * batch * count
         return flops / calibration.gemm_flops + count * _AUTOGRAD_CALLS * calibration.op_s
     sizes = products_of(fit, context)
@@ -212,34 +227,75 @@ def outputs_of(fit: Fit, context: Context) -> int:
 # -- grouping ----------------------------------------------------------------------------------
 
 
-def group_key(fit: Fit) -> object:
+def group_key(fit: Fit, context: Context) -> object:
     """Equal for fits that can train as one stack; None for one that cannot."""
-    if not isinstance(fit.network, Mlp) or fit.optimizer.name not in _STACKED:
+    if fit.optimizer.name not in _STACKED:
         return None
-    shape = fit.network.replace(dropout=0.0)
+    shape = _shape(fit, context)
+    if shape is None:
+        return None
+    optimizer = [(o.name, o.momentum > 0, o.l1_reg > 0) for o in optimizers_of(fit)]
+    stopping = (fit.early_stop, fit.min_rel_progress, fit.patience, fit.auto_class_weights)
+    rest = (fit.batch_size, fit.epochs, fit.loss, fit.first_shard, stopping)
+    return (fit.data, shape, *optimizer, *rest)
+
+
+def _shape(fit: Fit, context: Context) -> object:
+    """What the networks of a stack have in common."""
+    shape = fit.network
+    if not isinstance(shape, Mlp):
+        return _likeness(fit, context)
+    shape = shape.replace(dropout=0.0)
     if isinstance(shape, WideDeep):
         shape = shape.replace(linear_learn_rate=None)
     if isinstance(shape, Autoencoder):
         shape = shape.replace(l1_reg_activation=0.0)
-    optimizer = [(o.name, o.momentum > 0, o.l1_reg > 0) for o in optimizers_of(fit)]
-    stopping = (fit.early_stop, fit.min_rel_progress, fit.patience, fit.auto_class_weights)
-    rest = (fit.batch_size, fit.epochs, fit.seed, fit.loss, fit.first_shard, stopping)
-    return (fit.data, shape, *optimizer, *rest)
+    return shape
+
+
+def _likeness(fit: Fit, context: Context) -> object:
+    if context.modules is None:
+        return None
+    inputs, outputs = encoded_width(fit.data, context), outputs_of(fit, context)
+    return context.modules.likeness(fit, inputs, outputs)
+
+
+def _pilot_of(fit: Fit, context: Context) -> Pilot | None:
+    """Minibatches of fits like this one, where some were tried out."""
+    if not context.pilots:
+        return None
+    key = group_key(fit, context)
+    return None if key is None else context.pilots.get(key)
+
+
+def _try_out(key: object, fits: Sequence[Fit], context: Context) -> Pilot | None:
+    """A few minibatches of users' modules of one key, alone and as a stack; None for others."""
+    if context.modules is None or isinstance(fits[0].network, Mlp):
+        return None
+    if key not in context.pilots:
+        inputs, outputs = encoded_width(fits[0].data, context), outputs_of(fits[0], context)
+        context.pilots[key] = context.modules.pilot(fits, inputs, outputs)
+    return context.pilots[key]
 
 
 def _grouped(fits: tuple[Fit, ...], most: int, context: Context) -> tuple[tuple[Fit, ...], ...]:
     """Fits of equal key in even groups of at most `most`; alone where that is no slower."""
     by_key: dict[object, list[Fit]] = {}
     for fit in fits:
-        key = group_key(fit)
+        key = group_key(fit, context)
         by_key.setdefault(fit if key is None else key, []).append(fit)
     groups: list[tuple[Fit, ...]] = []
-    for found in by_key.values():
+    for key, found in by_key.items():
+        tried = _try_out(key, found, context) if len(found) > 1 else None
+        if tried is not None and tried.reason:
+            groups += [(f,) for f in found]
+            continue
         parts = math.ceil(len(found) / most)
         size = math.ceil(len(found) / parts)
         stacked = [tuple(found[at : at + size]) for at in range(0, len(found), size)]
         alone = group_seconds((found[0],), context) * len(found)
-        if sum(group_seconds(g, context) for g in stacked) < alone:
+        margin = 1.0 if tried is None else _MARGIN
+        if sum(group_seconds(g, context) for g in stacked) < alone * margin:
             groups += stacked
         else:
             groups += [(f,) for f in found]

@@ -69,6 +69,16 @@ def admit_module(fit: Fit, memory: StepMemory | None, limit: int, *, bitwise: bo
     return _within(fit, memory, limit, bitwise=bitwise)
 
 
+def admit_modules(item: FusedFit, memory: StepMemory | None, limit: int) -> Admission:
+    """How users' modules train as a stack; errors as `admit_stack`."""
+    if memory is None or memory.peak <= limit:
+        return Admission(memory.peak if memory else 0)
+    if len(item.fits) > 1:
+        return Admission(memory.peak, split=True)
+    hint = "SET gradbase.disabled_rules = 'fuse_fits', so that it trains alone with its batch cut"
+    raise _refused(item.fits[0], memory.peak, limit, hint)
+
+
 def _within(fit: Fit, memory: StepMemory, limit: int, *, bitwise: bool) -> Admission:
     """Cutting the batch costs little; where it may not be, or does not help, storages wait."""
     against = [*memory.reasons, *(["gradbase.exactness is bitwise"] if bitwise else [])]

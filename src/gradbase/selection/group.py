@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,7 +20,9 @@ from gradbase.errors import (
 )
 from gradbase.frontend.option_table import NORMAL_EQUATION
 from gradbase.frontend.torch_export import Exporter
+from gradbase.ir.conversion import ToTable
 from gradbase.ir.learning import Fit, FusedFit, PythonNetwork
+from gradbase.runtime.train.finish import Params
 from gradbase.runtime.train.schedules import factor
 from gradbase.runtime.train.trainer import Ran, make_trainer, shard_order
 from gradbase.selection.networks import Networks
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 FATAL = (CancelledError, StoreError, EngineError, InternalError)
 """Errors that end a search: no other trial would fare better."""
 _FRAMES = 20
+Finishing = Callable[[], tuple[tuple[ToTable, ...], Params]]
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Group:
         self.data = fits[0].data
         self.eval_rows = 0
         self.is_module = isinstance(fits[0].network, PythonNetwork)
-        self._untraced: Trains | None = None
+        self._untraced: dict[int, Finishing] = {}
         self._built: Trainer | None = None
         self._pace = Pace()
         self._position = self._start()
@@ -135,12 +138,11 @@ class Group:
         self._close(trainer, {p: _reason(o) or "stopped" for p, o in self._open.items()}, watch)
 
     def finish(self) -> None:
-        """Trace a module that has ended; for when no other trial of the search trains."""
-        if self._untraced is not None:
-            trainer = self._untraced.here(0)
+        """Trace modules that have ended; for when no other trial of the search trains."""
+        for place, finishing in self._untraced.items():
             with tracing():
-                _keep_model(trainer, 0, self.outcomes[0])
-            self._untraced = None
+                _keep_model(finishing, self.outcomes[place])
+        self._untraced.clear()
 
     def _steps(self) -> AbstractContextManager[None]:
         """What the trainer's work stands under."""
@@ -273,9 +275,9 @@ class Group:
             if self.data.split.fold:
                 pass
             elif self.is_module:
-                self._untraced = trainer
+                self._untraced[place] = trainer.here(place).finishing(place)
             else:
-                _keep_model(trainer.here(place), place, outcome)
+                _keep_model(trainer.here(place).finishing(place), outcome)
             outcome.status = STOPPED if reason == "stopped" else SUCCEEDED
             watch.ended(outcome, reason)
 
@@ -297,10 +299,10 @@ def learn_rate_of(fit: Fit, epoch: int, steps: int) -> float | None:
     return own.learn_rate * factor(own.stepping, (epoch + 1) * steps - 1, steps, fit.epochs)
 
 
-def _keep_model(trainer: Trainer, place: int, outcome: Outcome) -> None:
+def _keep_model(finishing: Finishing, outcome: Outcome) -> None:
     """The trial's program; a network that cannot be stored leaves its reason instead."""
     try:
-        outcome.outputs, outcome.params = trainer.finish(place)
+        outcome.outputs, outcome.params = finishing()
     except (UnsupportedError, ShapeError) as error:
         outcome.error = f"the trained network cannot be stored: {error}"
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
-from gradbase.ir.learning import Search
-from gradbase.selection.admission import Admission, admit_module, admit_stack
+from gradbase.ir.learning import FusedFit, Search
+from gradbase.selection.admission import Admission, admit_module, admit_modules, admit_stack
 from gradbase.selection.deals import Deals
 from gradbase.selection.executors.base import Executor
 from gradbase.selection.group import Group
@@ -113,6 +113,8 @@ class Workers:
         """Of a user's module, which must be there before it can be looked at."""
         bitwise = self.context.settings.exactness == "bitwise"
         memory = group.step_memory(data)
+        if isinstance(group.item, FusedFit):
+            return admit_modules(group.item, memory, limit)
         found = admit_module(group.outcomes[0].fit, memory, limit, bitwise=bitwise)
         if found.parts > 1:
             self._say(group, f"each batch is cut into {found.parts} parts", limit)

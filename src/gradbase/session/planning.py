@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gradbase.frontend.binder import bind_query
 from gradbase.frontend.parameters import Parameters, parameter_values
+from gradbase.ir.facts import Modules
 from gradbase.ir.learning import Fit
 from gradbase.ir.node import Node
 from gradbase.ir.relational import Relation
@@ -64,16 +65,27 @@ class Plan:
         return f"{self.to_svg()}<details><summary>text</summary>{html_text(self.text())}</details>"
 
 
-def plan(session: Session, logical: Node, module_bytes: ModuleBytes | None = None) -> Plan:
+def plan(
+    session: Session,
+    logical: Node,
+    module_bytes: ModuleBytes | None = None,
+    modules: Modules | None = None,
+) -> Plan:
     """Optimise `logical` under the session's settings; it becomes the session's `last_plan`.
 
-    `module_bytes` says what a step of a user's module holds (see `Context`).
+    `module_bytes` says what a step of a user's module holds, `modules` what else is known of them
+    (see `Context`).
     """
-    session.last_plan = made = planned(session, logical, module_bytes)
+    session.last_plan = made = planned(session, logical, module_bytes, modules)
     return made
 
 
-def planned(session: Session, logical: Node, module_bytes: ModuleBytes | None = None) -> Plan:
+def planned(
+    session: Session,
+    logical: Node,
+    module_bytes: ModuleBytes | None = None,
+    modules: Modules | None = None,
+) -> Plan:
     """As `plan`, for a part of a statement: the session's `last_plan` stays."""
     from gradbase.runtime.weight_facts import WeightFacts
 
@@ -85,6 +97,7 @@ def planned(session: Session, logical: Node, module_bytes: ModuleBytes | None = 
         settings=session.settings,
         module_bytes=module_bytes,
         weights=WeightFacts(session.store.blobs),
+        modules=modules,
         memory_bytes=session.broker.memory_bytes - session.broker.held(session.engine.name),
     )
     started = time.perf_counter()

@@ -35,6 +35,7 @@ from gradbase.runtime.train.step_memory import module_memory
 from gradbase.selection import transform_only, unlabelled
 from gradbase.selection.api import MlpSpace, search
 from gradbase.selection.networks import Networks
+from gradbase.selection.piloting import ModuleFacts
 from gradbase.selection.run import RunInfo, RunResult, run
 from gradbase.selection.search import Planned, build, terms_of
 from gradbase.selection.solving import Counts, texts_to_count
@@ -307,7 +308,7 @@ def _plan(
     if before is not None:
         asked = dataclasses.replace(asked, earlier=earlier_epochs(before))
     bytes_of = functools.partial(module_bytes, session) if looking else None
-    return asked, plan(session, asked.search, bytes_of)
+    return asked, plan(session, asked.search, bytes_of, ModuleFacts(session.python_modules))
 
 
 def module_bytes(session: Session, fit: Fit, inputs: int, outputs: int) -> int | None:
@@ -371,9 +372,10 @@ def train(
     """Run an optimised search; it can be cancelled through the session."""
     context = session.context(info.parameters)
     done = session.running(context.cancelled)
+    modules = ModuleFacts(info.python_modules)
 
     def replan(later: Search) -> Search:
-        found = planned(session, later).root
+        found = planned(session, later, modules=modules).root
         assert isinstance(found, Search), found
         return found
 

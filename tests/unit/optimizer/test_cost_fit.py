@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gradbase.ir.facts import Pilot
 from gradbase.ir.learning import FusedFit, Mlp, Optimizer, PythonNetwork
 from gradbase.ir.types import TEXT, array_of, parse_type
 from gradbase.optimizer.cost import estimate
@@ -65,18 +66,66 @@ def test_every_fit_is_in_exactly_one_group():
         ({"optimizer": Optimizer("sgd", 0.001)}, False),
         ({"batch_size": 32}, False),
         ({"epochs": 6}, False),
-        ({"seed": 8}, False),
+        ({"seed": 8}, True),
         ({"early_stop": True}, False),
     ],
 )
 def test_what_fits_of_a_group_have_in_common(change, together):
     (fit,) = training((16,), 64, fits=1).trials
-    assert (group_key(fit) == group_key(fit.replace(**change))) is together
+    given = context({"t": 10_000})
+    assert (group_key(fit, given) == group_key(fit.replace(**change), given)) is together
 
 
-def test_python_modules_never_stack():
-    (fit,) = training((16,), 64, fits=1).trials
-    assert group_key(fit.replace(network=PythonNetwork("nets:f", "{}"))) is None
+class Tried:
+    """Modules that are alike where their configuration is, with fixed times of a step."""
+
+    def __init__(self, **times):
+        self.times, self.asked = times, 0
+
+    def likeness(self, fit, inputs, outputs):
+        return (fit.network.configuration, inputs, outputs)
+
+    def pilot(self, fits, inputs, outputs):
+        del fits, inputs, outputs
+        self.asked += 1
+        return Pilot(**self.times)
+
+
+def of_modules(modules, configurations=("{}",)):
+    given = context({"t": 10_000}, threads=1)
+    given.modules = modules
+    search = training((16,), 64, fits=8)
+    nets = [PythonNetwork("nets:f", c, "h") for c in configurations]
+    trials = tuple(f.replace(network=nets[i % len(nets)]) for i, f in enumerate(search.trials))
+    made = optimize(search.replace(trials=trials), given)
+    return made, given.choices[made]
+
+
+def test_python_modules_stack_where_minibatches_say_so():
+    made, choice = of_modules(Tried(alone_s=1e-3, stack_s=1e-3, each_s=1e-4), ("{}", "[]"))
+    assert [len(t.fits) for t in made.trials] == [4, 4]
+    assert "1.00 ms alone, 1.00 + 0.10 n ms for n stacked" in choice.details[0]
+
+
+@pytest.mark.parametrize(
+    ("modules", "told"),
+    [
+        (None, ()),
+        (Tried(alone_s=1e-3, stack_s=0.0, each_s=0.95e-3), ("1.00 ms alone, 0.00 + 0.95 n ms",)),
+        (Tried(alone_s=1e-3, reason="it draws"), ("alone, because it draws",)),
+    ],
+)
+def test_python_modules_train_alone(modules, told):
+    """Without minibatches, where a stack gains less than a tenth, or cannot be."""
+    made, choice = of_modules(modules)
+    assert len(made.trials) == 8
+    assert all(part in line for part, line in zip(told, choice.details, strict=True))
+
+
+def test_a_single_module_is_not_tried_out():
+    modules = Tried(alone_s=1.0)
+    of_modules(modules, [str(n) for n in range(8)])
+    assert not modules.asked
 
 
 @pytest.mark.parametrize(

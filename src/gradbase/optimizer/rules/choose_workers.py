@@ -76,4 +76,4 @@ def _choice(before: Search, chosen: Search, places: dict[str, float], ctx: Conte
         reason += "; rows: shards that workers map (direct access)"
     if chosen.workers > 1:
         alternatives += tuple(Alternative(place, s) for place, s in places.items())
-    return Choice(what, reason, alternatives)
+    return Choice(what, reason, alternatives, found.details if found else ())

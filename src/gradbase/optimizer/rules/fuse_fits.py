@@ -14,8 +14,9 @@ from gradbase.optimizer.rule import rule
 def fuse_fits(n: Node, ctx: Context) -> Node | None:
     """Search over fits -> Search over groups of fits, where that is expected to be faster.
 
-    Fits in a group have the same data, network shape, batch size, kind of optimiser, epochs and
-    seed; learning rates, regularisation and dropout may differ.
+    Fits in a group have the same data, network shape, batch size, kind of optimiser and epochs;
+    learning rates, regularisation, dropout and seeds may differ. Users' modules of equal structure
+    are tried out over a few minibatches first.
     """
     match n:
         case Search(trials=trials) if all(isinstance(t, Fit) for t in trials):

@@ -12,6 +12,8 @@ from torch import Tensor
 from gradbase.ir.stepping import OWN_LOSS
 from gradbase.runtime.train.kernel import whole
 
+_LOSS_ROWS = 4_096
+"""Rows of outputs that wait until their losses are added up."""
 _EXACT = 40.0
 """Above this ``log(1 + exp(z))`` is z, in float64 too."""
 
@@ -167,3 +169,40 @@ def row_losses(
     if class_weights is not None:
         losses = losses * class_weights[y.long()]
     return losses if w is None else losses * w
+
+
+class RunningLoss:
+    """The sums of rows' losses, batch after batch: fewer, larger calls than one per batch."""
+
+    def __init__(self, loss: Loss, places: int) -> None:
+        self.loss = loss
+        self._total = torch.zeros(places, dtype=torch.float64)
+        self._rows = self._held = 0
+        self._waiting: list[tuple[Tensor, Tensor, Tensor | None]] = []
+
+    def add(self, z: Tensor, y: Tensor, w: Tensor | None) -> None:
+        """Outputs [places, rows, outputs] of a batch, kept until they are added up."""
+        self._waiting.append((z, y, w))
+        self._rows, self._held = self._rows + len(y), self._held + len(y)
+        if self._held >= _LOSS_ROWS:
+            self._sum()
+
+    def mean(self) -> list[float]:
+        """The mean over all rows, for each place."""
+        self._sum()
+        return (self._total / max(self._rows, 1)).tolist()
+
+    def _sum(self) -> None:
+        if not self._waiting:
+            return
+        zs, ys, ws = zip(*self._waiting, strict=True)
+        self._waiting.clear()
+        self._held = 0
+        z, y = torch.cat(zs, 1), torch.cat(ys)
+        w = None if ws[0] is None else torch.cat([w for w in ws if w is not None])
+        weights = self.loss.class_weights
+        own = [None] * len(z) if weights is None else list(weights)
+        task, loss = self.loss.task, self.loss.loss
+        for place, (each, c) in enumerate(zip(z, own, strict=True)):
+            losses = row_losses(task, each, y, c, w, loss=loss)
+            self._total[place] += losses.sum(dtype=torch.float64)

@@ -54,6 +54,20 @@ def shrink(spec: Optimizer, optimizer: torch.optim.Optimizer) -> None:
             parameter.sub_(torch.clamp(parameter, -reach, reach))
 
 
+def guarded(fit: Fit, name: str, function: Any, *args: Any) -> Any:
+    """Call the code of the module `name`; what it raises becomes an error of its trial."""
+    try:
+        return function(*args)
+    except GradbaseError:
+        raise
+    except Exception as error:
+        frames = "".join(traceback.format_exception(error, limit=-_FRAMES))
+        raise TrainingError(
+            f"the module of `{name}` raised {type(error).__name__}: {error}",
+            at=f"trial {fit.trial}\n{frames.rstrip()}",
+        ) from error
+
+
 class ModuleFit:
     """One fit of a user's module, called with Tensor[B, inputs] float32 -> Tensor[B, outputs].
 
@@ -143,7 +157,7 @@ class ModuleFit:
         for part in batch.split(-(-len(batch.y) // self.parts)):
             with torch.enable_grad():
                 loss = self._loss(self._call(part.x), part) * (len(part.y) / len(batch.y))
-                self._guarded(loss.backward)
+                guarded(self.fit, self.name, loss.backward)
             total += loss.detach()
         return total
 
@@ -188,6 +202,11 @@ class ModuleFit:
         """A fit by itself is kept as it is."""
         assert places in ([0], [])
 
+    def module_of(self, place: int) -> torch.nn.Module:
+        """The module itself."""
+        assert place == 0
+        return self.module
+
     def _loss(self, z: Tensor, batch: Batch) -> Tensor:
         if not self.loss:
             return self._usual_loss(z, batch)
@@ -209,7 +228,7 @@ class ModuleFit:
 
     def _call(self, x: Tensor) -> Tensor:
         with self._own_randomness():
-            z = self._guarded(self.module, x[:, :-1].contiguous())
+            z = guarded(self.fit, self.name, self.module, x[:, :-1].contiguous())
         expected = [len(x), self.data.outputs]
         found = list(z.shape) if isinstance(z, Tensor) else type(z).__name__
         if found != expected:
@@ -219,19 +238,6 @@ class ModuleFit:
                 hint="end it with torch.nn.Linear(…, config['n_outputs'])",
             )
         return z
-
-    def _guarded(self, function: Any, *args: Any) -> Any:
-        """Call the user's code; what it raises becomes an error of this trial."""
-        try:
-            return function(*args)
-        except GradbaseError:
-            raise
-        except Exception as error:
-            frames = "".join(traceback.format_exception(error, limit=-_FRAMES))
-            raise TrainingError(
-                f"the module of `{self.name}` raised {type(error).__name__}: {error}",
-                at=f"trial {self.fit.trial}\n{frames.rstrip()}",
-            ) from error
 
     @contextmanager
     def _own_randomness(self) -> Generator[None]:

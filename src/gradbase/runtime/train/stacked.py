@@ -16,7 +16,7 @@ from gradbase.ir.learning import Fit, Mlp
 from gradbase.ir.networks import Autoencoder, WideDeep, optimizers_of
 from gradbase.runtime.train.data import Batch, TrainingData
 from gradbase.runtime.train.keys import generator
-from gradbase.runtime.train.losses import Loss, RowLoss, row_losses
+from gradbase.runtime.train.losses import Loss, RowLoss, RunningLoss, row_losses
 from gradbase.runtime.train.networks import ALIGNED, MlpShape, initial
 from gradbase.runtime.train.schedules import CLIP_EPS, factor
 from gradbase.runtime.train.tower import Tower
@@ -24,11 +24,8 @@ from gradbase.runtime.train.tower import Tower
 LEAST_PLACES = 2
 """Outputs of width 1 are computed differently in a batch of one, so a stack has two places."""
 
-_LOSS_ROWS = 4_096
 _NAMES = ("", "linear.")
 """What the names of parameters of hidden layers and of a linear part beside them begin with."""
-Waiting = tuple[Tensor, Tensor, Tensor | None]
-"""Outputs, labels and weights of a batch whose loss has not been added yet."""
 
 
 def shapes_of(network: Mlp, data: TrainingData, *, aligned: bool) -> tuple[MlpShape, ...]:
@@ -123,21 +120,14 @@ class Stack:
     def run_unit(self, epoch: int, shard: int) -> list[float]:
         """Train one pass over a shard; each fit's mean loss over its rows."""
         masks = self._masks(epoch, shard)
-        total = torch.zeros(len(self._places), dtype=torch.float64)
-        waiting: list[Waiting] = []
-        rows = held = 0
+        total = RunningLoss(self.loss, len(self._places))
         for batch in self.batches(epoch, shard):
             count = len(batch.y)
             z = self._forward(batch, masks(count))
-            waiting.append((z[:, :count].clone(), batch.y, batch.w))
+            total.add(z[:, :count].clone(), batch.y, batch.w)
             self._backward(self.loss.gradient(z, batch.y, batch.w), count)
             self._step()
-            rows, held = rows + count, held + count
-            if held >= _LOSS_ROWS:
-                total += self._loss_sum(waiting)
-                held = 0
-        total += self._loss_sum(waiting)
-        return (total / max(rows, 1)).tolist()[: len(self.fits)]
+        return total.mean()[: len(self.fits)]
 
     def _step(self) -> None:
         """Change all weights, by the learning rates and within the norms of this step."""
@@ -167,28 +157,6 @@ class Stack:
             tower.kernel.backward(dz, count)
             if not self._has_intercept:
                 tower.first_bias(tower.gradients).zero_()
-
-    def _loss_sum(self, waiting: list[Waiting]) -> Tensor:
-        """Summed loss of outputs that were put aside: fewer, larger calls than one per batch."""
-        if not waiting:
-            return torch.zeros(len(self._places), dtype=torch.float64)
-        zs, ys, ws = zip(*waiting, strict=True)
-        waiting.clear()
-        z, y = torch.cat(zs, 1), torch.cat(ys)
-        w = None if ws[0] is None else torch.cat([w for w in ws if w is not None])
-        weights = self.loss.class_weights
-        own = [None] * len(z) if weights is None else list(weights)
-        return torch.stack([self._summed(each, y, c, w) for each, c in zip(z, own, strict=True)])
-
-    def _summed(
-        self,
-        z: Tensor,
-        y: Tensor,
-        class_weights: Tensor | None = None,
-        w: Tensor | None = None,
-    ) -> Tensor:
-        losses = row_losses(self.data.task, z, y, class_weights, w, loss=self.loss.loss)
-        return losses.sum(dtype=torch.float64)
 
     def batches(self, epoch: int, shard: int) -> Iterator[Batch]:
         """The unit's batches."""
@@ -232,7 +200,8 @@ class Stack:
             found.append(z[:, : len(batch.y)].clone())
             labels.append(batch.y)
         z, y = torch.cat(found, 1)[: len(self.fits)], torch.cat(labels)
-        return z, [float(self._summed(each, y)) / len(y) for each in z]
+        losses = (row_losses(self.data.task, each, y, loss=self._loss) for each in z)
+        return z, [float(each.sum(dtype=torch.float64)) / len(y) for each in losses]
 
     # -- members -----------------------------------------------------------------------------------
 

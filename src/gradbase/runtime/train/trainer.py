@@ -26,6 +26,7 @@ from gradbase.ir.stepping import OWN_LOSS
 from gradbase.ir.tensor import Tensor as Node
 from gradbase.runtime.confusion import Counts, class_counts, score_counts, thinned
 from gradbase.runtime.metrics import metrics_of_each
+from gradbase.runtime.stacking.stack import ModuleStack
 from gradbase.runtime.train.by_reference import by_reference
 from gradbase.runtime.train.data import TrainingData
 from gradbase.runtime.train.finish import (
@@ -120,7 +121,7 @@ class Trainer:
         self._members = list(range(len(self.fits)))
         self._exporter = exporter or Exporter()
         self._measured: tuple[str, dict[int, Tensor]] = ("", {})
-        self._engine: Stack | ModuleFit | NormalEquation
+        self._engine: Stack | ModuleFit | ModuleStack | NormalEquation
         loss = _loss(self.fits[0], networks)
         with torch.no_grad(), torch_threads(threads):
             if self.fits[0].optimizer.name == NORMAL_EQUATION:
@@ -128,8 +129,12 @@ class Trainer:
             elif isinstance(self.fits[0].network, Mlp):
                 self._engine = Stack(self.fits, data, dtype, alone=not fused, loss=loss)
             else:
-                module = _build(self.fits[0], data, networks)
-                self._engine = ModuleFit(self.fits[0], data, module, loss)
+                modules = [_build(fit, data, networks) for fit in self.fits]
+                if fused:
+                    modules = [m.to(dtype) for m in modules]
+                    self._engine = ModuleStack(self.fits, data, modules, loss)
+                else:
+                    self._engine = ModuleFit(self.fits[0], data, modules[0], loss)
 
     @property
     def active(self) -> tuple[int, ...]:
@@ -138,7 +143,7 @@ class Trainer:
 
     def step_memory(self) -> StepMemory | None:
         """What a step of a user's module will hold; None where it cannot be told beforehand."""
-        assert isinstance(self._engine, ModuleFit)
+        assert isinstance(self._engine, ModuleFit | ModuleStack)
         return self._engine.step_memory()
 
     def cut_batches(self, parts: int) -> None:
@@ -243,23 +248,33 @@ class Trainer:
         UnsupportedError
             A user's module gives another result every time.
         """
-        place, inputs = self._place(member), self.data.inputs
-        params = vector_constants(inputs)
-        if isinstance(self._engine, ModuleFit):
-            x = self._exported(self._engine, joined(matrix(inputs)), params)
-        else:
-            x = added([perceptron(*part, inputs, params) for part in self._engine.layers(place)])
-        network = self.fits[member].network
-        if isinstance(network, Autoencoder):
-            return coded(x, network, inputs, params), params
-        return tables(x, self.data.target), params
+        return self.finishing(member)()
 
-    def _exported(self, engine: ModuleFit, x: Node, params: Params) -> Node:
-        key = (engine.fit.network, self.data.inputs.width, self.data.outputs)
+    def finishing(self, member: int) -> Callable[[], tuple[tuple[ToTable, ...], Params]]:
+        """`finish` for later: the fit as it is now, whatever becomes of it meanwhile."""
+        place, inputs = self._place(member), self.data.inputs
+        fit, params = self.fits[member], vector_constants(inputs)
+        if isinstance(self._engine, ModuleFit | ModuleStack):
+            module = self._engine.module_of(place)
+
+            def exported() -> tuple[tuple[ToTable, ...], Params]:
+                x = self._exported(fit, module, joined(matrix(inputs)), params)
+                return tables(x, self.data.target), params
+
+            return exported
+        x = added([perceptron(*part, inputs, params) for part in self._engine.layers(place)])
+        if isinstance(fit.network, Autoencoder):
+            found = coded(x, fit.network, inputs, params)
+        else:
+            found = tables(x, self.data.target)
+        return lambda: (found, params)
+
+    def _exported(self, fit: Fit, module: torch.nn.Module, x: Node, params: Params) -> Node:
+        key = (fit.network, self.data.inputs.width, self.data.outputs)
         try:
-            made, found = self._exporter.export(engine.module, x, key)
+            made, found = self._exporter.export(module, x, key)
         except (UnsupportedError, ShapeError) as error:
-            return by_reference(engine.fit, engine.module, x, params, error)
+            return by_reference(fit, module, x, params, error)
         params.update(found)
         return made
 
@@ -277,7 +292,7 @@ class Trainer:
         except CancelledError:
             raise
         except GradbaseError as error:
-            if isinstance(self._engine, Stack):
+            if isinstance(self._engine, Stack | ModuleStack):
                 raise
             self._fail({self._members[0]: error})
             return {}

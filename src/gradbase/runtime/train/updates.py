@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -29,19 +29,31 @@ SLOTS = {
 }
 
 
+class Flat(Protocol):
+    """Where the parameters of a stack's members lie in a flat vector; see `networks.Blocks`."""
+
+    def column(self, values: Sequence[float], dtype: torch.dtype) -> Tensor:
+        """A flat vector with `values[k]` at every parameter of member k."""
+        ...
+
+    def without_biases(self, dtype: torch.dtype) -> Tensor:
+        """A flat vector with 0 at biases and 1 elsewhere."""
+        ...
+
+
 class FlatUpdate:
     """One step of `optimizers[k]` for each member k of a stack.
 
     Parameters
     ----------
-    blocks : Blocks
+    blocks : Flat
     optimizers : sequence of Optimizer
         Of one kind; learning rate, l2_reg and momentum may differ.
     weights, gradients : Tensor[blocks.total]
     """
 
     def __init__(
-        self, blocks: Blocks, optimizers: Sequence[Optimizer], weights: Tensor, gradients: Tensor
+        self, blocks: Flat, optimizers: Sequence[Optimizer], weights: Tensor, gradients: Tensor
     ) -> None:
         self.kind = optimizers[0].name
         self.weights, self.gradients = weights, gradients
@@ -133,7 +145,7 @@ class Proximal:
 
     def __init__(
         self,
-        blocks: Blocks,
+        blocks: Flat,
         optimizers: Sequence[Optimizer],
         weights: Tensor,
         square: Tensor | None,

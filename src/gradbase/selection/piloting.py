@@ -1,0 +1,80 @@
+"""What is known of users' modules before a search's rows are read: they are built and tried out."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import torch
+
+from gradbase.errors import GradbaseError
+from gradbase.ir.facts import Pilot
+from gradbase.ir.learning import Fit, PythonNetwork
+from gradbase.ir.stepping import OWN_LOSS
+from gradbase.runtime.stacking.alike import likeness
+from gradbase.runtime.stacking.pilot import pilot
+from gradbase.selection.networks import Networks
+from gradbase.selection.tracing import training
+
+_KEPT = 512
+"""Answers that are kept."""
+_BUILT = 3
+"""Modules that are built for a pilot."""
+
+
+class ModuleFacts:
+    """See `ir.facts.Modules`. Thread-safe.
+
+    Parameters
+    ----------
+    python_modules : sequence of str
+        Modules whose functions may be called.
+    """
+
+    def __init__(self, python_modules: Sequence[str]) -> None:
+        self._networks = Networks(python_modules)
+        self._known: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock = threading.RLock()
+
+    def likeness(self, fit: Fit, inputs: int, outputs: int) -> Hashable:
+        """None also where a module cannot be built: training will say why."""
+        key = ("likeness", fit.network, inputs, outputs)
+
+        def look() -> Hashable:
+            try:
+                return likeness(self._module(fit, inputs, outputs))
+            except GradbaseError:
+                return None
+
+        return self._once(key, look)
+
+    def pilot(self, fits: Sequence[Fit], inputs: int, outputs: int) -> Pilot:
+        """Source: own."""
+        first = fits[0]
+        alike = self.likeness(first, inputs, outputs)
+        optimizer = (first.optimizer.name, bool(first.optimizer.momentum))
+        key = ("pilot", alike, first.batch_size, first.loss, first.data.task, *optimizer)
+
+        def look() -> Pilot:
+            modules = [self._module(fit, inputs, outputs) for fit in fits[:_BUILT]]
+            loss: Any = first.loss
+            if loss.startswith(OWN_LOSS):
+                loss = self._networks.loss(loss.removeprefix(OWN_LOSS))
+            with training():
+                return pilot(fits, modules, (inputs, outputs), loss)
+
+        return self._once(key, look)
+
+    def _module(self, fit: Fit, inputs: int, outputs: int) -> torch.nn.Module:
+        assert isinstance(fit.network, PythonNetwork), fit.network
+        return self._networks.build(fit.network, n_inputs=inputs, n_outputs=outputs, seed=fit.seed)
+
+    def _once(self, key: Hashable, look: Callable[[], Any]) -> Any:
+        with self._lock:
+            if key not in self._known:
+                self._known[key] = look()
+                if len(self._known) > _KEPT:
+                    self._known.popitem(last=False)
+            return self._known[key]
