@@ -15,6 +15,8 @@ from gradbase.ir.learning import Fit, PythonNetwork
 from gradbase.ir.stepping import OWN_LOSS
 from gradbase.runtime.stacking.alike import likeness
 from gradbase.runtime.stacking.pilot import pilot
+from gradbase.runtime.train.module import make_optimizer
+from gradbase.runtime.train.step_memory import module_memory
 from gradbase.selection.networks import Networks
 from gradbase.selection.tracing import training
 
@@ -66,6 +68,15 @@ class ModuleFacts:
                 return pilot(fits, modules, (inputs, outputs), loss)
 
         return self._once(key, look)
+
+    def step_bytes(self, fit: Fit, inputs: int, outputs: int) -> int | None:
+        """What a step of a user's module holds alone, None where that cannot be told."""
+        found = module_memory(
+            self._module(fit, inputs, outputs),
+            lambda parameters: make_optimizer(fit.optimizer, parameters),
+            inputs=inputs, task=fit.data.task, batch=fit.batch_size,
+        )  # fmt: skip
+        return found.peak if found else None
 
     def _module(self, fit: Fit, inputs: int, outputs: int) -> torch.nn.Module:
         assert isinstance(fit.network, PythonNetwork), fit.network

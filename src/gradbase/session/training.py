@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -25,16 +24,13 @@ from gradbase.frontend.training import RECONSTRUCTION, TrainingSpec
 from gradbase.frontend.transform import TransformClause, bind_transform
 from gradbase.frontend.words import is_ours
 from gradbase.ir.derived import Derived
-from gradbase.ir.learning import SUMMARY, Fit, Learn, Model, PythonNetwork, Search
+from gradbase.ir.learning import SUMMARY, Learn, Model, Search
 from gradbase.ir.node import Node
 from gradbase.ir.relational import Relation, SqlFragment
 from gradbase.ir.scalar import Column
 from gradbase.ir.unlabelled import Solve
-from gradbase.runtime.train.module import make_optimizer
-from gradbase.runtime.train.step_memory import module_memory
 from gradbase.selection import transform_only, unlabelled
 from gradbase.selection.api import MlpSpace, search
-from gradbase.selection.networks import Networks
 from gradbase.selection.piloting import ModuleFacts
 from gradbase.selection.run import RunInfo, RunResult, run
 from gradbase.selection.search import Planned, build, terms_of
@@ -307,20 +303,8 @@ def _plan(
     )
     if before is not None:
         asked = dataclasses.replace(asked, earlier=earlier_epochs(before))
-    bytes_of = functools.partial(module_bytes, session) if looking else None
-    return asked, plan(session, asked.search, bytes_of, ModuleFacts(session.python_modules))
-
-
-def module_bytes(session: Session, fit: Fit, inputs: int, outputs: int) -> int | None:
-    """What a step of a user's module holds, None where that cannot be told."""
-    assert isinstance(fit.network, PythonNetwork), fit.network
-    networks = Networks(session.python_modules)
-    module = networks.build(fit.network, n_inputs=inputs, n_outputs=outputs, seed=fit.seed)
-    found = module_memory(
-        module, lambda parameters: make_optimizer(fit.optimizer, parameters),
-        inputs=inputs, task=fit.data.task, batch=fit.batch_size,
-    )  # fmt: skip
-    return found.peak if found else None
+    facts = ModuleFacts(session.python_modules)
+    return asked, plan(session, asked.search, facts.step_bytes if looking else None, facts)
 
 
 def _passed(spec: TrainingSpec, relation: Relation, names: set[str]) -> tuple[Derived, ...]:
