@@ -144,6 +144,9 @@ class Capabilities:
         Whether it runs in this process and takes its part of the session's memory and threads.
     shared : bool
         Whether other processes may change the database at any time.
+    holds_blobs : bool
+        Whether blobs are rows beside the catalog, so that roles, backups and transactions hold for
+        them too; else files of the engine's folder.
     side_tables : bool
         Whether other processes may ask it for rows that we mark in a table (`SideTables`).
     """
@@ -155,6 +158,7 @@ class Capabilities:
     unsupported: Mapping[str, str] = field(default_factory=dict)
     embedded: bool = True
     shared: bool = False
+    holds_blobs: bool = False
     side_tables: bool = False
 
 

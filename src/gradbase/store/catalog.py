@@ -46,8 +46,8 @@ class Catalog:
         self._known: tuple[int, int | None] = (-1, None)
 
     def pieces(self) -> Pieces:
-        """Where blobs lie: in the folder, or in a database that is shared and has none."""
-        if self.engine.capabilities.shared and self.engine.folder is None:
+        """Where blobs lie: in the folder, or in the database itself."""
+        if self.engine.capabilities.holds_blobs:
             return TablePieces(self.engine, self._database, self.schema)
         return FilePieces(self.folder)
 

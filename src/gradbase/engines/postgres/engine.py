@@ -67,6 +67,7 @@ CAPABILITIES = Capabilities(
     unsupported={**UNSUPPORTED, "udf": _NO_PYTHON},
     embedded=False,
     shared=True,
+    holds_blobs=True,
     side_tables=True,
 )
 _LOCK = 0x6772_6164_6261_7365
