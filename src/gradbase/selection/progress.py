@@ -146,11 +146,13 @@ class LiveBar:
         )
 
 
-def listener_for(search: Search | Solve | FitGroups, settings: Settings) -> Listener:
-    """A live bar where someone looks at a terminal or notebook and wants progress."""
+def listener_for(
+    search: Search | Solve | FitGroups, settings: Settings, kind: type[LiveBar] = LiveBar
+) -> Listener:
+    """A live bar, of this kind, where someone looks at a terminal or notebook and wants it."""
     from rich.console import Console
 
     console = Console(stderr=True)
     if settings.progress and (console.is_terminal or console.is_jupyter):
-        return LiveBar(search.name, search.metric)
+        return kind(search.name, search.metric)
     return Silent()

@@ -23,6 +23,7 @@ from gradbase.selection.executors.choosing import executor_of
 from gradbase.selection.executors.remote_executor import Surroundings
 from gradbase.selection.folds import joined, refit_of, take_over
 from gradbase.selection.group import Group, Shared
+from gradbase.selection.live_table import LiveTable
 from gradbase.selection.networks import Networks
 from gradbase.selection.outcome import Outcome, all_failed, best_of, trial_record, value_of
 from gradbase.selection.procedure import Terms
@@ -203,7 +204,7 @@ class _Run:
             self.journal.append({"event": "resumed", "process": process_event()})
             self.rounds.remember(interrupted.rounds, interrupted.outcomes(self.states))
         self.control = Control(self.journal, self.rounds, context.cancelled)
-        listener = listener or listener_for(search, context.settings)
+        listener = listener or listener_for(search, context.settings, LiveTable)
         self.watch = Watch(self.journal, listener, search.metric, context.cancelled)
         self.unit_rows = UnitRows(store.runs, self.journal, self.watch)
 

@@ -150,6 +150,7 @@ class Watch:
                 # One fold's metric is not the trial's: it must not pass for the best so far.
                 value = math.nan if _fold(outcome) else outcome.value(self._metric)
                 shown = outcome.metrics | {"loss": outcome.value("loss"), self._metric: value}
+                log.info("trial %d, epoch %d: %s", outcome.trial, number + 1, _said(shown))
                 self._tell(lambda to, o=outcome, s=shown: to.on_epoch(o.trial, number + 1, s))
 
     def ended(self, outcome: Outcome, reason: str) -> None:
@@ -171,6 +172,10 @@ class Watch:
         except Exception as error:  # noqa: BLE001
             log.warning("progress is no longer reported: %s: %s", type(error).__name__, error)
             self._listener = Silent()
+
+
+def _said(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
 
 
 def _fold(outcome: Outcome) -> dict[str, int]:

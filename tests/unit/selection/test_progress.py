@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from gradbase.selection import progress
+from gradbase.selection.live_table import LiveTable
 from gradbase.selection.progress import LiveBar, Silent, listener_for
 
 
@@ -52,3 +53,22 @@ def test_less_is_better_where_the_metric_says_so():
     for trial, value in [(1, 0.5), (2, 0.4), (3, 0.6)]:
         bar.on_epoch(trial, 1, {"log_loss": value})
     assert bar.best == (0.4, 2)
+
+
+def test_the_table_has_the_best_trials_and_what_they_do(monkeypatch):
+    out = io.StringIO()
+    monkeypatch.setattr(
+        "rich.console.Console", lambda **_: Console(file=out, force_terminal=True, width=120)
+    )
+    table = LiveTable("churn", "log_loss")
+    table.on_start(12, 24)
+    for trial in range(1, 13):
+        table.on_epoch(trial, 1, {"log_loss": 1 / trial, "loss": 0.25})
+    table.on_epoch(13, 1, {"log_loss": float("nan")})
+    table.on_trial_end(12, "STOPPED", 1)
+    assert [row[0] for row in table.rows()] == [str(t) for t in range(12, 2, -1)]
+    assert table.rows()[0] == ("12", "STOPPED", "1", "0.08333", "0.25")
+    assert table.rows()[1][1] == "RUNNING"
+    table.on_end("trained `churn`")
+    assert "log_loss" in out.getvalue()
+    assert "and 3 more trials" in out.getvalue()
