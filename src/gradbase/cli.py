@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import json
 import logging
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from gradbase.errors import BindError, GradbaseError, near
 
 if TYPE_CHECKING:
     from gradbase.memory import Trace
+    from gradbase.store.following import Run
 
 app = typer.Typer(
     help="Deep-learning workloads as queries over the data system that holds the data.",
@@ -154,27 +156,62 @@ def replay(
 
 @app.command()
 def runs(
+    path: Annotated[str | None, typer.Argument(help="A DuckDB file; or give --database.")] = None,
     database: Database = ":memory:",
-    run: Annotated[str, typer.Option(help="Show the trials of this search.")] = "",
-    trial: Annotated[list[int] | None, typer.Option(help="A trial to stop.")] = None,
-    *,
-    stop: Annotated[
-        bool, typer.Option("--stop", help="Stop that search, or --trial of it.")
-    ] = False,
+    run: Annotated[str, typer.Option(help="The search: shows its trials.")] = "",
+    trial: Annotated[list[int] | None, typer.Option(help="A trial of it.")] = None,
+    do: Annotated[
+        str, typer.Option(help="stop, resume, clone or restart --trial; add one; stop them all.")
+    ] = "",
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="learn_rate=0.01, of a trial to be added.")
+    ] = None,
 ) -> None:
     """Searches that run, have ended or were interrupted; works while the database is in use."""
     from gradbase.store.following import runs as find
 
-    chosen = [found for found in find(database) if run in ("", found.id)]
+    chosen = [found for found in find(path or database) if run in ("", found.id)]
+    if do and not run:
+        raise typer.BadParameter("--do needs --run")
     for found in chosen:
+        if do:
+            _command(found, do, list(trial or ()), dict(map(_setting, setting or ())))
         print(found)
-        if run and stop:
-            found.stop(*(trial or ()))
         for row in found.trials if run else ():
             print("  " + ", ".join(f"{name} {_short(value)}" for name, value in row.items()))
     if run and not chosen:
         print(f"there is no run {run}")
         raise typer.Exit(1)
+
+
+def _command(run: Run, do: str, trials: list[int], changes: dict[str, object]) -> None:
+    """Leave a message in the mailbox of a search."""
+    match do, trials:
+        case "stop", _:
+            run.stop(*trials)
+        case "resume", [_, *_]:
+            run.resume(*trials)
+        case "clone" | "restart", [_, *_]:
+            for trial in trials:
+                run.clone(trial, changes, weights=do == "clone")
+        case "add", []:
+            run.add(changes)
+        case _:
+            raise typer.BadParameter(
+                f"--do {do} with {len(trials)} trials: stop, resume, clone and restart take "
+                "--trial, add takes --set"
+            )
+
+
+def _setting(text: str) -> tuple[str, object]:
+    """A name and its value: JSON, or else text."""
+    name, equal, value = text.partition("=")
+    if not equal:
+        raise typer.BadParameter(f"--set {text}: expected name=value")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 def _short(value: object) -> str:

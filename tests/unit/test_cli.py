@@ -253,3 +253,34 @@ def test_memory_refuses_what_is_no_step(tmp_path):
         run("memory", tmp_path / "none.py:step")
     with pytest.raises(DataError, match="cannot be read"):
         run("memory", tmp_path / "none.csv")
+
+
+COMMANDS = [
+    (["stop"], ("stop", ())),
+    (["stop", "--trial", "2"], ("stop", (2,))),
+    (["resume", "--trial", "2"], ("resume", (2,))),
+    (["clone", "--trial", "2", "--set", "optimizer=sgd"], ("clone", (2, {"optimizer": "sgd"}))),
+    (["add", "--set", "learn_rate=0.5"], ("add", ({"learn_rate": 0.5},))),
+]
+
+
+@pytest.mark.parametrize(("words", "expected"), COMMANDS)
+def test_a_search_that_runs_is_told_what_to_do(monkeypatch, words, expected):
+    class Run:
+        id, trials = "r1", ()
+
+        def __getattr__(self, name):
+            return lambda *args, **_: told.append((name, args))
+
+    told = []
+    monkeypatch.setattr("gradbase.store.following.runs", lambda path: [Run()])
+    done = run("runs", "d.duckdb", "--run", "r1", "--do", *words)
+    assert done.exit_code == 0, done.output
+    assert told == [expected]
+
+
+@pytest.mark.parametrize("words", [["dance"], ["resume"], ["add", "--trial", "1"]])
+def test_what_cannot_be_told_to_a_search(own_shop, words):
+    done = run("runs", own_shop, "--run", gb.runs(own_shop)[0].id, "--do", *words)
+    assert done.exit_code == 2
+    assert "stop, resume, clone" in done.output

@@ -13,6 +13,7 @@ from gradbase.selection.configuring import configured
 from gradbase.selection.outcome import Outcome
 from gradbase.selection.rounds import Planned, Rounds
 from gradbase.store.journal import Journal
+from gradbase.store.records import STOPPED
 
 log = logging.getLogger("gradbase.selection")
 
@@ -50,6 +51,8 @@ class Control:
         match message["command"]:
             case "stop":
                 self._stop(message["trials"])
+            case "resume":
+                return [found for trial in message["trials"] for found in self._resumed(trial)]
             case "add":
                 return self._added(self._rounds.search.fits[0], message["configuration"], None)
             case "clone":
@@ -63,6 +66,16 @@ class Control:
             self._cancelled.set()
         for trial in trials:
             self._outcome(trial).stop = True
+
+    def _resumed(self, trial: int) -> list[Planned]:
+        """Let a trial go on that was stopped, or take the wish to stop it back."""
+        outcome = self._outcome(trial)
+        if outcome.status == STOPPED and len(outcome.epochs) < outcome.fit.epochs:
+            return [self._rounds.again(outcome)]
+        if outcome.status or not outcome.stop:
+            raise BindError(f"trial {trial} was not stopped")
+        outcome.stop = False
+        return []
 
     def _cloned(self, message: dict[str, Any]) -> list[Planned]:
         parent = self._outcome(message["trial"])

@@ -116,7 +116,12 @@ def replay(
 def stretches_of(events: Sequence[Event], trial: int) -> list[Stretch]:
     """The legs that made a trial what it is, in the order of training."""
     rounds = [e for e in events if e["event"] in ("round", "added")]
-    ends = {e["trial"]: e["epochs"] for e in events if e["event"] in ("stopped", "converged")}
+    ends: dict[int, int] = {}
+    for event in events:
+        if event["event"] in ("stopped", "converged"):
+            ends[event["trial"]] = event["epochs"]
+        elif event["event"] == "continued":
+            ends.pop(event["trial"], None)
     numbers = {leg["trial"] for e in rounds for leg in e["legs"]}
     if trial not in numbers:
         raise BindError(

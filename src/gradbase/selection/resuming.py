@@ -173,6 +173,7 @@ class Interrupted:
                     outcome = found.setdefault(fit.trial, Outcome(fit, fused=fused))
                     outcome.fit = fit
         epochs, ends, stops = self._epochs(), self._ended("failed"), self._ended("stopped")
+        again = {(e["trial"], e["epochs"]) for e in self.events if e["event"] == "continued"}
         for event in self.rounds:  # a clone that went on shares what its parent had done
             if event.get("from"):
                 (parent, before), trial = event["from"], event["legs"][0]["trial"]
@@ -183,6 +184,7 @@ class Interrupted:
             saved = at.epoch if at else _before(trial, self.rounds)
             reached = failure["epochs"] if failure else saved
             outcome.stop = trial in stops and stops[trial]["epochs"] == reached
+            outcome.stop &= (trial, reached) not in again
             outcome.epochs = [epochs[trial, e] for e in range(reached)]
             outcome.until = reached
             if failure:

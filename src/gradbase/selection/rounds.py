@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gradbase.errors import StoreError
@@ -105,6 +105,18 @@ class Rounds:
             outcome.epochs = list(self.outcomes[parent[0], 0].epochs[: parent[1]])
         self.outcomes[_key(fit)] = outcome
         return Planned(fit, [outcome])
+
+    def again(self, outcome: Outcome) -> Planned:
+        """A trial that users stopped goes on to its end, alone or in a stack as it was."""
+        epochs = len(outcome.epochs)
+        self._journal({"event": "continued", "trial": outcome.trial, "epochs": epochs})
+        # The group it was in may still train others: it keeps the outcome that has ended.
+        found = replace(
+            outcome, status="", stop=False, epochs=list(outcome.epochs), outputs=None, params={},
+            until=outcome.fit.epochs, start=(outcome.trial, Position(epochs)),
+        )  # fmt: skip
+        self.outcomes[_key(outcome.fit)] = found
+        return Planned(FusedFit((found.fit,)) if found.fused else found.fit, [found])
 
     def __iter__(self) -> Iterator[list[Planned]]:
         legs = next(self._rounds)

@@ -49,7 +49,7 @@ def runs(path: str | Path) -> list[Run]:
 class Run:
     """One search, read from its journal at each look.
 
-    `stop`, `add` and `clone` leave a message that the process that trains takes; they take effect
+    `stop`, `resume`, `add` and `clone` leave a message that the process that trains takes; they take effect
     when an epoch of the trials ends.
     """
 
@@ -99,6 +99,8 @@ class Run:
                 case "epoch" if "fold" not in event:
                     for trial, plain in event["trials"].items():
                         found[int(trial)] |= {"epochs": event["epoch"] + 1} | dict(_flat(plain))
+                case "continued":
+                    found[event["trial"]] |= {"status": RUNNING}
                 case "done" | "converged" | "stopped" | "failed" if "fold" not in event:
                     found[event["trial"]] |= {"status": event["status"]}
                 case _:
@@ -113,6 +115,10 @@ class Run:
     def stop(self, *trials: int) -> None:
         """End these trials, or the whole search (which can be resumed)."""
         self._post({"command": "stop", "trials": self._known(trials)})
+
+    def resume(self, *trials: int) -> None:
+        """Let these trials go on that were stopped."""
+        self._post({"command": "resume", "trials": self._known(trials)})
 
     def add(self, configuration: Mapping[str, Any]) -> None:
         """Add a trial with these hyper-parameters; what is left out is as in trial 1."""

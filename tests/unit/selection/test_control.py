@@ -90,6 +90,26 @@ def test_a_run_is_seen_stopped_cloned_and_added_to(db, path):
     assert len(db.model("m", trial=2).predict("SELECT * FROM t")) == 200
 
 
+def test_a_trial_that_was_stopped_goes_on_where_it_was(db, path):
+    train(db)
+    losses = db.study("m").history.sort_values(["trial", "epoch"]).train_loss.tolist()
+    db.sql("DROP MODEL m")
+    with training(db):
+        run = begun(path)
+        run.stop(2)
+        until(lambda: run.trials[1]["status"] == "STOPPED")
+        assert run.trials[1]["epochs"] < EPOCHS
+        run.resume(2)
+        until(lambda: run.trials[1]["status"] == "RUNNING")
+        run.resume(1)  # nobody stopped it
+    assert db.study("m").history.sort_values(["trial", "epoch"]).train_loss.tolist() == losses
+    assert list(db.study("m").trials.status) == ["SUCCEEDED"] * 3
+    assert [e["reason"] for e in run.events if e["event"] == "refused"] == [
+        "BindError: trial 1 was not stopped"
+    ]
+    assert db.model("m", trial=2).replay().same
+
+
 def test_a_search_that_was_changed_and_stopped_goes_on_as_changed(db, path):
     with training(db) as errors:
         run = begun(path)
