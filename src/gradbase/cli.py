@@ -160,6 +160,7 @@ def runs(
     database: Database = ":memory:",
     run: Annotated[str, typer.Option(help="The search: shows its trials.")] = "",
     trial: Annotated[list[int] | None, typer.Option(help="A trial of it.")] = None,
+    *,
     do: Annotated[
         str, typer.Option(help="stop, resume, clone or restart --trial; add one; stop them all.")
     ] = "",

@@ -49,8 +49,8 @@ def runs(path: str | Path) -> list[Run]:
 class Run:
     """One search, read from its journal at each look.
 
-    `stop`, `resume`, `add` and `clone` leave a message that the process that trains takes; they take effect
-    when an epoch of the trials ends.
+    `stop`, `resume`, `add` and `clone` leave a message that the process that trains takes; they
+    take effect when an epoch of the trials ends.
     """
 
     def __init__(self, folder: Path) -> None:
