@@ -19,7 +19,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from gradbase.ir.shapes import BATCH
 from gradbase.ir.tensor import (
     Binary,
     Concat,
@@ -76,7 +75,7 @@ def way_of(node: Tensor) -> str:
         case Embedding(weight=weight):
             return "gather" if isinstance(weight, Param) else "whole"
         case Reshape(x=x):
-            return "reshape" if _of_rows(x) else "whole"
+            return "reshape" if _by_rows(x) and _by_rows(node) else "whole"
         case TorchOp():
             return _torch_way(node)
     return "whole"
@@ -136,7 +135,7 @@ def _torch_way(node: TorchOp) -> str:
     if target in _CONVOLUTIONS:
         return "window" if _is_plain_convolution(node, given) else "whole"
     if target in _POOLS:
-        plain = len(node.shape) == 2 + _POOLS[target] and not any(given[4:])
+        plain = _by_rows(node) and len(node.shape) == 2 + _POOLS[target] and not any(given[4:])
         return "window" if plain else "whole"
     return "whole"
 
@@ -144,7 +143,7 @@ def _torch_way(node: TorchOp) -> str:
 def _is_plain_convolution(node: TorchOp, given: list[Any]) -> bool:
     """Over rows of images, not transposed, padding in numbers."""
     spatial = len(node.shape) - 2
-    if spatial not in (1, 2) or not isinstance(node.inputs_[1], Param):
+    if spatial not in (1, 2) or not _by_rows(node) or not isinstance(node.inputs_[1], Param):
         return False
     if len(given) > 4 and isinstance(given[4], str):
         return False
@@ -152,9 +151,14 @@ def _is_plain_convolution(node: TorchOp, given: list[Any]) -> bool:
 
 
 def _of_rows(node: Tensor) -> bool:
-    """Whether the batch is the first dimension and no other."""
+    """Whether the batch is one dimension, not the last."""
     shape = node.shape
-    return len(shape) >= 2 and shape[0] == BATCH and all(n > 0 for n in shape[1:])
+    return len(shape) >= 2 and sum(n < 0 for n in shape) == 1 and 0 not in shape and shape[-1] > 0
+
+
+def _by_rows(node: Tensor) -> bool:
+    """Whether the batch comes first: what is of a row lies side by side."""
+    return _of_rows(node) and node.shape[0] < 0
 
 
 def _along(part: Tensor, whole: Tensor) -> bool:

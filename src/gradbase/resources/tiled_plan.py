@@ -79,8 +79,9 @@ class TiledPlan:
 
     @property
     def read_bytes(self) -> int:
-        """Bytes of weights read from tiles in a batch."""
-        return sum(p.size_bytes for p in self.tiled)
+        """Bytes of weights read from tiles in a batch, by each operator that has them."""
+        found = (in_tiles(n) for n in self.order)
+        return sum(w.size_bytes for w in found if w is not None and w in self.tiled)
 
     @property
     def tiles(self) -> int:
@@ -137,7 +138,7 @@ def reads(node: Tensor) -> tuple[Tensor, ...]:
     """What must be there before `node`; of a weight that is turned around, the weight."""
     if is_input(node):
         return ()
-    if isinstance(node, Linear):
+    if isinstance(node, Linear) and way_of(node) == "linear":
         return (node.x, weight_of(node), *([] if node.bias is None else [node.bias]))
     return tuple(c for c in node.children if isinstance(c, Tensor))
 

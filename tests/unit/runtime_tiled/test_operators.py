@@ -131,6 +131,20 @@ class Words(nn.Module):
         return self.table((x * 7).to(torch.int64).abs() % 50).flatten(1)
 
 
+class Heads(nn.Module):
+    """The batch second, and merged with another size."""
+
+    def __init__(self):
+        super().__init__()
+        self.project, self.out = nn.Linear(12, 48), nn.Linear(48, 12)
+        self.norm = nn.LayerNorm(48)
+
+    def forward(self, x):
+        steps = torch.softmax(self.norm(self.project(x.transpose(0, 1))), -1) * 3
+        merged = steps.transpose(0, 1).flatten(0, 1)
+        return self.out(torch.relu(merged)).reshape(x.shape[0], 7, 12)
+
+
 WIDE = nn.Linear(30, 170)
 CASES = {
     "linear": (30, lambda: nn.Sequential(WIDE)),
@@ -154,6 +168,7 @@ CASES = {
     "conv 1d": (3 * 40, lambda: Flat((3, 40), nn.Conv1d(3, 5, 4, stride=3, padding=2))),
     "pools": (2 * 8 * 13, lambda: Flat((2, 8, 13), nn.MaxPool2d(3, 2, padding=1), nn.AvgPool2d(2, 1, padding=1))),
     "conv net": (1 * 12 * 12, lambda: Flat((1, 12, 12), nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(100, 20))),
+    "heads": (7 * 12, lambda: Flat((7, 12), Heads())),
     "attention": (7 * 12, lambda: Flat((7, 12), Attention())),
 }  # fmt: skip
 
@@ -169,6 +184,13 @@ def test_tiles_give_what_torch_gives(blobs, name, memory, page, threads):
     with torch.no_grad():
         torch.testing.assert_close(found, module(x), rtol=2e-5, atol=2e-5)
     assert metrics["pages_read"] > 0 or not plan.tiled
+
+
+def test_weights_are_read_in_tiles_where_the_batch_is_not_first(blobs):
+    _, width, model = case("heads", blobs)
+    _, metrics, plan = run(model, torch.randn(9, width), blobs, memory=96 << 10, page=256)
+    assert len(plan.tiled) == 2
+    assert metrics["page_bytes"] >= 2 * 12 * 48 * 4
 
 
 def test_each_weight_is_read_once_for_each_batch_of_rows(blobs):

@@ -26,7 +26,7 @@ from gradbase.resources.tiled_plan import is_input, reads
 from gradbase.runtime.context import RunContext
 from gradbase.runtime.encode import constant, null_rows
 from gradbase.runtime.leaves import Leaf, input_of
-from gradbase.runtime.operators import operator
+from gradbase.runtime.operators import operator, sizes
 from gradbase.runtime.outputs import Output
 from gradbase.runtime.tiled.products import Gathered, Product, ProductParts, summed
 from gradbase.runtime.tiled.rowwise import LayerNorm, RmsNorm, Softmax
@@ -185,7 +185,8 @@ class _Batch:
             return Held(program.leaf(node)(self.features, self.first_row))
         match way_of(node):
             case "pointwise":
-                return _Pointwise(node, [self.input(c) for c in reads(node)], self.shape(node))
+                inputs = [self.input(c) for c in reads(node)]
+                return _Pointwise(node, inputs, self.shape(node), self.rows)
             case "concat":
                 assert isinstance(node, Concat)
                 return _Joined([self.value(p) for p in node.parts], self.shape(node))
@@ -203,8 +204,8 @@ class _Batch:
             case "reshape":
                 return self.reshaped(node)
             case _:
-                inputs = [self.whole(c) for c in reads(node)]
-                return Held(operator(node)(inputs, self.rows))
+                whole = [self.whole(c) for c in reads(node)]
+                return Held(operator(node)(whole, self.rows))
 
     def kept(self, node: Tensor, value: Value) -> Value:
         """`value`, computed now where the plan keeps it."""
@@ -277,13 +278,15 @@ class _Batch:
             return Held(x.tensor.reshape(shape))
         assert isinstance(x, Stored)
         made = self.stored(shape, x.dtype)
-        each = math.prod(shape[1:])
+        each = math.prod(shape) // self.rows
         step = max(self.plan.width, self.plan.page_bytes // 8)
         for row in range(self.rows):
             for start, stop in pairs(even_cuts(each, step)):
-                blocks = [x.block(*b).reshape(-1) for b in x.run(row, start, stop)]
+                blocks = [
+                    x.block(*b).reshape(-1) for b in x.run(row * each + start, row * each + stop)
+                ]
                 flat, at = torch.cat(blocks), 0
-                for top, bottom, left, right in made.run(row, start, stop):
+                for top, bottom, left, right in made.run(row * each + start, row * each + stop):
                     size = (bottom - top) * (right - left)
                     made.put(top, left, flat[at : at + size].reshape(bottom - top, -1))
                     at += size
@@ -304,7 +307,7 @@ class _Batch:
 
     def shape(self, node: Tensor) -> tuple[int, ...]:
         """Sizes of a result for the rows of this batch."""
-        return (self.rows, *node.shape[1:])
+        return sizes(node.shape, self.rows)
 
     def stored(self, shape: Sequence[int], dtype: torch.dtype) -> Stored:
         program = self.program
@@ -319,15 +322,15 @@ class _Pointwise(Lazy):
     """Parts of the inputs give the same part of the result."""
 
     def __init__(
-        self, node: Tensor, inputs: list[Value | torch.Tensor], shape: Sequence[int]
+        self, node: Tensor, inputs: list[Value | torch.Tensor], shape: Sequence[int], rows: int
     ) -> None:
         super().__init__(shape, _dtype(node))
-        self._inputs = inputs
+        self._inputs, self._rows = inputs, rows
         fresh = isinstance(node, Unary) and isinstance(inputs[0], (ProductParts, _Pointwise))
         self._function: Callable[..., torch.Tensor] = operator(node, in_place=fresh)
 
     def part(self, start: int, stop: int) -> torch.Tensor:
-        found = self._function([self._of(x, start, stop) for x in self._inputs], self.shape[0])
+        found = self._function([self._of(x, start, stop) for x in self._inputs], self._rows)
         # A result of one column only may stand for all of them.
         return found if found.dim() == len(self.shape) else found.expand(*self.shape[:-1], -1)
 

@@ -192,19 +192,17 @@ class Stored:
             finally:
                 self._pool.unpin(frame)
 
-    def run(self, row: int, start: int, stop: int) -> list[tuple[int, int, int, int]]:
-        """Elements `start` to `stop` of a row of the batch, as they lie in C order, as blocks."""
-        each = self.rows // self.shape[0] * self.shape[-1]
-        width, found, at = self.shape[-1], list[tuple[int, int, int, int]](), row * each + start
-        end = row * each + stop
-        while at < end:
+    def run(self, start: int, stop: int) -> list[tuple[int, int, int, int]]:
+        """Elements `start` to `stop`, as they lie in C order, as blocks."""
+        width, found, at = self.shape[-1], list[tuple[int, int, int, int]](), start
+        while at < stop:
             line, column = divmod(at, width)
-            if column or end - at < width:
-                right = min(width, column + end - at)
+            if column or stop - at < width:
+                right = min(width, column + stop - at)
                 found.append((line, line + 1, column, right))
                 at += right - column
             else:
-                lines = (end - at) // width
+                lines = (stop - at) // width
                 found.append((line, line + lines, 0, width))
                 at += lines * width
         return found

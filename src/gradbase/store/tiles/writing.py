@@ -37,7 +37,7 @@ IN_USE = 4
 """An array given to `TileWriter.write` through `ahead` is read until so many more are asked for."""
 _numbers = itertools.count()
 _THREADS = 2
-_WRITE_BYTES = 1 << 17
+_WRITE_BYTES = 1 << 18
 """Written at once: of more, Linux looks for larger pieces of free memory (8 times slower)."""
 _FLUSHED_BYTES = 128 << 20
 """After so many bytes the disk begins to write, not only at the end."""
