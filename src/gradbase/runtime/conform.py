@@ -16,8 +16,8 @@ def conformed(stream: Stream, schema: Schema) -> Stream:
     """Structs that come as JSON, and vectors that come as lists, as what they are."""
     wanted = {
         place: arrow_type(field.type)
-        for place, field in enumerate(schema)
-        if place < len(stream.schema) and _differs(field.type, stream.schema.types[place])
+        for place, (field, found) in enumerate(zip(schema, stream.schema.types, strict=False))
+        if _differs(field.type, found)
     }
     if not wanted:
         return stream

@@ -21,6 +21,7 @@ import torch
 
 from gradbase.ir.chains import Chain, chain_of, is_assembled
 from gradbase.ir.conversion import ToTensor
+from gradbase.ir.factored import Looked
 from gradbase.ir.grouping import ByGroup
 from gradbase.ir.imported import Opaque
 from gradbase.ir.learning import Model
@@ -318,7 +319,7 @@ _NOTHING = torch.empty(0)
 
 def _may_overwrite(node: Tensor, program: Program) -> bool:
     """Whether a function may write over its input: a layer's own result that nothing else reads."""
-    if not isinstance(node, Unary) or not isinstance(node.x, (Linear, Unary)):
+    if not isinstance(node, Unary) or not isinstance(node.x, (Linear, Looked, Unary)):
         return False
     readers = Counter(c for s in program.steps for c in inputs_of(s))
     return readers[node.x] == 1 and node.x not in program.roots and node.x not in program.weights

@@ -26,7 +26,7 @@ Types = list[tuple[str, SqlType]]
 Described = Sequence[tuple[Any, ...]]
 """Name and DuckDB's type of each column, and more."""
 
-_LONGEST, _MOST = 4096, 256
+_LONGEST, _MOST = 32_768, 256
 """Characters of a text worth remembering, and how many of them."""
 
 _COUNTING = frozenset(

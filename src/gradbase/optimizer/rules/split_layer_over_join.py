@@ -10,7 +10,7 @@ from gradbase.ir.learning import Feature, Model, Predict
 from gradbase.ir.node import Node
 from gradbase.ir.relational import Aggregate, Filter, Join, Limit, Project, Relation, Sort
 from gradbase.ir.scalar import Column
-from gradbase.ir.tensor import Binary, Linear, Param, Tensor
+from gradbase.ir.tensor import Linear, Param, Tensor
 from gradbase.ir.types import FLOAT32, FLOAT64, INT64, SqlType, array_of
 from gradbase.optimizer.analyses.columns import columns_in
 from gradbase.optimizer.analyses.joins import may_fail, reads_back_cheaply, with_partner
@@ -197,7 +197,9 @@ class _Split:
 
     def _table(self, side: _Side) -> Numbered:
         model, layer = self.predict.model, self.layer
-        x = Linear(layer.inputs(side.parts), layer.weight(side.parts))
+        # One of the tables holds the layer's bias: nothing is left to be added to joined rows.
+        bias = layer.layer.bias if side is self.sides[0] else None
+        x = Linear(layer.inputs(side.parts), layer.weight(side.parts), bias)
         of = FLOAT64 if x.dtype == "float64" else FLOAT32
         kind = of if x.shape[-1] == 1 else array_of(of, x.shape[-1])
         features = tuple(f for f in model.features if f.name in side.columns)
@@ -220,8 +222,6 @@ class _Split:
             tuple(Param(table_name(i), (1, width), kind) for i in range(len(self.sides))),
             layer.inputs(rest) if rest else None, layer.weight(rest) if rest else None,
         )  # fmt: skip
-        if layer.layer.bias is not None:
-            made = Binary("add", made, layer.layer.bias)
         outputs = with_outputs(
             model, self.predict.methods, lambda n: made if n is layer.layer else None
         )
