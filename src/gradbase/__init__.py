@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gradbase.frontend.space import choice, loguniform, randint, uniform
     from gradbase.runtime.export.feeding import onnx_inputs
     from gradbase.selection.api import autoencoder, kmeans, mlp, pca, search, wide_and_deep
+    from gradbase.selection.own import maximize, minimize
     from gradbase.session import Session, connect
     from gradbase.store.following import runs
 
@@ -29,7 +30,9 @@ __all__ = [
     "errors",
     "kmeans",
     "loguniform",
+    "maximize",
     "memory",
+    "minimize",
     "mlp",
     "onnx_inputs",
     "pca",
@@ -49,6 +52,8 @@ _HOMES = {
     "uniform": "gradbase.frontend.space",
     "autoencoder": "gradbase.selection.api",
     "kmeans": "gradbase.selection.api",
+    "maximize": "gradbase.selection.own",
+    "minimize": "gradbase.selection.own",
     "mlp": "gradbase.selection.api",
     "pca": "gradbase.selection.api",
     "onnx_inputs": "gradbase.runtime.export.feeding",

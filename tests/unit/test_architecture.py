@@ -51,7 +51,7 @@ BUDGETS = {
     "selection": 8300,  # modules tried out; journals of groups; one model per group; a fifth of it: units in other processes; what Python gives for each kind of model; cross-validation; studies for Optuna; procedures, rounds, resuming; no label
     "importing": 5000,  # steps and predictors of scikit-learn one by one; operators of ONNX (1100); readers of files that trust nothing (1000)
     "session": 3350,  # one model per group; plans kept for repeated queries; versions of models; results for people and programs
-    "plots": 1650,  # ten kinds of pictures, and plans as graphs
+    "plots": 1660,  # ten kinds of pictures, and plans as graphs
     "sklearn": 750,
     "dbapi": 950,  # a third of it is the dialect of SQLAlchemy
     "shell": 1000,  # a third of it knows what may follow in a statement

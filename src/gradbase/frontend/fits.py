@@ -27,6 +27,7 @@ from gradbase.ir.learning import (
     PythonNetwork,
     Split,
 )
+from gradbase.ir.metrics import reference_of
 from gradbase.ir.networks import Autoencoder, WideDeep
 from gradbase.ir.relational import Relation
 from gradbase.ir.scalar import Column
@@ -258,6 +259,7 @@ def _fit(spec: TrainingSpec, dataset: Dataset, trial: int, given: Mapping[str, A
         patience=spec.patience,
         first_shard=trial if spec.shard_order == STAGGERED else 0,
         loss=spec.loss,
+        metric=spec.metric if reference_of(spec.metric) else "",
     )
 
 

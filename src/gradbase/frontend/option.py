@@ -21,8 +21,8 @@ class Option:
         As documented; TrainingSpec holds the same.
     low, high : float
         Allowed range of a number; `open_low`/`open_high`: the end itself is not allowed.
-    prefix : str
-        Of an address that a choice may be instead of one of its `values`.
+    prefix : str or tuple of str
+        Of an address or a function that a choice may be instead of one of its `values`.
     search : str
         '' (not searched), candidates, linear or log: what HPARAM_RANGE and _CANDIDATES may do.
     models : tuple of str
@@ -43,7 +43,7 @@ class Option:
     values: tuple[str, ...] = ()
     synonyms: tuple[tuple[str, str], ...] = ()
     refused: tuple[tuple[str, str], ...] = ()
-    prefix: str = ""
+    prefix: str | tuple[str, ...] = ""
     search: str = ""
     models: tuple[str, ...] = ()
 

@@ -13,12 +13,14 @@ from gradbase.frontend.option_table import (
     KMEANS,
     LINEAR,
     NORMAL_EQUATION,
+    PYTHON,
     WIDE,
 )
 from gradbase.frontend.space import Choice, Dimension
 from gradbase.frontend.training import CLASSIFICATION, DEFAULT_METRIC
 from gradbase.ir.learning import METRICS
-from gradbase.ir.stepping import CONSTANT, LOSSES, OF_CLASSES, OF_NUMBERS, OWN_LOSS
+from gradbase.ir.metrics import reference_of
+from gradbase.ir.stepping import CONSTANT, OF_CLASSES, OF_NUMBERS, OWN_LOSS
 
 Fields = dict[str, Any]
 Given = Mapping[str, OptionValue]
@@ -57,6 +59,7 @@ def check_together(
     _check_warm_start(fields, space, given)
     _check_groups(fields, given)
     _check_loss(fields, given)
+    _check_functions(fields, space, given, family)
     _check_schedule(fields, space, given)
     _check_metric(fields, given)
     if family == AUTOENCODER:
@@ -221,14 +224,7 @@ def _check_groups(fields: Fields, given: Given) -> None:
 def _check_loss(fields: Fields, given: Given) -> None:
     """A loss of classes is not one of numbers."""
     loss, task = fields.get("loss"), fields["task"]
-    if loss and loss.startswith(OWN_LOSS):
-        if fields.get("groups"):
-            raise UnsupportedError(
-                "group_by takes losses by name, not functions", at=given["loss"].value_at,
-                hint=f"there are {', '.join(LOSSES)}",
-            )  # fmt: skip
-        return
-    if not loss or not task:
+    if not loss or not task or loss.startswith(OWN_LOSS):
         return
     allowed = OF_CLASSES if task == CLASSIFICATION else OF_NUMBERS
     if loss not in allowed:
@@ -237,6 +233,29 @@ def _check_loss(fields: Fields, given: Given) -> None:
             at=given["loss"].value_at,
             hint=near(loss, allowed),
         )
+
+
+def _check_functions(
+    fields: Fields, space: Mapping[str, Dimension], given: Given, family: str
+) -> None:
+    """Where users' own losses, schedules, optimisers and metrics go."""
+    for name in ("loss", "optimizer", "lr_schedule", "hparam_tuning_objectives"):
+        field = {"lr_schedule": "schedule", "hparam_tuning_objectives": "metric"}.get(name, name)
+        searched = space.get(field)
+        found = searched.values if isinstance(searched, Choice) else (fields.get(field),)
+        if not any(OWN_LOSS in str(value) for value in found):
+            continue
+        if fields.get("groups"):
+            raise UnsupportedError(
+                f"group_by takes {name} by name, not functions", at=given[name].value_at,
+                hint="train a model for each group in a loop",
+            )  # fmt: skip
+        if name == "optimizer" and family != PYTHON:
+            raise UnsupportedError(
+                f"{fields['model_type']} takes optimizers by name, not functions",
+                at=given[name].value_at,
+                hint="write the network as a function that returns a torch.nn.Module",
+            )
 
 
 def _check_schedule(fields: Fields, space: Mapping[str, Dimension], given: Given) -> None:
@@ -260,7 +279,7 @@ def _check_metric(fields: Fields, given: Given) -> None:
         return
     metric = fields.setdefault("metric", DEFAULT_METRIC[task])
     allowed = METRICS["binary" if task == CLASSIFICATION else task]
-    if metric not in allowed:
+    if metric not in allowed and not reference_of(metric):
         raise BindError(
             f"`{metric}` is no metric of {fields['model_type']} models; there are "
             f"{', '.join(allowed)}",

@@ -7,6 +7,7 @@ from dataclasses import replace
 from gradbase.frontend.option import Option
 from gradbase.ir.grouping import NULL, UNSEEN
 from gradbase.ir.learning import METRICS
+from gradbase.ir.metrics import MAXIMIZE, MINIMIZE
 from gradbase.ir.stepping import CONSTANT, LOSSES, OWN_LOSS, SCHEDULES
 
 LINEAR = ("linear_reg", "logistic_reg")
@@ -44,6 +45,7 @@ AUTO_STRATEGY, GRADIENT_DESCENT = "auto_strategy", "batch_gradient_descent"
 SPLITS = ("auto_split", "random", "seq", "custom", "no_split", "k_fold")
 TASKS = ("classification", "regression")
 CLUSTER_OBJECTIVE = METRICS["clusters"][0]
+OWN_METRICS = (f"{MINIMIZE}{OWN_LOSS}", f"{MAXIMIZE}{OWN_LOSS}")
 OBJECTIVES = (*METRICS["binary"], *METRICS["regression"], CLUSTER_OBJECTIVE)
 
 
@@ -128,8 +130,9 @@ _ROWS = (
         low=0.0, search="log", models=(AUTOENCODER,),
     ),
     Option(
-        "optimizer", "optimizer", "choice", "adam", "The method that changes the weights.",
-        values=OPTIMIZERS, refused=_NO_FTRL, search="candidates",
+        "optimizer", "optimizer", "choice", "adam",
+        "The method that changes the weights; of python: models also 'python:module:function'.",
+        values=OPTIMIZERS, refused=_NO_FTRL, search="candidates", prefix=OWN_LOSS,
     ),
     Option(
         "learn_rate", "learn_rate", "float", 0.001, "Step; a range is searched on a log scale.",
@@ -197,7 +200,8 @@ _ROWS = (
     ),
     Option(
         "lr_schedule", "schedule", "choice", CONSTANT,
-        "How the learning rate changes from step to step.", values=SCHEDULES, search="candidates",
+        "How the learning rate changes from step to step; or 'python:module:function'.",
+        values=SCHEDULES, search="candidates", prefix=OWN_LOSS,
     ),
     Option(
         "lr_warmup_epochs", "warmup", "float", 0.0,
@@ -309,8 +313,9 @@ _ROWS = (
     ),
     Option(
         "hparam_tuning_objectives", "metric", "objectives", None,
-        "Chooses the best trial; roc_auc, r2_score or mean_squared_error if left out.",
-        values=OBJECTIVES,
+        "Chooses the best trial; roc_auc, r2_score or mean_squared_error if left out. Or a "
+        "function: 'minimize python:module:function', 'maximize …'.",
+        values=OBJECTIVES, prefix=OWN_METRICS,
         models=(*_TRAINED, KMEANS),
     ),
     Option(

@@ -173,11 +173,6 @@ METRICS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Metrics by task, in BigQuery ML's order."""
 
-MINIMISED = frozenset((
-    "log_loss", "loss", "mean_absolute_error", "mean_squared_error", "mean_squared_log_error",
-    "median_absolute_error", "davies_bouldin_index", "mean_squared_distance"))  # fmt: skip
-"""Metrics of which less is better."""
-
 
 class Network(Node):
     """What is trained, before the data's widths are known."""
@@ -318,7 +313,7 @@ class Fit(Node):
     `min_rel_progress` (relative to the best so far) end it. `auto_class_weights` balance the
     classes. `start` is the model that is continued: its encodings stay, its weights are the first.
     In epoch e it begins with shard `first_shard` + e: 0, or with a staggered order its number.
-    `loss` is one of `stepping.LOSSES`, '' the task's.
+    `loss` is one of `stepping.LOSSES`, '' the task's; `metric` is a user's own (see `ir.metrics`).
     """
 
     data: Dataset
@@ -335,6 +330,7 @@ class Fit(Node):
     start: Model | None = None
     first_shard: int = 0
     loss: str = ""
+    metric: str = ""
 
 
 @node

@@ -12,7 +12,7 @@ OF_CLASSES, OF_NUMBERS = ("cross_entropy", "focal"), (
 LOSSES = (*OF_CLASSES, *OF_NUMBERS)
 """Losses by name; the first of each kind is what trains where none is named."""
 OWN_LOSS = "python:"
-"""What the name of a user's own loss begins with: ``python:module:function``."""
+"""What the name of a user's own function begins with: ``python:module:function``."""
 
 
 @node
@@ -22,8 +22,8 @@ class Stepping(Node):
     During the first `warmup` epochs (w steps) it is (t + 1) / w. Behind them, with
     p = (t - w) / (T - w): ``constant`` 1; ``linear`` 1 - p; ``cosine`` (1 + cos(pi p)) / 2;
     ``exponential`` `decay` to the power of epochs since then; ``step`` `decay` to the power of
-    whole `decay_epochs` since the beginning. Gradients whose norm is above `clip_norm` are scaled
-    down to it; 0: none are.
+    whole `decay_epochs` since the beginning; ``python:…`` a user's function of t - w and T - w.
+    Gradients whose norm is above `clip_norm` are scaled down to it; 0: none are.
     """
 
     schedule: str = CONSTANT

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.lines import Line2D
 
-from gradbase.ir.learning import METRICS, MINIMISED
+from gradbase.ir.learning import METRICS
+from gradbase.ir.metrics import is_minimised
 from gradbase.plots.style import (
     BEST,
     BLUE,
@@ -44,7 +45,7 @@ def draw(search: Search) -> Picture:
 
 def _metric_panel(axes: Axes, search: Search) -> None:
     curves = _curves(search, "eval_loss" if search.metric == "loss" else search.metric)
-    better = "lower" if search.metric in MINIMISED else "higher"
+    better = "lower" if is_minimised(search.metric) else "higher"
     _lines(axes, curves, search.best_trial)
     _finish(axes, search, f"{metric_name(search.metric)} ({better} is better)")
     best = curves.get(search.best_trial)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradbase.ir.learning import MINIMISED
+from gradbase.ir.metrics import is_minimised
 from gradbase.plots.style import (
     BEST,
     BLUE,
@@ -30,7 +30,7 @@ def draw(search: Search) -> Picture:
     """A dot per trial in the order they were drawn; a step line for the best so far."""
     trials = np.array([r["trial"] for r in search.rows])
     values = values_of(search)
-    less = search.metric in MINIMISED
+    less = is_minimised(search.metric)
     best = (np.fmin if less else np.fmax).accumulate(values)
     made = picture(8.0, 4.4, f"{search.name}: {counted(len(trials), 'trial')} and the best so far")
     axes = made.subplots()

@@ -15,7 +15,7 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from gradbase.errors import DataError
-from gradbase.ir.learning import MINIMISED
+from gradbase.ir.metrics import is_minimised
 from gradbase.plots.style import (
     BEST,
     INK,
@@ -69,7 +69,7 @@ def draw(search: Search) -> Picture:
     made = picture(max(7.0, 1.9 * len(axes_) + 1.2), 5.0, title, note)
     axes = made.subplots()
     best = next((i for i, r in enumerate(rows) if r["trial"] == search.best_trial), 0)
-    _lines(axes, axes_, _goodness(values[kept], less=search.metric in MINIMISED), best)
+    _lines(axes, axes_, _goodness(values[kept], less=is_minimised(search.metric)), best)
     _verticals(axes, axes_)
     _colour_bar(made, axes, search)
     return made

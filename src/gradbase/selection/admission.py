@@ -73,10 +73,11 @@ def admit_modules(item: FusedFit, memory: StepMemory | None, limit: int) -> Admi
     """How users' modules train as a stack; errors as `admit_stack`."""
     if memory is None or memory.peak <= limit:
         return Admission(memory.peak if memory else 0)
-    if len(item.fits) > 1:
+    first, *others = item.fits
+    if others:
         return Admission(memory.peak, split=True)
     hint = "SET gradbase.disabled_rules = 'fuse_fits', so that it trains alone with its batch cut"
-    raise _refused(item.fits[0], memory.peak, limit, hint)
+    raise _refused(first, memory.peak, limit, hint)
 
 
 def _within(fit: Fit, memory: StepMemory, limit: int, *, bitwise: bool) -> Admission:

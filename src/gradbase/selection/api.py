@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from gradbase.errors import BindError, near
 from gradbase.frontend.cursor import Candidates, OptionValue, Range
@@ -20,8 +20,8 @@ from gradbase.frontend.space import (
 )
 from gradbase.frontend.training import TrainingSpec
 from gradbase.ir.learning import METRICS
-from gradbase.ir.stepping import OWN_LOSS
 from gradbase.selection.networks import register
+from gradbase.selection.own import referenced
 
 UNDECIDED = {
     "dnn": ("dnn_classifier", "dnn_regressor"),
@@ -257,7 +257,8 @@ def search(
         Other options of CREATE MODEL (``early_stop=False``, ``split="random"``, ``folds=5``,
         ``class_weights={"yes": 2.0, "no": 1.0}``, ``weight_column="w"``, …); what is none goes into
         the function's configuration. `loss` may be a function of outputs Tensor[rows, outputs] and
-        targets Tensor[rows] that returns each row's loss.
+        targets Tensor[rows] that returns each row's loss, `lr_schedule` one of a step and the
+        number of steps, `optimizer` one of parameters and ``lr``, `metric` `minimize` of one.
 
     Examples
     --------
@@ -268,9 +269,7 @@ def search(
     """
     named = [lr, batch_size, optimizer, l2_reg, dropout, seed, epochs, metric, procedure, trials]
     given = {k: v for k, v in zip(_NAMED, named, strict=True) if v is not None} | parameters
-    loss: Any = given.get("loss")
-    if callable(loss):
-        given["loss"] = OWN_LOSS + register(cast("Any", loss)).reference
+    given = referenced(given)
     if isinstance(network, MlpSpace):
         return _mlp_spec(network.model_type, _dimensions(network.parts() | given))
     return _function_spec(network, _dimensions(given))

@@ -23,7 +23,7 @@ from gradbase.frontend.torch_export import Exporter
 from gradbase.ir.conversion import ToTable
 from gradbase.ir.learning import Fit, FusedFit, PythonNetwork
 from gradbase.runtime.train.finish import Params
-from gradbase.runtime.train.schedules import factor
+from gradbase.runtime.train.schedules import Schedules, factor, no_schedules
 from gradbase.runtime.train.trainer import Ran, make_trainer, shard_order
 from gradbase.selection.networks import Networks
 from gradbase.selection.outcome import Outcome
@@ -214,7 +214,8 @@ class Group:
         seconds = (time.perf_counter() - started) / max(len(going), 1)
         for place, outcome in going.items():
             loss, metrics = measured[place]
-            rate = learn_rate_of(outcome.fit, epoch, trainer.data.steps(outcome.fit.batch_size))
+            steps = trainer.data.steps(outcome.fit.batch_size)
+            rate = learn_rate_of(outcome.fit, epoch, steps, self.shared.networks.schedule)
             eval_loss = loss if held_out else None
             outcome.epochs.append(
                 EpochRecord(epoch, self._losses[place], eval_loss, metrics, rate, seconds)
@@ -291,12 +292,15 @@ def _reason(outcome: Outcome) -> str:
     return "converged" if outcome.converged() else ""
 
 
-def learn_rate_of(fit: Fit, epoch: int, steps: int) -> float | None:
+def learn_rate_of(
+    fit: Fit, epoch: int, steps: int, schedules: Schedules = no_schedules
+) -> float | None:
     """At the end of an epoch of so many steps; None where no steps are taken."""
     if fit.optimizer.name == NORMAL_EQUATION:
         return None
     steps, own = max(steps, 1), fit.optimizer
-    return own.learn_rate * factor(own.stepping, (epoch + 1) * steps - 1, steps, fit.epochs)
+    last = (epoch + 1) * steps - 1
+    return own.learn_rate * factor(own.stepping, last, steps, fit.epochs, schedules)
 
 
 def _keep_model(finishing: Finishing, outcome: Outcome) -> None:

@@ -13,7 +13,8 @@ import torch
 from gradbase import __version__
 from gradbase.errors import TrainingError
 from gradbase.ir.grouping import ByGroup, FitGroups
-from gradbase.ir.learning import MINIMISED, Feature, Model
+from gradbase.ir.learning import Feature, Model
+from gradbase.ir.metrics import is_minimised
 from gradbase.runtime.confusion import class_counts, score_counts, thinned
 from gradbase.runtime.groups.metrics import metrics_by_group
 from gradbase.runtime.groups.packed import GroupPredictor, Packed, packed
@@ -125,7 +126,7 @@ class _Recording:
 
     def _best(self, pairs: list[tuple[int, Member]]) -> tuple[int, Member] | None:
         """The best trial of a group; see `outcome.best_of`."""
-        sign = 1.0 if self.plan.metric in MINIMISED else -1.0
+        sign = 1.0 if is_minimised(self.plan.metric) else -1.0
 
         def rank(pair: tuple[int, Member]) -> tuple[int, float, int]:
             trial, member = pair

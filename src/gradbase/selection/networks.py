@@ -5,16 +5,20 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import math
+import numbers
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, cast
 
 from blake3 import blake3
 
 from gradbase.errors import BindError, GradbaseError, TrainingError, UnsupportedError, near
-from gradbase.ir.learning import PythonNetwork
+from gradbase.ir.learning import Fit, Optimizer, PythonNetwork
+from gradbase.ir.metrics import reference_of
+from gradbase.ir.stepping import OWN_LOSS
 from gradbase.ir.tensor import UserModule
 
 if TYPE_CHECKING:
@@ -116,6 +120,19 @@ class Networks:
             with _registering:
                 _given[reference] = found
 
+    def digests(self, references: Iterable[str]) -> dict[str, str]:
+        """BLAKE3 of the source of functions, by reference."""
+        return {r: _code_hash(self._function(r)) for r in sorted(set(references))}
+
+    def demand(self, digests: Mapping[str, str]) -> None:
+        """BindError unless the functions have these digests now."""
+        for reference, digest in digests.items():
+            if _code_hash(self._function(reference)) != digest:
+                raise BindError(
+                    f"the function `{reference}` has changed since the search began",
+                    hint="put it back as it was, or start the search again",
+                )
+
     def resolve(self, network: PythonNetwork) -> PythonNetwork:
         """`network` with its code hash; BindError where it may not or cannot be called."""
         function = self._function(network.reference)
@@ -193,6 +210,50 @@ class Networks:
 
         return of
 
+    def metric(self, reference: str) -> Callable[[torch.Tensor, torch.Tensor], float]:
+        """A user's own metric: of outputs [rows, outputs] and targets [rows] a number."""
+        function: Any = self._function(reference)
+
+        def of(z: torch.Tensor, y: torch.Tensor) -> float:
+            return _number(_own(function, f"metric `{reference}`", z, y), f"metric `{reference}`")
+
+        return of
+
+    def schedule(self, reference: str) -> Callable[[int, int], float]:
+        """A user's own schedule: the factor of a step, of so many; at least 0."""
+        function: Any = self._function(reference)
+        what = f"learning-rate schedule `{reference}`"
+
+        def of(step: int, steps: int) -> float:
+            found = _number(_own(function, what, step, steps), what)
+            if not 0 <= found < math.inf:
+                raise TrainingError(
+                    f"the {what} returned {found:g} for step {step} of {steps}",
+                    hint="it returns what the learning rate is multiplied by, a number from 0 on",
+                )
+            return found
+
+        return of
+
+    def optimizer(
+        self, reference: str, spec: Optimizer, parameters: Sequence[torch.Tensor]
+    ) -> torch.optim.Optimizer:
+        """A user's own optimiser: called with parameters, lr, and what else is not 0."""
+        import torch
+
+        what = f"optimiser `{reference}`"
+        others = {"weight_decay": spec.l2_reg, "momentum": spec.momentum}
+        given = {"lr": spec.learn_rate, **{n: v for n, v in others.items() if v}}
+        function: Any = self._function(reference)
+        made = _own(lambda: function(list(parameters), **given), what)
+        if not isinstance(made, torch.optim.Optimizer):
+            raise TrainingError(
+                f"the {what} must return a torch.optim.Optimizer, it returned "
+                f"{type(made).__name__}",
+                hint="def optimizer(parameters, lr): return torch.optim.NAdam(parameters, lr=lr)",
+            )
+        return made
+
     def _function(self, reference: str) -> Function:
         if reference in _given:
             return _given[reference]
@@ -209,6 +270,38 @@ class Networks:
                 hint=f'gb.connect(…, python_modules=["{module}"])',
             )
         return _imported(module, name)
+
+
+def _own(function: Callable[..., Any], what: str, *args: Any) -> Any:
+    """What a user's function returns; what it raises is an error of the trial."""
+    try:
+        return function(*args)
+    except Exception as error:
+        raise TrainingError(f"the {what} raised {type(error).__name__}: {error}") from error
+
+
+def _number(found: Any, what: str) -> float:
+    import torch
+
+    if isinstance(found, torch.Tensor) and found.numel() == 1:
+        found = found.item()
+    if isinstance(found, bool) or not isinstance(found, numbers.Real):
+        shape = list(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+        raise TrainingError(f"the {what} must return a number, it returned {shape}")
+    return float(found)
+
+
+def functions_of(fits: Iterable[Fit]) -> set[str]:
+    """References of all users' functions that fits call."""
+    found: set[str] = set()
+    for fit in fits:
+        if isinstance(fit.network, PythonNetwork):
+            found.add(fit.network.reference)
+        named = (fit.loss, fit.optimizer.name, fit.optimizer.stepping.schedule)
+        for own in (*named, reference_of(fit.metric)):
+            if own.startswith(OWN_LOSS):
+                found.add(own.removeprefix(OWN_LOSS))
+    return found
 
 
 def _own_random_numbers() -> AbstractContextManager[None]:

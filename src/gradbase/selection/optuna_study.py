@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradbase.errors import DataError
 from gradbase.frontend.space import Choice, Dimension, IntUniform, LogUniform, Uniform
-from gradbase.ir.learning import MINIMISED
+from gradbase.ir.metrics import is_minimised
 from gradbase.selection.outcome import value_of
 from gradbase.store.records import FAILED, STOPPED, ModelRecord, TrialRecord
 
@@ -35,7 +35,7 @@ def to_optuna(record: ModelRecord, curves: Sequence[Mapping[str, Any]] = ()) -> 
     with quiet():
         study = optuna.create_study(
             study_name=record.name,
-            direction="minimize" if record.metric in MINIMISED else "maximize",
+            direction="minimize" if is_minimised(record.metric) else "maximize",
             storage=optuna.storages.InMemoryStorage(),
         )
     space = record.space

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from gradbase.errors import TrainingError
 from gradbase.ir.conversion import ToTable
-from gradbase.ir.learning import MINIMISED, Fit, Model, Search
+from gradbase.ir.learning import Fit, Model, Search
+from gradbase.ir.metrics import is_minimised
 from gradbase.store.records import (
     FAILED,
     EpochRecord,
@@ -138,7 +139,7 @@ def best_of(outcomes: Sequence[Outcome], metric: str) -> Outcome:
 
     Where no trial has a value (one class among the evaluation rows), the loss decides.
     """
-    sign = 1.0 if metric in MINIMISED else -1.0
+    sign = 1.0 if is_minimised(metric) else -1.0
 
     def rank(outcome: Outcome) -> tuple[int, float, int]:
         value = outcome.value(metric)

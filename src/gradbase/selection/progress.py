@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gradbase.ir.learning import MINIMISED
+from gradbase.ir.metrics import is_minimised
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -89,7 +89,7 @@ class LiveBar:
         metrics: Mapping[str, float],
     ) -> None:
         value = metrics.get(self.metric, math.nan)
-        sign = -1.0 if self.metric in MINIMISED else 1.0
+        sign = -1.0 if is_minimised(self.metric) else 1.0
         if not math.isnan(value) and (self.best is None or sign * value > sign * self.best[0]):
             self.best = (value, trial)
         self._advance(1)

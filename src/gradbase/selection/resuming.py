@@ -15,6 +15,7 @@ from gradbase.errors import StoreError, UnsupportedError
 from gradbase.frontend.space import space_of, to_plain
 from gradbase.ir.learning import FusedFit, Search
 from gradbase.ir.parser import parse_plan
+from gradbase.selection.networks import Networks, functions_of
 from gradbase.selection.outcome import Outcome
 from gradbase.selection.procedure import Terms
 from gradbase.selection.states import States
@@ -51,6 +52,7 @@ def header_of(search: Search, info: RunInfo) -> dict[str, Any]:
         "parameters": {name: _encoded(value) for name, value in info.parameters.items()},
         "procedure": search.procedure,
         "metric": search.metric,
+        "functions": Networks(info.python_modules).digests(functions_of(search.fits)),
     }
 
 
@@ -105,6 +107,10 @@ class Interrupted:
     def header(self) -> Event:
         """What it began with."""
         return self.events[0]
+
+    def demand_functions(self, python_modules: Sequence[str]) -> None:
+        """BindError where a function that it calls is not there, or not as it was."""
+        Networks(python_modules).demand(self.header.get("functions", {}))
 
     @property
     def rounds(self) -> list[Event]:

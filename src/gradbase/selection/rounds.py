@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gradbase.errors import StoreError
-from gradbase.ir.learning import MINIMISED, Fit, FusedFit, Search
+from gradbase.ir.learning import Fit, FusedFit, Search
+from gradbase.ir.metrics import is_minimised
 from gradbase.ir.parser import parse_plan
 from gradbase.ir.printer import print_plan
 from gradbase.selection import AT_ONCE
@@ -60,7 +61,7 @@ class Rounds:
     ) -> None:
         self.tuned = tuned
         self.search, self.states, self.replan, self._journal = search, states, replan, journal
-        self._sign = -1.0 if search.metric in MINIMISED else 1.0
+        self._sign = -1.0 if is_minimised(search.metric) else 1.0
         self._rounds = procedure.rounds()
         self._recorded: list[Mapping[str, Any]] = []
         self.outcomes: dict[tuple[int, int], Outcome] = {}

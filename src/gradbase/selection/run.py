@@ -14,7 +14,7 @@ from gradbase import __version__
 from gradbase.engines import quote_identifier
 from gradbase.errors import CancelledError, DataError, StoreError, UnsupportedError
 from gradbase.frontend.torch_export import Exporter
-from gradbase.ir.learning import PythonNetwork, Search
+from gradbase.ir.learning import Fit, Search
 from gradbase.selection import make_procedure
 from gradbase.selection.configuring import configuration_of
 from gradbase.selection.control import Control
@@ -24,7 +24,7 @@ from gradbase.selection.executors.remote_executor import Surroundings
 from gradbase.selection.folds import joined, refit_of, take_over
 from gradbase.selection.group import Group, Shared
 from gradbase.selection.live_table import LiveTable
-from gradbase.selection.networks import Networks
+from gradbase.selection.networks import Networks, functions_of
 from gradbase.selection.outcome import Outcome, all_failed, best_of, trial_record, value_of
 from gradbase.selection.procedure import Terms
 from gradbase.selection.progress import Listener, listener_for
@@ -369,7 +369,7 @@ class _Run:
             options=self.info.options,
             seed=self.info.seed,
             relation_hash=data.relation_hash,
-            code_version=_code_version(first.network),
+            code_version=_code_version(first, self.info.python_modules),
             engine=self.context.engine.name,
             trials=tuple(self._trial(o, data) for o in outcomes),
             metric=self.search.metric,
@@ -392,8 +392,7 @@ class _Run:
         return replace(found, epochs=(*earlier, *own))
 
 
-def _code_version(network: object) -> str:
-    own = f"gradbase {__version__}"
-    if isinstance(network, PythonNetwork):
-        return f"{own}, {network.reference} {network.code_hash[:16]}"
-    return own
+def _code_version(fit: Fit, python_modules: Sequence[str]) -> str:
+    """What trained a model: gradbase, and users' functions with the digests of their sources."""
+    digests = Networks(python_modules).digests(functions_of([fit]))
+    return ", ".join([f"gradbase {__version__}", *(f"{r} {d[:16]}" for r, d in digests.items())])

@@ -9,6 +9,7 @@ from typing import Any
 
 from gradbase.errors import BindError, UnsupportedError, near
 from gradbase.frontend.fits import build_dataset, build_fits
+from gradbase.frontend.space import Choice
 from gradbase.frontend.training import (
     CLASSIFICATION,
     DEFAULT_METRIC,
@@ -20,6 +21,7 @@ from gradbase.frontend.training import (
 )
 from gradbase.ir.derived import Derived
 from gradbase.ir.learning import METRICS, Dataset, Model, PythonNetwork, Search
+from gradbase.ir.metrics import reference_of, shown
 from gradbase.ir.relational import Relation
 from gradbase.ir.stepping import OWN_LOSS
 from gradbase.ir.types import SqlType
@@ -97,7 +99,7 @@ def build(
     if start is not None:
         fits = tuple(starting(start, fit) for fit in fits)
     found = Search(
-        name, fits, spec.metric, spec.procedure, spec.workers, spec.threads_per_unit,
+        name, fits, shown(spec.metric), spec.procedure, spec.workers, spec.threads_per_unit,
         elsewhere(spec, python_modules),
     )  # fmt: skip
     return Planned(found, spec)
@@ -112,8 +114,11 @@ def elsewhere(spec: TrainingSpec, python_modules: Sequence[str]) -> str:
         Other processes were asked for, and cannot import the network's function.
     """
     own = [n for n in (spec.network,) if isinstance(n, PythonNetwork)]
-    if spec.loss.startswith(OWN_LOSS):
-        own.append(PythonNetwork(spec.loss.removeprefix(OWN_LOSS), "{}"))
+    named: list[object] = [spec.loss, spec.schedule, spec.optimizer, reference_of(spec.metric)]
+    for dimension in spec.space.values():
+        named += dimension.values if isinstance(dimension, Choice) else ()
+    functions = dict.fromkeys(n for n in named if isinstance(n, str) and n.startswith(OWN_LOSS))
+    own += [PythonNetwork(n.removeprefix(OWN_LOSS), "{}") for n in functions]
     if not own or spec.executor == "in_process":
         return spec.executor
     try:
@@ -167,7 +172,7 @@ def filled(
             hint="leave them out, or weigh rows with instance_weight_col",
         )
     allowed = METRICS[data.task]
-    if changes["metric"] not in allowed:
+    if changes["metric"] not in allowed and not reference_of(changes["metric"]):
         raise BindError(
             f"`{changes['metric']}` is no metric of {data.task} models; there are "
             f"{', '.join(allowed)}",

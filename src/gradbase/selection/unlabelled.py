@@ -18,7 +18,8 @@ from gradbase.frontend.option_table import KMEANS
 from gradbase.frontend.training import TrainingSpec
 from gradbase.ir.conversion import ToTable
 from gradbase.ir.derived import Derived
-from gradbase.ir.learning import METRICS, MINIMISED, Model, Network
+from gradbase.ir.learning import METRICS, Model, Network
+from gradbase.ir.metrics import is_minimised
 from gradbase.ir.relational import Relation
 from gradbase.ir.tensor import Linear
 from gradbase.ir.types import FLOAT64, INT64, array_of, list_of, struct_of
@@ -210,7 +211,7 @@ def _value(network: Network, name: str) -> object:
 def _record(
     plan: Solve, context: RunContext, rows: Encoded, trials: list[TrialRecord], info: RunInfo
 ) -> ModelRecord:
-    sign = 1.0 if plan.metric in MINIMISED else -1.0
+    sign = 1.0 if is_minimised(plan.metric) else -1.0
 
     def rank(trial: TrialRecord) -> tuple[bool, float, int]:
         value = trial.metrics[plan.metric]

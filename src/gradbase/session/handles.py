@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from gradbase.runtime.encode import Blobs
     from gradbase.selection.replaying import Replay
     from gradbase.selection.study import Study
+    from gradbase.session.resuming import Given
     from gradbase.session.session import Session
 
 QUERY_WORDS = ("SELECT", "WITH", "FROM", "VALUES", "(")
@@ -168,14 +169,14 @@ class ModelHandle(Versioned):
         """The columns read."""
         return [f.name for f in self.model.features]
 
-    def replay(self, *, network: Callable[[dict[str, Any]], Any] | None = None) -> Replay:
+    def replay(self, *, network: Given = None) -> Replay:
         """Train this trial again as its search's journal says; `same` tells whether its weights are
         bit for bit those of the store.
 
         Parameters
         ----------
-        network : callable, optional
-            The function that was given to `Table.fit`; needed in a new process.
+        network : callable or list of callable, optional
+            Functions that were given to `Table.fit`, as they were; needed in a new process.
 
         Raises
         ------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradbase.selection.networks import register
@@ -20,17 +20,25 @@ if TYPE_CHECKING:
 log = logging.getLogger("gradbase.session")
 
 
-def resume(
-    session: Session, name: str, network: Callable[[dict[str, Any]], Any] | None = None
-) -> RunResult:
+Given = Callable[..., Any] | Sequence[Callable[..., Any]] | None
+"""The functions that were given to a fit: one, or several."""
+
+
+def _register(given: Given) -> None:
+    """Functions that a journal refers to, known again."""
+    for function in [given] if callable(given) else given or ():
+        register(function)
+
+
+def resume(session: Session, name: str, network: Given = None) -> RunResult:
     """Go on with the latest search for model `name`; see `Session.resume`."""
-    if network is not None:
-        register(network)
+    _register(network)
     journal = session.store.resume_run(name)
     try:
         interrupted = Interrupted(journal, read(journal.path))
         search = interrupted.search()
         info = interrupted.info(session.python_modules)
+        interrupted.demand_functions(session.python_modules)
     except BaseException as error:
         session.store.finish_run(journal, "FAILED", error=str(error))
         raise
@@ -39,14 +47,12 @@ def resume(
     return train(session, search, info, interrupted)
 
 
-def replayed(
-    session: Session, model: Model, network: Callable[[dict[str, Any]], Any] | None = None
-) -> Replay:
+def replayed(session: Session, model: Model, network: Given = None) -> Replay:
     """Train the trial of a model again; see `ModelHandle.replay`."""
-    if network is not None:
-        register(network)
+    _register(network)
     path = session.store.runs.of_version(model.name, model.version)
     past = Interrupted(Journal(path.parent.name, path, -1), read(path))
+    past.demand_functions(session.python_modules)
     context = session.context(past.info(()).parameters)
     done = session.running(context.cancelled)
     try:

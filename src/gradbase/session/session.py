@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from gradbase.session.explanation import Explanation
     from gradbase.session.handles import ModelHandle, Table
     from gradbase.session.planning import Plan
+    from gradbase.session.resuming import Given
     from gradbase.store.fsck import Report
 
 log = logging.getLogger("gradbase.session")
@@ -215,16 +216,14 @@ class Session:
         address = parse_address(name)
         return Study(self.store, address.name, self.model, address.version)
 
-    def resume(
-        self, name: str, *, network: Callable[[dict[str, Any]], Any] | None = None
-    ) -> Study[ModelHandle]:
+    def resume(self, name: str, *, network: Given = None) -> Study[ModelHandle]:
         """Go on with the latest search for a model, which was interrupted, to the same result.
 
         Parameters
         ----------
         name : str
-        network : callable, optional
-            The function that was given to `Table.fit`; needed in a new process.
+        network : callable or list of callable, optional
+            Functions that were given to `Table.fit`, as they were; needed in a new process.
 
         Raises
         ------

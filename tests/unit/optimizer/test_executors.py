@@ -25,7 +25,7 @@ def db():
 @pytest.mark.parametrize("case", CASES)
 def test_long_searches_of_modules_go_to_processes(db, case, monkeypatch):
     kind, options, expected = case
-    monkeypatch.setattr("gradbase.session.training.module_bytes", lambda *_: None)
+    monkeypatch.setattr("gradbase.selection.piloting.ModuleFacts.step_bytes", lambda *_: None)
     text = db.explain(
         f"CREATE MODEL m OPTIONS (model_type = '{kind}', input_label_cols = ['y'], {options}) "
         "AS SELECT * FROM t"

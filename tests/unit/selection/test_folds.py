@@ -9,7 +9,7 @@ from torch import nn
 
 import gradbase as gb
 from gradbase.errors import BindError, TrainingError
-from gradbase.ir.learning import MINIMISED
+from gradbase.ir.metrics import MINIMISED
 from gradbase.selection import folds
 from gradbase.selection.outcome import Outcome
 from gradbase.selection.progress import LiveBar

@@ -13,6 +13,7 @@ from torch import Tensor
 from gradbase.errors import GradbaseError
 from gradbase.ir.facts import Pilot
 from gradbase.ir.learning import Fit, Optimizer
+from gradbase.ir.stepping import Stepping
 from gradbase.runtime.stacking.stack import ModuleStack
 from gradbase.runtime.train.data import Batch
 from gradbase.runtime.train.losses import RowLoss
@@ -69,7 +70,8 @@ class _Trial:
         self.inputs, self.outputs = sizes
         self.loss = loss
         plain = Optimizer("sgd", 0.01)
-        self.fits = [fits[i % len(fits)] for i in range(_LARGER)]
+        constant = [f.replace(optimizer=f.optimizer.replace(stepping=Stepping())) for f in fits]
+        self.fits = [constant[i % len(fits)] for i in range(_LARGER)]
         self.plain = [f.replace(optimizer=plain) for f in self.fits]
         self._modules = modules
 

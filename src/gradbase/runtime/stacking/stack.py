@@ -20,7 +20,7 @@ from gradbase.runtime.train.keys import generator
 from gradbase.runtime.train.losses import Loss, RowLoss, RunningLoss
 from gradbase.runtime.train.module import guarded, make_optimizer
 from gradbase.runtime.train.networks import ALIGNED, padded
-from gradbase.runtime.train.schedules import CLIP_EPS, factor
+from gradbase.runtime.train.schedules import CLIP_EPS, Schedules, factor, no_schedules
 from gradbase.runtime.train.stacked import LEAST_PLACES
 from gradbase.runtime.train.step_memory import StepMemory, module_memory
 from gradbase.runtime.train.updates import FlatUpdate
@@ -48,11 +48,12 @@ class ModuleStack:
         data: TrainingData,
         modules: Sequence[torch.nn.Module],
         loss: str | RowLoss = "",
+        schedules: Schedules = no_schedules,
     ) -> None:
         assert isinstance(fits[0].network, PythonNetwork), fits[0].network
         self.fits, self.data, self.modules = list(fits), data, list(modules)
         self.name = fits[0].network.reference
-        self._loss = loss
+        self._loss, self._schedules = loss, schedules
         if len({likeness(m) for m in modules}) > 1:
             raise TrainingError(
                 f"the modules of `{self.name}` have different parts for these rows, they cannot "
@@ -171,7 +172,8 @@ class ModuleStack:
         if any(s.is_scheduled for s in self._stepping):
             done, steps = self.update.steps, self.data.steps(self.fits[0].batch_size)
             pairs = zip(self._stepping, self._places, strict=True)
-            self.update.scale([factor(s, done, steps, f.epochs) for s, f in pairs])
+            own = self._schedules
+            self.update.scale([factor(s, done, steps, f.epochs, own) for s, f in pairs])
         if min(self._clips) < math.inf:
             views = self.blocks.views(self.gradients)
             norms = torch.stack([v.square().flatten(1).sum(1) for v in views]).sum(0).sqrt()

@@ -54,6 +54,7 @@ class Rates(float):
         """Rates in the order of the members."""
         made = cls(each[0])
         made.each = tuple(each)
+        return made
 
 
 class Stacked(Tensor):

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -15,11 +15,12 @@ from torch import Tensor
 
 from gradbase.errors import GradbaseError, ShapeError, TrainingError
 from gradbase.ir.learning import Fit, Optimizer, PythonNetwork
+from gradbase.ir.stepping import OWN_LOSS
 from gradbase.runtime.memory.budget import budget
 from gradbase.runtime.train.data import Batch, TrainingData
 from gradbase.runtime.train.keys import derive
 from gradbase.runtime.train.losses import RowLoss, row_losses
-from gradbase.runtime.train.schedules import factor
+from gradbase.runtime.train.schedules import Schedules, factor, no_schedules
 from gradbase.runtime.train.step_memory import StepMemory, module_memory
 
 generator_lock = threading.Lock()
@@ -54,6 +55,16 @@ def shrink(spec: Optimizer, optimizer: torch.optim.Optimizer) -> None:
             parameter.sub_(torch.clamp(parameter, -reach, reach))
 
 
+class OwnOptimizers(Protocol):
+    """Users' optimisers, by reference."""
+
+    def optimizer(
+        self, reference: str, spec: Optimizer, parameters: Sequence[Tensor]
+    ) -> torch.optim.Optimizer:
+        """An optimiser of `parameters`."""
+        ...
+
+
 def guarded(fit: Fit, name: str, function: Any, *args: Any) -> Any:
     """Call the code of the module `name`; what it raises becomes an error of its trial."""
     try:
@@ -82,6 +93,9 @@ class ModuleFit:
         With its initial weights.
     loss : str or RowLoss
         Another than the task's, by name or as a function.
+    own : OwnOptimizers, optional
+    schedules : Schedules
+        Users' own.
 
     Attributes
     ----------
@@ -92,7 +106,14 @@ class ModuleFit:
     """
 
     def __init__(
-        self, fit: Fit, data: TrainingData, module: torch.nn.Module, loss: str | RowLoss = ""
+        self,
+        fit: Fit,
+        data: TrainingData,
+        module: torch.nn.Module,
+        loss: str | RowLoss = "",
+        *,
+        own: OwnOptimizers | None = None,
+        schedules: Schedules = no_schedules,
     ) -> None:
         assert isinstance(fit.network, PythonNetwork), fit.network
         self.fit, self.data, self.module = fit, data, module
@@ -103,16 +124,24 @@ class ModuleFit:
         parameters = [p for p in module.parameters() if p.requires_grad]
         if not parameters:
             raise TrainingError(f"the module of `{self.name}` has no parameter to train")
-        self.optimizer = make_optimizer(fit.optimizer, parameters)
+        self._own, self._schedules = own, schedules
+        self.optimizer = self._optimizer_of(parameters)
         self._random = torch.Generator().get_state()
         weights = data.class_weights(fit)
         self._class_weights = torch.tensor(weights) if weights else None
+
+    def _optimizer_of(self, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
+        spec = self.fit.optimizer
+        if not spec.name.startswith(OWN_LOSS):
+            return make_optimizer(spec, parameters)
+        assert self._own is not None, spec
+        return self._own.optimizer(spec.name.removeprefix(OWN_LOSS), spec, parameters)
 
     def step_memory(self) -> StepMemory | None:
         """See `step_memory.module_memory`."""
         return module_memory(
             self.module,
-            lambda parameters: make_optimizer(self.fit.optimizer, parameters),
+            self._optimizer_of,
             inputs=self.data.inputs.width, task=self.data.task, batch=self.fit.batch_size,
         )  # fmt: skip
 
@@ -141,12 +170,12 @@ class ModuleFit:
         own, stepping = self.fit.optimizer, self.fit.optimizer.stepping
         if stepping.is_scheduled:
             steps = self.data.steps(self.fit.batch_size)
-            times = factor(stepping, self.steps, steps, self.fit.epochs)
+            times = factor(stepping, self.steps, steps, self.fit.epochs, self._schedules)
             for group in self.optimizer.param_groups:
                 group["lr"] = own.learn_rate * times
         if stepping.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.module.parameters(), stepping.clip_norm)
-        self.optimizer.step()
+        guarded(self.fit, self.name, self.optimizer.step)
         self.steps += 1
         if own.l1_reg:
             shrink(own, self.optimizer)
@@ -180,8 +209,9 @@ class ModuleFit:
         found |= {f"module.{n}": t.detach().clone() for n, t in self.module.state_dict().items()}
         for index, slots in self.optimizer.state_dict()["state"].items():
             for name, value in slots.items():
+                kind = "slot" if isinstance(value, Tensor) else "number"
                 if value is not None:
-                    found[f"slot.{index}.{name}"] = torch.as_tensor(value).clone()
+                    found[f"{kind}.{index}.{name}"] = torch.as_tensor(value).clone()
         return found
 
     def load_state(self, place: int, state: dict[str, Tensor]) -> None:
@@ -189,11 +219,13 @@ class ModuleFit:
         assert place == 0
         module = {n[len("module.") :]: t for n, t in state.items() if n.startswith("module.")}
         self.module.load_state_dict(module)
-        slots: dict[int, dict[str, Tensor]] = {}
+        slots: dict[int, dict[str, Any]] = {}
         for key, value in state.items():
-            if key.startswith("slot."):
-                _, index, name = key.split(".", 2)
-                slots.setdefault(int(index), {})[name] = value.clone()
+            kind, _, rest = key.partition(".")
+            if kind in ("slot", "number"):
+                index, name = rest.split(".", 1)
+                own = value.clone() if kind == "slot" else value.item()
+                slots.setdefault(int(index), {})[name] = own
         self.steps = int(state["steps"])
         whole = self.optimizer.state_dict()
         self.optimizer.load_state_dict({**whole, "state": slots})

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
-from gradbase.ir.stepping import Stepping
+from gradbase.ir.stepping import OWN_LOSS, Stepping
 
 CLIP_EPS = 1e-6
 """Added to the norm that gradients are divided by, as in torch."""
 
 
-def factor(of: Stepping, step: int, per_epoch: int, epochs: int) -> float:
+Own = Callable[[int, int], float]
+"""A user's schedule: the factor of a step (from 0), of so many."""
+Schedules = Callable[[str], Own]
+"""Finds it by its reference."""
+
+
+def no_schedules(reference: str) -> Own:
+    """Where users' schedules do not go."""
+    raise AssertionError(reference)
+
+
+def factor(
+    of: Stepping, step: int, per_epoch: int, epochs: int, own: Schedules = no_schedules
+) -> float:
     """What the learning rate of a step (from 0) is multiplied by; see `Stepping`.
 
     Parameters
@@ -27,6 +41,8 @@ def factor(of: Stepping, step: int, per_epoch: int, epochs: int) -> float:
     if step < warm:
         return (step + 1) / warm
     progress = min((step - warm) / max(total - warm, 1), 1.0)
+    if of.schedule.startswith(OWN_LOSS):
+        return own(of.schedule.removeprefix(OWN_LOSS))(step - warm, max(total - warm, 1))
     match of.schedule:
         case "linear":
             return 1 - progress

@@ -18,7 +18,7 @@ from gradbase.runtime.train.data import Batch, TrainingData
 from gradbase.runtime.train.keys import generator
 from gradbase.runtime.train.losses import Loss, RowLoss, RunningLoss, row_losses
 from gradbase.runtime.train.networks import ALIGNED, MlpShape, initial
-from gradbase.runtime.train.schedules import CLIP_EPS, factor
+from gradbase.runtime.train.schedules import CLIP_EPS, Schedules, factor, no_schedules
 from gradbase.runtime.train.tower import Tower
 
 LEAST_PLACES = 2
@@ -54,6 +54,8 @@ class Stack:
     alone : bool
     loss : str or RowLoss
         Of all fits, by name or as a function.
+    schedules : Schedules
+        Users' own.
     """
 
     def __init__(
@@ -64,8 +66,9 @@ class Stack:
         *,
         alone: bool,
         loss: str | RowLoss = "",
+        schedules: Schedules = no_schedules,
     ) -> None:
-        self._loss = loss
+        self._loss, self._schedules = loss, schedules
         self.fits, self.data, self.dtype, self.alone = list(fits), data, dtype, alone
         network = fits[0].network
         assert isinstance(network, Mlp), network
@@ -134,7 +137,7 @@ class Stack:
         if any(s.is_scheduled for s in self._stepping):
             done, steps = self.towers[0].update.steps, self.data.steps(self.fits[0].batch_size)
             pairs = zip(self._stepping, self._places, strict=True)
-            factors = [factor(s, done, steps, f.epochs) for s, f in pairs]
+            factors = [factor(s, done, steps, f.epochs, self._schedules) for s, f in pairs]
             for tower in self.towers:
                 tower.update.scale(factors)
         if min(self._clips) < math.inf:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,9 +20,8 @@ from gradbase.errors import (
 from gradbase.frontend.option_table import NORMAL_EQUATION
 from gradbase.frontend.torch_export import Exporter
 from gradbase.ir.conversion import ToTable
-from gradbase.ir.learning import Fit, FusedFit, Mlp, PythonNetwork
+from gradbase.ir.learning import Fit, FusedFit, Mlp
 from gradbase.ir.networks import Autoencoder
-from gradbase.ir.stepping import OWN_LOSS
 from gradbase.ir.tensor import Tensor as Node
 from gradbase.runtime.confusion import Counts, class_counts, score_counts, thinned
 from gradbase.runtime.metrics import metrics_of_each
@@ -39,7 +38,8 @@ from gradbase.runtime.train.finish import (
     tables,
     vector_constants,
 )
-from gradbase.runtime.train.losses import RowLoss, unit_of
+from gradbase.runtime.train.given import Networks, build, loss_of, own_metric, schedules_of
+from gradbase.runtime.train.losses import unit_of
 from gradbase.runtime.train.module import ModuleFit
 from gradbase.runtime.train.normal_equation import NormalEquation
 from gradbase.runtime.train.stacked import Stack
@@ -60,20 +60,6 @@ class Ran(NamedTuple):
 
 
 _NOTHING: Evaluation = (math.nan, {})
-
-
-class Networks(Protocol):
-    """Makes users' modules."""
-
-    def build(
-        self, network: PythonNetwork, *, n_inputs: int, n_outputs: int, seed: int
-    ) -> torch.nn.Module:
-        """The module with initial weights that follow from `seed`."""
-        ...
-
-    def loss(self, reference: str) -> RowLoss:
-        """A user's own loss."""
-        ...
 
 
 class Trainer:
@@ -122,19 +108,25 @@ class Trainer:
         self._exporter = exporter or Exporter()
         self._measured: tuple[str, dict[int, Tensor]] = ("", {})
         self._engine: Stack | ModuleFit | ModuleStack | NormalEquation
-        loss = _loss(self.fits[0], networks)
+        self._networks = networks
+        loss = loss_of(self.fits[0], networks)
+        schedules = schedules_of(networks)
         with torch.no_grad(), torch_threads(threads):
             if self.fits[0].optimizer.name == NORMAL_EQUATION:
                 self._engine = NormalEquation(self.fits[0], data, dtype)
             elif isinstance(self.fits[0].network, Mlp):
-                self._engine = Stack(self.fits, data, dtype, alone=not fused, loss=loss)
+                self._engine = Stack(
+                    self.fits, data, dtype, alone=not fused, loss=loss, schedules=schedules
+                )
             else:
-                modules = [_build(fit, data, networks) for fit in self.fits]
+                modules = [build(fit, data, networks) for fit in self.fits]
                 if fused:
                     modules = [m.to(dtype) for m in modules]
-                    self._engine = ModuleStack(self.fits, data, modules, loss)
+                    self._engine = ModuleStack(self.fits, data, modules, loss, schedules)
                 else:
-                    self._engine = ModuleFit(self.fits[0], data, modules[0], loss)
+                    self._engine = ModuleFit(
+                        self.fits[0], data, modules[0], loss, own=networks, schedules=schedules
+                    )
 
     @property
     def active(self) -> tuple[int, ...]:
@@ -198,9 +190,9 @@ class Trainer:
             if part != "test":
                 self._measured = (part, dict(zip(found, kept, strict=True)))
             with torch.no_grad(), torch_threads(self.threads):
-                metrics = self._metrics(part, kept)
-            for (member, loss), values in zip(found.items(), metrics, strict=True):
-                results[member] = (loss * self._unit, values)
+                measured = self._metrics(part, kept, list(found))
+            for member, values in measured.items():
+                results[member] = (found[member] * self._unit, values)
         return results
 
     def is_measured(self, member: int) -> bool:
@@ -323,13 +315,24 @@ class Trainer:
             return 1.0
         return unit_of(self.fits[0].loss, self.data.target.scale)
 
-    def _metrics(self, part: str, outputs: Tensor) -> list[dict[str, float]]:
+    def _metrics(
+        self, part: str, outputs: Tensor, members: Sequence[int]
+    ) -> dict[int, dict[str, float]]:
+        """By member; one whose own metric raises has failed."""
         y: Any = self.data.labels(part)
         target = self.data.target
         if self.data.task == "regression":
             outputs = outputs.double() * target.scale + target.mean
             y = y * target.scale + target.mean
-        return metrics_of_each(self.data.task, outputs, torch.from_numpy(y))
+        target = torch.from_numpy(y)
+        found = dict(zip(members, metrics_of_each(self.data.task, outputs, target), strict=True))
+        for member, z in zip(members, outputs, strict=True):
+            try:
+                found[member] |= own_metric(self.fits[member], z, target, self._networks)
+            except GradbaseError as error:
+                self._fail({member: error})
+                del found[member]
+        return found
 
 
 def make_trainer(
@@ -358,21 +361,6 @@ def shard_order(epoch: int, shards: int, first: int = 0) -> list[int]:
     [1, 2, 0]
     """
     return [(i + epoch + first) % shards for i in range(shards)]
-
-
-def _loss(fit: Fit, networks: Networks | None) -> str | RowLoss:
-    if not fit.loss.startswith(OWN_LOSS):
-        return fit.loss
-    assert networks is not None, "a user's loss needs networks"
-    return networks.loss(fit.loss.removeprefix(OWN_LOSS))
-
-
-def _build(fit: Fit, data: TrainingData, networks: Networks | None) -> torch.nn.Module:
-    assert networks is not None, "a PythonNetwork needs networks"
-    assert isinstance(fit.network, PythonNetwork), fit.network
-    return networks.build(
-        fit.network, n_inputs=data.inputs.width, n_outputs=data.outputs, seed=fit.seed
-    )
 
 
 def _not_finite(fit: Fit, loss: float, when: str) -> TrainingError:

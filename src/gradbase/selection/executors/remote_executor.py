@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from gradbase.errors import CancelledError, ResourceError
 from gradbase.ir.learning import Dataset, PythonNetwork, Search
-from gradbase.ir.stepping import OWN_LOSS
 from gradbase.optimizer.cost_fit import hops
 from gradbase.resources.units import holders
 from gradbase.runtime.train.sharded import write_shards
@@ -24,6 +23,7 @@ from gradbase.selection.executors.pool import Pool
 from gradbase.selection.executors.remote import RemoteTrainer
 from gradbase.selection.executors.versions import versions
 from gradbase.selection.networks import Networks
+from gradbase.selection.networks import functions_of as called_by
 
 if TYPE_CHECKING:
     from gradbase.resources.broker import Lease
@@ -252,12 +252,8 @@ def functions_of(search: Search, python_modules: Sequence[str]) -> dict[str, str
         One of them is only known to this process.
     """
     networks, found = Networks(python_modules), dict[str, str]()
-    for network in {fit.network for fit in search.fits}:
-        if isinstance(network, PythonNetwork):
-            found |= networks.importable(network)
-    for loss in {fit.loss for fit in search.fits}:
-        if loss.startswith(OWN_LOSS):
-            found |= networks.importable(PythonNetwork(loss.removeprefix(OWN_LOSS), "{}"))
+    for reference in called_by(search.fits):
+        found |= networks.importable(PythonNetwork(reference, "{}"))
     return found
 
 
