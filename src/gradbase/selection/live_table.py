@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gradbase.ir.learning import MINIMISED
+from gradbase.ir.metrics import is_minimised
 from gradbase.selection.progress import LiveBar
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class LiveTable(LiveBar):
 
     def rows(self) -> list[tuple[str, str, str, str, str]]:
         """(trial, state, epoch, metric, loss) of the best trials."""
-        sign = 1.0 if self.metric in MINIMISED else -1.0
+        sign = 1.0 if is_minimised(self.metric) else -1.0
         trials = list(self._rows)  # another thread draws
 
         def place(trial: int) -> tuple[bool, float, int]:
