@@ -186,7 +186,7 @@ def _weight_column(spec: TrainingSpec, schema: Schema, label: str) -> str:
 
 
 def _check_regressed(task: str, label: str, of: SqlType) -> None:
-    if task == REGRESSION and (of.is_text or of.is_vector):
+    if task == REGRESSION and (of.is_text or of.is_vector or of.is_nested):
         raise BindError(
             f"label `{label}` has type {of}, a regression predicts numbers",
             at=f"column {label}",

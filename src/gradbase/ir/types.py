@@ -87,6 +87,18 @@ class SqlType:
         return self.kind == "array" and self.element is not None and self.element.is_numeric
 
     @property
+    def is_nested(self) -> bool:
+        """Whether it is an array of arrays of numbers, all of fixed length: an image, say."""
+        inner = self.element
+        return self.kind == "array" and inner is not None and (inner.is_vector or inner.is_nested)
+
+    @property
+    def length(self) -> int:
+        """Numbers in a vector, or in all arrays of an array of arrays."""
+        inner = self.element.length if self.is_nested and self.element is not None else 1
+        return self.size[0] * inner
+
+    @property
     def width_bytes(self) -> int:
         """Bytes per value, estimated (a text counts 16)."""
         match self.kind:

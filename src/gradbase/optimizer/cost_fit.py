@@ -197,8 +197,8 @@ def encoded_width(data: Dataset, context: Context) -> int:
 
 
 def _width(of: SqlType) -> int:
-    if of.is_vector:
-        return of.size[0]
+    if of.is_vector or of.is_nested:
+        return of.length
     return _ONE_HOT if of.is_text or of.kind == "list" else 1
 
 

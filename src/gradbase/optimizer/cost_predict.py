@@ -124,7 +124,7 @@ def _udf(n: Predict | Evaluate, rows: float, context: Context) -> float:
 
 def _values(schema: Schema) -> int:
     """Values in a row; a vector has as many as elements."""
-    return sum(f.type.size[0] if f.type.kind == "array" else 1 for f in schema)
+    return sum(f.type.length if f.type.kind == "array" else 1 for f in schema)
 
 
 def _before_filters(relation: Relation, context: Context) -> float:

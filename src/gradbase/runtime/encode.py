@@ -242,6 +242,7 @@ def _vector(
 ) -> None:  # fmt: skip
     if pa.types.is_null(column.type):  # an untyped NULL
         column = column.cast(pa.list_(pa.float32()))
+    column = one_level(column, name, first_row)
     present = None if column.null_count == 0 else column.is_valid().to_numpy(zero_copy_only=False)
     check_lengths(column, encoding.size, name, first_row)
     flat = column.flatten()  # without the NULL rows
@@ -263,6 +264,42 @@ def _vector(
         among = row if present is None else int(present[:row].sum())
         value = float(values[among, position])
         raise _infinite(value, f"{name}[{position + 1}]", first_row + row + 1)
+
+
+def one_level(column: pa.Array, name: str, first_row: int) -> pa.Array:
+    """Arrays of arrays as one array each, in row-major order; others as they are.
+
+    Raises
+    ------
+    DataError
+        An array inside is NULL, or of another length than others.
+    """
+    while _is_list(column.type) and _is_list(column.type.value_type):
+        inner = column.flatten()  # without the NULL rows
+        lengths = kernels.list_value_length(inner)
+        wrong = kernels.not_equal(lengths, kernels.first(lengths))
+        wrong = kernels.fill_null(wrong, fill_value=True)  # pyright: ignore[reportUnknownMemberType]
+        if kernels.any(wrong).as_py():
+            place = kernels.index(wrong, value=True).as_py()
+            row = first_row + int(kernels.list_parent_indices(column)[place].as_py()) + 1
+            found = lengths[place].as_py()
+            what = "is NULL" if found is None else f"has length {found}"
+            raise DataError(
+                f"an array inside column `{name}` {what} in row {row}, others have length "
+                f"{lengths[0].as_py()}",
+                at=f"column {name}, row {row}",
+                hint="arrays of arrays are read as images of one size: leave that row out",
+            )
+        size = lengths[0].as_py() if len(lengths) else 0
+        outer = kernels.list_value_length(column)
+        ends = np.concatenate([[0], np.cumsum(kernels.fill_null(outer, 0).to_numpy() * size)])
+        mask = column.is_null() if column.null_count else None
+        column = pa.LargeListArray.from_arrays(ends, inner.flatten(), mask=mask)
+    return column
+
+
+def _is_list(of: pa.DataType) -> bool:
+    return pa.types.is_fixed_size_list(of) or pa.types.is_list(of) or pa.types.is_large_list(of)
 
 
 def check_lengths(column: pa.Array, size: int, name: str, first_row: int) -> None:

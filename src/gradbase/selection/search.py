@@ -191,7 +191,7 @@ def _check_folds(spec: TrainingSpec) -> None:
 
 
 def _inputs(of: SqlType) -> int:
-    return of.size[0] if of.is_vector else 1
+    return of.length if of.is_vector or of.is_nested else 1
 
 
 def check_space(spec: TrainingSpec) -> None:

@@ -74,4 +74,4 @@ def encoded_columns(of: SqlType, distinct: int) -> int:
         return len(TIME_PARTS) + 1
     if of.kind == "list":
         return MAX_COLUMNS + 1  # nobody knows before the rows are read
-    return of.size[0] if of.is_vector else 2
+    return of.length if of.is_vector or of.is_nested else 2

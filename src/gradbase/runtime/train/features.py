@@ -27,7 +27,7 @@ from gradbase.ir.learning import Feature
 from gradbase.ir.tensor import Const, Param, Tensor
 from gradbase.ir.types import SqlType
 from gradbase.runtime.columns import array_lengths, numbers
-from gradbase.runtime.encode import check_lengths, encode, sparse_pairs
+from gradbase.runtime.encode import check_lengths, encode, one_level, sparse_pairs
 from gradbase.runtime.train.rows import Blocks
 from gradbase.runtime.train.statistics import (
     Floats,
@@ -181,8 +181,8 @@ class Chooser:
         elif of.is_temporal:
             parts = DATE_PARTS if of.kind == "date" else TIME_PARTS
             found = [t for p in parts for t in self._numeric(name, p)]
-        elif of.is_vector:
-            found = self._vector(name, of.size[0])
+        elif of.is_vector or of.is_nested:
+            found = self._vector(name, of.length)
         elif is_sparse(of):
             found = self._sparse(name)
         elif of.kind in ("list", "array") and of.element is not None and of.element.is_text:
@@ -326,6 +326,7 @@ class Chooser:
 
     def _vectors(self, name: str, size: int) -> Values:
         def found(column: pa.Array, first: int) -> Floats:
+            column = one_level(column, name, first)
             check_lengths(column, size, name, first)
             values = np.full((len(column), size), np.nan)
             flat = column.flatten()  # without the NULL rows
@@ -349,11 +350,8 @@ class Chooser:
 def _instead(name: str, of: SqlType) -> str:
     """What to do with a column that cannot be a feature."""
     inner = of.element
-    if of.kind == "array" and inner is not None and inner.is_vector:
-        size = of.size[0] * inner.size[0]
-        return (
-            f"flatten({name})::FLOAT[{size}] AS {name}; Unflatten in a module gives the shape back"
-        )
+    if inner is not None and inner.kind in ("list", "array"):
+        return f"images have a fixed size: {name}::FLOAT[28][28] AS {name}, say"
     return f"leave it out (SELECT * EXCLUDE ({name})) or cast it to a number or VARCHAR"
 
 

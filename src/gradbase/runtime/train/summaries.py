@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from gradbase.ir.types import SqlType
 from gradbase.runtime.columns import numbers
+from gradbase.runtime.encode import one_level
 from gradbase.runtime.train.rows import Blocks
 from gradbase.runtime.train.statistics import Floats, Moments, count_texts, moments
 from gradbase.store.records import FeatureRecord
@@ -44,10 +45,10 @@ def summary(name: str, of: SqlType, blocks: Blocks, known: Moments | None = None
         missing = counted.pop(None, 0)
         return replace(plain, category_count=len(counted), null_count=missing)
     missing = sum(c.null_count for c in columns())
-    if not of.is_vector:
+    if not (of.is_vector or of.is_nested):
         return replace(plain, null_count=missing)
-    found = _with_numbers(plain, [_present(c.flatten(), name) for c in columns()], None)
-    return replace(found, null_count=missing, dimension=of.size[0])
+    chunks = [_present(one_level(c, name, 0).flatten(), name) for c in columns()]
+    return replace(_with_numbers(plain, chunks, None), null_count=missing, dimension=of.length)
 
 
 def _present(column: pa.Array, name: str) -> Floats:
