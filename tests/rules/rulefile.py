@@ -4,7 +4,7 @@ Lines at the top of a file, before the first title::
 
     # rule: push_filter_below_predict
     # model m: binary (a int64, b float64)      %m in the plans; also `regression`, `hidden 512`
-    # table t: 1000                             rows of a table
+    # table t: 1000, a 7, b 20                  rows of a table, distinct values of columns
     # promise t: unique k; refers k -> u.l; filled k, a; finite c
     # idle aa: 1 2                              inputs of the weight %aa that are 0 throughout
 
@@ -20,7 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradbase.ir.conversion import Numeric, ToTable, ToTensor
-from gradbase.ir.facts import Capabilities, Promises, Reference, Settings, TableStatistics
+from gradbase.ir.facts import (
+    Capabilities,
+    ColumnStatistics,
+    Promises,
+    Reference,
+    Settings,
+    TableStatistics,
+)
 from gradbase.ir.imported import Trees
 from gradbase.ir.learning import Feature, Model
 from gradbase.ir.node import Node
@@ -54,10 +61,10 @@ def read_cases(path: Path) -> list[Case]:
     (rule,) = re.findall(r"^# rule: (\w+)$", head, re.MULTILINE)
     lines = re.findall(r"^# model (\w+): (.*)$", head, re.MULTILINE)
     models = {name: model_of(name, text) for name, text in lines}
-    tables = re.findall(r"^# table (\w+): (\d+)$", head, re.MULTILINE)
+    tables = re.findall(r"^# table (\w+): (.*)$", head, re.MULTILINE)
     promises = dict(re.findall(r"^# promise (\w+): (.*)$", head, re.MULTILINE))
     statistics = FixedStatistics(
-        {t: TableStatistics(int(rows)) for t, rows in tables},
+        {t: statistics_of(text) for t, text in tables},
         promises={t: promises_of(t, text) for t, text in promises.items()},
     )
     idle = re.findall(r"^# idle (\w+): (.*)$", head, re.MULTILINE)
@@ -76,6 +83,13 @@ class FixedWeights:
 
     def tested(self, trees: Trees) -> None:
         """Nobody looks into trees."""
+
+
+def statistics_of(text: str) -> TableStatistics:
+    """What is written behind ``# table``."""
+    rows, *columns = text.split(", ")
+    pairs = (c.split(" ") for c in columns)
+    return TableStatistics(int(rows), {c: ColumnStatistics(int(count)) for c, count in pairs})
 
 
 def promises_of(table: str, text: str) -> Promises:

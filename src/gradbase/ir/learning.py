@@ -85,9 +85,9 @@ class Model(Node):
 class Predict(Relation):
     """`child` plus one column per requested output of a model.
 
-    `features[i]` is the child's column for the model's i-th feature; `methods[k]` becomes column
-    `names[k]`. `representation` ('' until chosen: ``dl``, ``udf``, ``relational``) and `batch_rows`
-    (0) say how it runs.  SQL: ``SELECT *, PREDICT(model, features…) AS names[0] … FROM child``.
+    `features[i]` is the child's column for the i-th feature; `methods[k]` becomes `names[k]`.
+    `representation` ('' until chosen: ``dl``, ``udf``, ``relational``), `batch_rows` (0) and
+    `distinct` (rows equal in all features once) say how.  SQL: ``SELECT *, PREDICT(…) … FROM …``.
     """
 
     child: Relation
@@ -97,6 +97,7 @@ class Predict(Relation):
     names: tuple[str, ...]
     representation: str = ""
     batch_rows: int = 0
+    distinct: bool = False
 
     def __post_init__(self) -> None:
         assert len(self.features) == len(self.model.features)

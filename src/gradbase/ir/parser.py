@@ -298,7 +298,10 @@ def _predict(r: Reader, inputs: list[Relation]) -> Node:
         names.append(r.name())
     r.take("from")
     features = r.names()
-    made = learning.Predict(inputs[0], model, features, tuple(methods), tuple(names), *_by(r))
+    once = r.accept("distinct")
+    made = learning.Predict(
+        inputs[0], model, features, tuple(methods), tuple(names), *_by(r), distinct=once
+    )
     r.take("]")
     return made
 

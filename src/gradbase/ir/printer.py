@@ -372,9 +372,10 @@ def _names(names: tuple[str, ...]) -> str:
 
 
 def _by(n: Predict | Evaluate) -> str:
+    once = " distinct" if isinstance(n, Predict) and n.distinct else ""
     if not n.representation and not n.batch_rows:
-        return ""
-    return f" by {quote(n.representation)} {n.batch_rows}"
+        return once
+    return f"{once} by {quote(n.representation)} {n.batch_rows}"
 
 
 def _escape(sql: str) -> str:

@@ -17,6 +17,7 @@ from gradbase.ir.relational import Filter, Relation
 from gradbase.ir.shapes import elements
 from gradbase.ir.tensor import Concat
 from gradbase.ir.types import Schema
+from gradbase.optimizer.analyses.repeats import distinct_share, finding_seconds
 from gradbase.optimizer.context import Context
 from gradbase.optimizer.cost_tiled import RELATIONAL, tiled_plan, tiled_seconds
 
@@ -80,8 +81,7 @@ def predict_seconds(
     n: Predict | Evaluate, representation: str, batch: int, context: Context
 ) -> float:
     """Running the prediction over all rows of its child, with handing them over."""
-    child = context.estimates[n.child]
-    rows = max(child.rows, 1.0)
+    rows = max(context.estimates[n.child].rows, 1.0)
     if representation == "dl":
         away = "executors" in context.capabilities.representations
         fetched = rows * _values(n.child.schema) * _FETCH_S if away else 0.0
@@ -102,6 +102,8 @@ def _dl(n: Predict | Evaluate, rows: float, batch: int, context: Context) -> flo
     batches = math.ceil(rows / max(batch, _ARROW_ROWS))
     over = batches * (calibration.batch_s + len(n.features) * calibration.op_s)
     compute = rows * row_seconds(n.model, min(batch, math.ceil(rows)), context)
+    if isinstance(n, Predict) and n.distinct:
+        compute = compute * distinct_share(n, context) + rows * finding_seconds(n)
     # The same test as the runtime's, whatever the batch: else a slower batch would seem to overlap.
     arithmetic = n.model.flops / calibration.gemm_flops
     if arithmetic > len(n.features) * calibration.arrow_value_s / 2:

@@ -18,6 +18,7 @@ from gradbase.optimizer.rules.merge_filters import merge_filters
 from gradbase.optimizer.rules.merge_projects import merge_projects
 from gradbase.optimizer.rules.order_conjuncts import order_conjuncts
 from gradbase.optimizer.rules.place_preprocessing import place_preprocessing
+from gradbase.optimizer.rules.predict_distinct import predict_distinct
 from gradbase.optimizer.rules.prune_columns import prune_columns
 from gradbase.optimizer.rules.push_filter_below_join import push_filter_below_join
 from gradbase.optimizer.rules.push_filter_below_predict import push_filter_below_predict
@@ -94,6 +95,8 @@ STAGES = (
     # off.
     Stage("place", (place_preprocessing,)),
     Stage("narrow again", (prune_columns, merge_projects, remove_identity_project), passes=30),
+    # After narrowing: the fewer columns, the more rows are equal.
+    Stage("repeats", (predict_distinct,)),
     # After narrowing: relations are compared by what is left of them.
     Stage("train", (share_scan, fuse_fits)),
     # Last: choices depend on rows, columns and groups as they are now. Runs with the optimiser off.

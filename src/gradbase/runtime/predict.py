@@ -28,6 +28,7 @@ from gradbase.ir.learning import Model, Predict
 from gradbase.ir.scalar import PredictCall
 from gradbase.ir.types import struct_of
 from gradbase.runtime.context import RunContext
+from gradbase.runtime.distinct import Repeats
 from gradbase.runtime.joined import Joined
 from gradbase.runtime.outputs import Output
 from gradbase.runtime.preprocess.operator import Reads
@@ -182,13 +183,15 @@ def predict_stream(
     read = node.reads if isinstance(node, PredictJoined) else node.features
     positions = [source.schema.get_field_index(f) for f in read]
     reads = Reads(node.model, context)
+    repeats = Repeats(context) if isinstance(node, Predict) and node.distinct else None
 
     def work(batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
         with leased(context, f"predict {node.model.name}", threads=runners.threads):
             start = time.perf_counter()
             features = reads(batch.select(positions))
             with runners.one(features) as runner:
-                columns = runner(features, first_row)
+                run = runner if repeats is None else functools.partial(repeats, runner)
+                columns = run(features, first_row)
             context.metrics.add("predict_seconds", time.perf_counter() - start)
         context.metrics.add("predicted_rows", batch.num_rows)
         for field, column in zip(added, columns, strict=True):

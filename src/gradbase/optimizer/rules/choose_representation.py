@@ -8,6 +8,7 @@ from gradbase.ir.node import Node, walk
 from gradbase.ir.scalar import SqlScalar
 from gradbase.ir.tensor import UserModule
 from gradbase.ir.unlabelled import ClusterQuality, ReconstructionQuality
+from gradbase.optimizer.analyses.repeats import once_text
 from gradbase.optimizer.context import Alternative, Choice, Context
 from gradbase.optimizer.cost import estimate
 from gradbase.optimizer.cost_predict import BATCHES, PLAIN_BATCH, predict_seconds
@@ -43,6 +44,8 @@ def choose_representation(n: Node, ctx: Context) -> Node | None:
 def _allowed(n: Predict | Evaluate, ctx: Context) -> tuple[str, ...]:
     has, forced = ctx.capabilities, ctx.settings.representation
     possible = tuple(r for r in has.representations if r != "udf" or has.functions)
+    if isinstance(n, Predict) and n.distinct:  # seen in whole batches only
+        possible = tuple(r for r in possible if r not in INSIDE)
     if not _movable(n.model):
         possible = tuple(r for r in possible if r != "executors")
     if "dl" in possible:
@@ -126,7 +129,7 @@ def _details(
     n: Predict | Evaluate, chosen: str, best: dict[str, tuple[float, int]], ctx: Context
 ) -> tuple[str, ...]:
     if chosen != RELATIONAL:
-        return ()
+        return (once_text(n, ctx),) if isinstance(n, Predict) and n.distinct else ()
     return details(n, tiled_plan(n, best[chosen][1], ctx), ctx)
 
 
