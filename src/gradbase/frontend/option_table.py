@@ -39,6 +39,7 @@ LINEAR_LEARN_RATE = 0.01
 """Default step of linear models and parts: convex, so a larger one is safe."""
 STAGGERED = "staggered"
 EXECUTORS = ("auto", "in_process", "processes", "ray")
+ACCESS = ("auto", "direct", "targeted", "export")
 NORMAL_EQUATION = "normal_equation"
 """How a linear regression is fitted, and the optimiser that does so in one step."""
 AUTO_STRATEGY, GRADIENT_DESCENT = "auto_strategy", "batch_gradient_descent"
@@ -351,6 +352,13 @@ _ROWS = (
         "is found by RAY_ADDRESS, by an address 'ray://host:port', or started here; auto: in this "
         "process or in others, whichever is expected to be faster.",
         values=EXECUTORS, prefix="ray://",
+    ),
+    Option(
+        "shard_access", "shard_access", "choice", "auto",
+        "How other processes get at their rows. direct: they map files that the search wrote "
+        "beside the database; targeted: they ask the database for their shards, by row_key and a "
+        "side table (PostgreSQL); export: files are sent to them; auto: the fastest of these.",
+        values=ACCESS,
     ),
     Option(
         "workers", "workers", "int", 0, "Units that train at once; 0: as many as pay.",

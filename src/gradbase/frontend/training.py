@@ -111,6 +111,7 @@ class TrainingSpec:
     min_epochs: int = 1
     parallel: int = 8
     executor: str = "auto"
+    shard_access: str = "auto"
     workers: int = 0
     threads_per_unit: int = 0
     space: Mapping[str, Dimension] = field(default_factory=dict)

@@ -347,7 +347,8 @@ class Search(Relation):
 
     `trials` holds every fit once, alone or inside a `FusedFit`. `workers` (0 until chosen) train
     groups at once, each with `threads` (0 until chosen) of torch, never from load; `executor`
-    (``auto`` until chosen) says where. Schema: one summary row.
+    (``auto`` until chosen) says where, `access` how other processes get at their rows: ``direct``,
+    ``targeted``, ``export``. Schema: one summary row.
     """
 
     row_independent = False
@@ -358,13 +359,12 @@ class Search(Relation):
     workers: int = 0
     threads: int = 0
     executor: str = "in_process"
+    access: str = "direct"
 
     @property
     def fits(self) -> tuple[Fit, ...]:
         """All fits in order of their trial number."""
-        flat: list[Fit] = []
-        for t in self.trials:
-            flat.extend(t.fits if isinstance(t, FusedFit) else (t,))
+        flat = (f for t in self.trials for f in (t.fits if isinstance(t, FusedFit) else (t,)))
         return tuple(sorted(flat, key=lambda f: f.trial))
 
     @functools.cached_property

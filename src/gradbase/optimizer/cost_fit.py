@@ -32,6 +32,10 @@ _CALL_SHARE, _MODULE_SHARE = 0.6, 0.75
 ones all, and which it is nobody knows before."""
 START_S = 5.0
 """Until worker processes have loaded torch and begun, all of them at once (own measurement)."""
+_SENT = 4
+"""How often a byte is copied on its way through a socket and into a file."""
+_ASKED_BYTES_S, _MARKED_ROWS_S = 50e6, 1e6
+"""A server's answer, joined and encoded; and writing a side table (orders of magnitude only)."""
 _MODULE_FLOPS = 1e6
 """FLOPs a row and forward pass of a Python module, whose layers are not known here."""
 _SMALL_LAYER, _GROWTH = 64 * 64, 0.35
@@ -111,6 +115,24 @@ def hops(search: Search) -> bool:
     """
     elsewhere = search.executor not in ("auto", "in_process")
     return elsewhere and any(f.first_shard for f in search.fits)
+
+
+def access_seconds(search: Search, context: Context) -> dict[str, float]:
+    """Until workers have their rows: mapped from files (direct), sent to them (export), or asked of
+    the database by themselves, where it can be (targeted).
+
+    A hopping search needs each row on one worker, others on all.
+    """
+    data = {f.data for f in search.fits}
+    size = sum(context.estimates[d].bytes for d in data)
+    copies = 1 if hops(search) else max(search.workers, 1)
+    written = size / context.calibration.copy_bytes_s
+    found = {"direct": written, "export": written + _SENT * copies * written}
+    if context.capabilities.side_tables and all(d.row_key for d in data):
+        rows = sum(context.estimates[d].rows for d in data)
+        asked = size * copies / max(search.workers, 1) / _ASKED_BYTES_S
+        found["targeted"] = rows / _MARKED_ROWS_S + asked
+    return found
 
 
 def held_seconds(groups: Sequence[tuple[Fit, ...]], context: Context) -> float:

@@ -100,7 +100,7 @@ def build(
         fits = tuple(starting(start, fit) for fit in fits)
     found = Search(
         name, fits, shown(spec.metric), spec.procedure, spec.workers, spec.threads_per_unit,
-        elsewhere(spec, python_modules),
+        elsewhere(spec, python_modules), spec.shard_access,
     )  # fmt: skip
     return Planned(found, spec)
 

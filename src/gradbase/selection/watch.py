@@ -113,9 +113,10 @@ class Watch:
         with self._lock:
             self._units[:0] = events
 
-    def written(self, size_bytes: int, seconds: float) -> None:
-        """The rows of a dataset were written for workers to map."""
+    def written(self, size_bytes: int, seconds: float, access: str) -> None:
+        """The rows of a dataset were made ready for workers, which get at them so."""
         event = {"event": "shards", "bytes": size_bytes, "seconds": round(seconds, 6)}
+        event |= {"access": access}
         with self._lock:
             self._journal.append(event)
 

@@ -33,6 +33,8 @@ class Report:
         Workers at most; units trained; attempts that came to nothing.
     moved_bytes, shard_bytes : int, bytes
         Of states, and of rows for other processes.
+    access : str
+        How these get at rows: ``direct``, ``targeted``, ``export``; '' where there are none.
     """
 
     read_s: float = 0.0
@@ -48,6 +50,7 @@ class Report:
     lost: int = 0
     moved_bytes: int = 0
     shard_bytes: int = 0
+    access: str = ""
 
     def __str__(self) -> str:
         """A line for each part: seconds, and its share of all parts."""
@@ -58,6 +61,7 @@ class Report:
         lines.append(
             f"{self.units} units on {self.workers} workers{lost}; {self.moved_bytes:,} bytes of "
             f"states and {self.shard_bytes:,} bytes of rows moved"
+            + (f"; access to rows: {self.access}" if self.access else "")
         )
         return "\n".join(lines)
 
@@ -90,4 +94,5 @@ def report_of(events: Sequence[Event]) -> Report:
         lost=int(sum(u.get("attempt", 1) - 1 for u in units)),
         moved_bytes=int(of_units("moved_bytes")),
         shard_bytes=int(summed("shards", "bytes")),
+        access=next((e.get("access", "") for e in events if e["event"] == "shards"), ""),
     )

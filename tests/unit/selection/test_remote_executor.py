@@ -20,7 +20,7 @@ def at(tmp_path):
         broker=Broker(threads=4, memory_bytes=1 << 30), engine=SimpleNamespace(name="duckdb")
     )
     watch = SimpleNamespace(check=lambda: None, written=lambda *_: None)
-    search = SimpleNamespace(name="m", fits=(), trials=(), executor="processes")
+    search = SimpleNamespace(name="m", fits=(), trials=(), executor="processes", access="direct")
     return lambda asked=0: Surroundings(search, context, watch, tmp_path, asked=asked)
 
 
@@ -32,7 +32,7 @@ def test_rows_that_could_not_be_written_are_written_anew(at, monkeypatch):
     """A first attempt leaves nothing behind, so that the second says what is wrong now."""
     full = [True]
 
-    def write_shards(_data, folder):
+    def write_shards(_data, folder, *, rows):
         folder.mkdir(parents=True)
         if full.pop():
             full.append(False)
@@ -44,7 +44,7 @@ def test_rows_that_could_not_be_written_are_written_anew(at, monkeypatch):
     data = SimpleNamespace(shards=[0])
     with pytest.raises(StoreError, match="the disk is full"):
         executor._shards("rows", data)
-    assert executor._shards("rows", data).exists()
+    assert executor._shards("rows", data).folder.exists()
     executor.close()
 
 

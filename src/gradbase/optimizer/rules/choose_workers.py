@@ -6,7 +6,14 @@ from gradbase.ir.learning import Fit, FusedFit, Search
 from gradbase.ir.node import Node
 from gradbase.optimizer.context import Alternative, Choice, Context
 from gradbase.optimizer.cost import estimate
-from gradbase.optimizer.cost_fit import START_S, group_seconds, held_seconds, hops, makespan
+from gradbase.optimizer.cost_fit import (
+    START_S,
+    access_seconds,
+    group_seconds,
+    held_seconds,
+    hops,
+    makespan,
+)
 from gradbase.optimizer.cost_memory import fit_bytes
 from gradbase.optimizer.quantities import quantity
 from gradbase.optimizer.rule import rule
@@ -20,7 +27,9 @@ def choose_workers(n: Node, ctx: Context) -> Node | None:
     not depend on it. With the optimiser off: one worker, in this process.
     """
     match n:
-        case Search(trials=trials) if not n.workers or not n.threads or n.executor == "auto":
+        case Search(trials=trials) if (
+            not n.workers or not n.threads or "auto" in (n.executor, n.access)
+        ):
             for data in dict.fromkeys(f.data for f in n.fits):
                 estimate(data, ctx)
             seconds = {t: group_seconds(_fits(t), ctx) for t in trials}
@@ -37,7 +46,12 @@ def choose_workers(n: Node, ctx: Context) -> Node | None:
             if n.executor == "auto":
                 better = places[_PROCESSES] < _WORTH * places[_HERE] and ctx.settings.optimizer
                 chosen = chosen.replace(executor="processes" if better else "in_process")
-            ctx.choices[chosen] = _choice(n, chosen, places, ctx)
+            accesses = access_seconds(chosen, ctx)
+            if n.access == "auto":
+                best = min(accesses, key=lambda way: accesses[way])
+                elsewhere = chosen.executor != "in_process"
+                chosen = chosen.replace(access=best if elsewhere else "direct")
+            ctx.choices[chosen] = _choice(n, chosen, places, accesses, ctx)
             return chosen
     return None
 
@@ -62,7 +76,13 @@ def _places(search: Search, seconds: list[float], ctx: Context) -> dict[str, flo
     }
 
 
-def _choice(before: Search, chosen: Search, places: dict[str, float], ctx: Context) -> Choice:
+def _choice(
+    before: Search,
+    chosen: Search,
+    places: dict[str, float],
+    accesses: dict[str, float],
+    ctx: Context,
+) -> Choice:
     found = ctx.choices.get(before)
     count = len(chosen.trials)
     reason = found.reason if found else "each fit trains alone"
@@ -73,7 +93,8 @@ def _choice(before: Search, chosen: Search, places: dict[str, float], ctx: Conte
     alternatives = found.alternatives if found else ()
     if chosen.executor != "in_process":
         what += f", {chosen.executor}" + (", hopping from shard to shard" if hops(chosen) else "")
-        reason += "; rows: shards that workers map (direct access)"
+        reason += f"; access to rows: {chosen.access}"
+        alternatives += tuple(Alternative(f"{way} access", s) for way, s in accesses.items())
     if chosen.workers > 1:
         alternatives += tuple(Alternative(place, s) for place, s in places.items())
     return Choice(what, reason, alternatives, found.details if found else ())

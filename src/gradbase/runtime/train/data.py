@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import torch
 
 from gradbase.errors import CancelledError
@@ -49,6 +50,21 @@ class Batch(NamedTuple):
         return [Batch(*parts) for parts in zip(xs, codes, ys, ws, strict=True)]
 
 
+class Keyed(NamedTuple):
+    """What targeted queries need of each row.
+
+    Parameters
+    ----------
+    keys : Table
+        The columns of the row key; no two rows are equal, none is NULL.
+    content : uint64[rows, 2]
+        Hashes, by which a worker sees that it reads the same rows.
+    """
+
+    keys: pa.Table
+    content: Words
+
+
 @dataclass
 class TrainingData:
     """Everything that trainers need to know of a `Dataset`. Close it to free memory and files.
@@ -80,6 +96,8 @@ class TrainingData:
         Spent so far on making batches of the rows.
     mapped : dict of MappedFile
         Where ``x`` and ``codes`` lie, if not in memory.
+    keyed : Keyed, optional
+        Keys of the rows, where workers may ask the database for them.
     """
 
     inputs: Inputs
@@ -100,6 +118,7 @@ class TrainingData:
     start: tuple[npt.NDArray[Any], ...] = ()
     read_s: float = 0.0
     mapped: dict[str, MappedFile] = field(default_factory=dict)
+    keyed: Keyed | None = None
     _ready: OrderedDict[Any, Batch] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

@@ -211,7 +211,7 @@ class _Deal:
             rows.without_label, rows.relation_hash, self.budget_bytes // 2,
             self.resources, self.of.context.cancelled, weights,
             () if data.split.fold else self._summaries(trains, known),
-            self.of.start.layers if self.of.start else (), mapped=self.mapped,
+            self.of.start.layers if self.of.start else (), mapped=self.mapped, keyed=rows.keyed,
         )  # fmt: skip
 
     def encoded(self) -> Encoded:
@@ -294,15 +294,8 @@ class _Deal:
             codes = self._matrix("codes", (store.rows, len(inputs.embedded)), np.dtype(np.int64))
         for block in store.blocks():
             stop = block.start + block.rows.num_rows
-            at = 0
-            for tensor in inputs.dense:
-                width = columns_of(tensor.encoding)
-                _fill(x[block.start : stop, at : at + width], block, tensor, inputs)
-                at += width
-            for j, tensor in enumerate(inputs.embedded):
-                assert codes is not None
-                _fill(codes[block.start : stop, j : j + 1], block, tensor, inputs, is_code=True)
-            x[block.start : stop, at] = 1.0
+            here = slice(block.start, stop)
+            encode_block(block, inputs, x[here], None if codes is None else codes[here])
             for file in self.mapped.values():
                 file.release()
             self.of.progress("encoding", stop)
@@ -336,6 +329,19 @@ def blocks_of(store: RowStore, trains: Bools) -> Blocks:
             yield block, trains[block.start : block.start + block.rows.num_rows]
 
     return blocks
+
+
+def encode_block(block: Block, inputs: Inputs, x: Floats, codes: Codes) -> None:
+    """Write the rows of `block` as numbers into `x` [rows, width + 1] and `codes`."""
+    at = 0
+    for tensor in inputs.dense:
+        width = columns_of(tensor.encoding)
+        _fill(x[:, at : at + width], block, tensor, inputs)
+        at += width
+    for j, tensor in enumerate(inputs.embedded):
+        assert codes is not None
+        _fill(codes[:, j : j + 1], block, tensor, inputs, is_code=True)
+    x[:, at] = 1.0
 
 
 def _fill(

@@ -18,6 +18,7 @@ from gradbase.ir.relational import Project
 from gradbase.ir.scalar import Column, PredictCall
 from gradbase.runtime import execute
 from gradbase.runtime.train import labels
+from gradbase.runtime.train.data import Keyed
 from gradbase.runtime.train.identity import Words, identities, row_hashes
 from gradbase.runtime.train.instance_weights import checked_weights
 from gradbase.runtime.train.rows import RowStore
@@ -32,7 +33,7 @@ Progress = Callable[[str, int], None]
 BATCH_ROWS, LEAST_ROWS = 65_536, 8_192
 """Rows that the engine hands over at a time: fewer where they are wide for the memory there is."""
 _SHARE = 64
-_OURS = (Predict, Evaluate, Preprocess, PredictCall)
+OURS = (Predict, Evaluate, Preprocess, PredictCall)
 """What the engine cannot run by itself."""
 
 
@@ -54,6 +55,8 @@ class ReadRows:
         Rows left out because their label is NULL.
     hashes : tuple of uint64[rows, 2]
         Of the row key and of the content, from which `ids` are made.
+    keyed : Keyed, optional
+        For engines that workers may ask for rows by a key.
     """
 
     store: RowStore
@@ -65,6 +68,7 @@ class ReadRows:
     relation_hash: str
     without_label: int
     hashes: tuple[Words, Words]
+    keyed: Keyed | None = None
 
 
 def read_rows(data: Dataset, context: RunContext, store: RowStore, progress: Progress) -> ReadRows:
@@ -87,6 +91,10 @@ class _Reading:
         self.content: list[Words] = []
         self.groups: list[Words] = []
         self.keys: list[Words] = []
+        self.key_values: list[pa.RecordBatch] = []
+        engine: Any = context.engine
+        able = getattr(engine, "capabilities", None)
+        self.targets = able is not None and able.side_tables
         self.labels: list[pa.Array] = []
         self.split: list[pa.Array] = []
         self.weights: list[npt.NDArray[np.float64]] = []
@@ -115,7 +123,15 @@ class _Reading:
             ),
             without_label=self.seen - self.store.rows,
             hashes=(key, content),
+            keyed=self._keyed(key, content),
         )
+
+    def _keyed(self, key: Words, content: Words) -> Keyed | None:
+        """Keys that tell all rows apart, where there are such."""
+        if not self.key_values or len(np.unique(key, axis=0)) < len(key):
+            return None
+        keys = pa.Table.from_batches(self.key_values)
+        return None if any(c.null_count for c in keys.columns) else Keyed(keys, content)
 
     def _take(self, batch: pa.RecordBatch) -> None:
         """Keep the rows of a batch that have a label."""
@@ -133,6 +149,8 @@ class _Reading:
             self.groups.append(row_hashes(kept, data.columns))
         if data.row_key:
             self.keys.append(row_hashes(kept, data.row_key))
+            if self.targets:
+                self.key_values.append(kept.select(list(data.row_key)))
         if data.label:
             self.labels.append(_own(kept.column(data.label)))
         if data.split.column:
@@ -145,7 +163,7 @@ class _Reading:
         parts, _ = engine_parts(self.data)
         hidden = tuple(c.name for c in parts.values())
         relation = Project(self.data.relation, names + hidden, columns + tuple(parts))
-        if any(isinstance(n, _OURS) for n in walk(relation)):
+        if any(isinstance(n, OURS) for n in walk(relation)):
             with execute.run(relation, self.context) as result:
                 yield from result
             return

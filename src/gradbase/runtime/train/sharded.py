@@ -52,9 +52,15 @@ class Columns(NamedTuple):
 
 
 def write_shards(
-    data: TrainingData, folder: Path, told: Callable[[str, int], None] = lambda _what, _rows: None
+    data: TrainingData,
+    folder: Path,
+    told: Callable[[str, int], None] = lambda _what, _rows: None,
+    *,
+    rows: bool = True,
 ) -> int:
     """Write the rows of `data` into the new `folder`, a file per shard and part; their bytes.
+
+    Without `rows` workers make these files, and only what is said of them is written.
 
     Raises
     ------
@@ -62,14 +68,13 @@ def write_shards(
         The disk is full, or the folder cannot be written to.
     """
     layout = _layout(data)
-    names = [f"shard-{s}" for s in range(len(data.shards))]
-    parts = {**dict(zip(names, data.shards, strict=True)), **_held_out(data)}
+    parts = part_rows(data)
     start = [list(a.shape) for a in data.start]
     try:
         folder.mkdir(parents=True)
-        for name, rows in parts.items():
-            _write(folder / f"{name}.arrow", layout, data, rows)
-            told("writing shards", len(rows))
+        for name, numbers in parts.items() if rows else ():
+            _write(folder / f"{name}.arrow", layout, data, numbers)
+            told("writing shards", len(numbers))
         if not data.has("eval"):  # then the training rows are evaluated, in their own order
             _train_order(data).tofile(folder / ORDER)
         for number, array in enumerate(data.start):
@@ -79,7 +84,7 @@ def write_shards(
             "format": FORMAT, "width": data.inputs.width, "embeddings": data.inputs.embeddings,
             "target": target | {"classes": len(data.target.classes)}, "seed": data.seed,
             "relation_hash": data.relation_hash, "layout": layout, "start": start,
-            "rows": {name: len(rows) for name, rows in parts.items()},
+            "rows": {name: len(numbers) for name, numbers in parts.items()},
         }  # fmt: skip
         (folder / MANIFEST).write_text(json.dumps(manifest))
     except OSError as error:
@@ -90,8 +95,15 @@ def write_shards(
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
-def _held_out(data: TrainingData) -> dict[str, Rows]:
-    return {part: getattr(data.parts, part) for part in HELD_OUT}
+def part_rows(data: TrainingData) -> dict[str, Rows]:
+    """Row numbers of each file: the shards, and what is held out of training."""
+    shards = {f"shard-{number}": rows for number, rows in enumerate(data.shards)}
+    return shards | {part: getattr(data.parts, part) for part in HELD_OUT}
+
+
+def sums_of(hashes: Words) -> list[int]:
+    """What tells a set of rows from another one, whatever their order."""
+    return [int(total) for total in hashes.sum(0, dtype=np.uint64)]
 
 
 def _train_order(data: TrainingData) -> Rows:
@@ -181,6 +193,22 @@ class ShardedData(TrainingData):
 
     files: list[Columns | None] = field(default_factory=list)
     offsets: Rows = field(default_factory=lambda: np.zeros(1, np.int64))
+    folder: Path = field(default_factory=Path)
+
+    def missing(self, parts: Sequence[str]) -> list[str]:
+        """Which of these parts are not here; files that came since are taken up."""
+        manifest = _manifest(self.folder)
+        layout = {name: Layout(*column) for name, column in manifest["layout"].items()}
+        left: list[str] = []
+        for number, (name, rows) in enumerate(manifest["rows"].items()):
+            if name in parts and rows and self.files[number] is None:
+                path = self.folder / f"{name}.arrow"
+                if path.exists():
+                    self.files[number] = _mapped(path, layout, rows, writable=False)
+                    path.unlink()  # it is this process's own, and ends with it
+                else:
+                    left.append(name)
+        return left
 
     def labels(self, part: str) -> npt.NDArray[Any]:
         rows = getattr(self.parts, part)
@@ -231,7 +259,7 @@ class ShardedData(TrainingData):
         return self._row_bytes * rows * KEPT_SHARDS > self.cache_bytes
 
 
-def open_shards(folder: Path, cache_bytes: int, shards: Sequence[int] | None = None) -> ShardedData:
+def open_shards(folder: Path, cache_bytes: int, *, partly: bool = False) -> ShardedData:
     """What `write_shards` wrote, its rows left where they are until they are used.
 
     Parameters
@@ -239,8 +267,8 @@ def open_shards(folder: Path, cache_bytes: int, shards: Sequence[int] | None = N
     folder : Path
     cache_bytes : int, bytes
         Of decoded shards that may be kept.
-    shards : sequence of int, optional
-        Those whose files are there; all of them if left out.
+    partly : bool
+        Whether files may come later.
 
     Raises
     ------
@@ -252,9 +280,9 @@ def open_shards(folder: Path, cache_bytes: int, shards: Sequence[int] | None = N
         layout = {name: Layout(*column) for name, column in made["layout"].items()}
         counts: dict[str, int] = made["rows"]
         files: list[Columns | None] = []
-        for number, (name, rows) in enumerate(counts.items()):
-            is_here = shards is None or name in HELD_OUT or number in shards
+        for name, rows in counts.items():
             path = folder / f"{name}.arrow"
+            is_here = not partly or path.exists()
             files.append(_mapped(path, layout, rows, writable=False) if rows and is_here else None)
         start = tuple(
             np.fromfile(folder / f"start-{n}", "<f8").reshape(shape)
@@ -266,7 +294,9 @@ def open_shards(folder: Path, cache_bytes: int, shards: Sequence[int] | None = N
         raise StoreError(
             f"the shards in {folder} cannot be read: {error}", hint="start the search again"
         ) from error
-    return _assembled(made, files, start, train, cache_bytes)
+    found = _assembled(made, files, start, train, cache_bytes)
+    found.folder = folder
+    return found
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

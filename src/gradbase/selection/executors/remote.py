@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from gradbase.selection.executors.messages import (
     prefixed,
 )
 from gradbase.selection.executors.pool import Member, Pool, Reply
+from gradbase.selection.executors.supplying import Supply
 from gradbase.store.records import Scores
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class RemoteTrainer:
     pool : Pool
     how : mapping
         What workers are told about the group's rows, threads and memory.
+    supply : Supply
+        Of rows that a worker lacks.
     build : callable
         Makes a trainer here, for what is done once when training ends.
     """
@@ -55,9 +58,12 @@ class RemoteTrainer:
         data: TrainingData,
         pool: Pool,
         how: Mapping[str, Any],
+        *,
+        supply: Supply,
         build: Callable[[], Trainer],
     ) -> None:
         self.data, self.pool, self._how, self._build = data, pool, how, build
+        self._supply = supply
         self.group, self.failed = group, dict[int, GradbaseError]()
         self.ran: Ran | None = None
         self._members = list(range(len(group.outcomes)))
@@ -134,11 +140,13 @@ class RemoteTrainer:
         """The answer of whichever worker is given to it."""
         ready = Ready(self._name, shard, self._remaining_s(), self._last)
         light = {
-            **message, "group": self._name, "version": self._version, "active": self._members
+            **message, **self._how, "group": self._name, "version": self._version,
+            "active": self._members,
         }  # fmt: skip
         reply = self.pool.ask(ready, lambda worker: self._packed(light, worker))
-        if reply.message.get("missing"):  # it kept others instead
-            reply = self.pool.ask(ready, lambda _worker: self._whole(light))
+        while {"missing", "absent"} & reply.message.keys():  # it kept others instead; or lacks rows
+            names = reply.message.get("absent", [])
+            reply = self.pool.ask(ready, lambda _worker, n=names: self._whole(light, n))
         self._last = reply.worker
         for place, error in reply.message.get("failed", {}).items():
             self._fail(int(place), heard(error))
@@ -150,9 +158,11 @@ class RemoteTrainer:
             return pack(light)
         return self._whole(light)
 
-    def _whole(self, light: Message) -> bytes:
+    def _whole(self, light: Message, names: Sequence[str] = ()) -> bytes:
+        """With the states, and with rows of these names."""
         states = {p: s for p, s in self._states.items() if p in self._members}
-        return pack({**light, **self._how, "item": self._item}, prefixed(states))
+        more, rows = self._supply.of(names) if names else ({}, {})
+        return pack({**light, **more, "item": self._item}, {**prefixed(states), **rows})
 
     def _knows(self, reply: Reply, version: int) -> None:
         self.pool.learnt(reply.worker, self._name, version)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 import threading
 import time
@@ -17,10 +18,12 @@ from gradbase.optimizer.cost_fit import hops
 from gradbase.resources.units import holders
 from gradbase.runtime.train.sharded import write_shards
 from gradbase.runtime.train.spill import spill_folder
+from gradbase.runtime.train.targeted import query_of, refused, side_rows
 from gradbase.selection.executors.base import Link
 from gradbase.selection.executors.messages import VERSION, heard, pack, unpack
 from gradbase.selection.executors.pool import Pool
 from gradbase.selection.executors.remote import RemoteTrainer
+from gradbase.selection.executors.supplying import EXPORT, TARGETED, Supply
 from gradbase.selection.executors.versions import versions
 from gradbase.selection.networks import Networks
 from gradbase.selection.networks import functions_of as called_by
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from gradbase.selection.group import Group
     from gradbase.selection.watch import Watch
 
+log = logging.getLogger("gradbase.selection")
 SHARDS = "shards"
 """Folder of a run's rows."""
 StartLink = Callable[[bytes, Callable[[], None]], tuple[Link, bytes]]
@@ -97,7 +101,9 @@ class RemoteExecutor:
         self.drivers = max(workers, len(at.search.trials)) if self.hops else workers
         self.pool = Pool(self._link, at.watch.check)
         self._folder = at.folder / SHARDS
-        self._written: dict[Dataset, Path] = {}
+        self._written: dict[Dataset, Supply] = {}
+        self._access = at.search.access
+        self._tables = contextlib.ExitStack()
         self._lock = threading.Lock()
         self._lease: Lease | None = None
         self._functions = functions_of(at.search, at.python_modules)
@@ -119,20 +125,26 @@ class RemoteExecutor:
         self, group: Group, data: TrainingData, admission: Admission, number: int
     ) -> Generator[RemoteTrainer]:
         """One driver's share of memory, while its units run."""
+        supply = self._shards(group.data, data)
         how = {
-            "data": str(self._shards(group.data, data)),
+            "data": str(supply.folder),
+            "access": self._access,
+            "shards": len(data.shards),
             "threads": self.threads,
             "parts": admission.parts,
             "limit": admission.limit if admission.swap else 0,
             "folder": str(spill_folder(self.at.context)),
         }
         with self._leased(number, admission.size_bytes):
-            yield RemoteTrainer(group, data, self.pool, how, lambda: group.build(data))
+            yield RemoteTrainer(
+                group, data, self.pool, how, supply=supply, build=lambda: group.build(data)
+            )
 
     def close(self) -> None:
         self._closed = True
         self.pool.close()
         self._starting.wait()
+        self._tables.close()
         self._leave()
         if self._lease is not None:
             self.at.context.broker.release(self._lease)
@@ -141,8 +153,8 @@ class RemoteExecutor:
 
     # -- beginning ---------------------------------------------------------------------------------
 
-    def _shards(self, dataset: Dataset, data: TrainingData) -> Path:
-        """The folder with the rows of a dataset; workers are there when this returns."""
+    def _shards(self, dataset: Dataset, data: TrainingData) -> Supply:
+        """The rows of a dataset for workers, which are there when this returns."""
         with self._lock:
             if self._lease is None:  # not before: reading may need threads
                 self._lease = self._threads()
@@ -150,19 +162,33 @@ class RemoteExecutor:
                 self.pool.hold(holders(len(data.shards), self.workers))
             found = self._written.get(dataset)
             if found is None:
-                found = self._written[dataset] = self._write(data)
+                found = self._written[dataset] = self._write(dataset, data)
             self._starting.join()
             return found
 
-    def _write(self, data: TrainingData) -> Path:
+    def _write(self, dataset: Dataset, data: TrainingData) -> Supply:
         folder, started = self._folder / str(len(self._written)), time.perf_counter()
+        if self._access == TARGETED and (why := refused(dataset, data, self.at.context)):
+            log.warning("shards of `%s` go to workers as files: %s", self.at.search.name, why)
+            self._access = EXPORT
         try:
-            size = write_shards(data, folder)
+            size = write_shards(data, folder, rows=self._access != TARGETED)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        self.at.watch.written(size, time.perf_counter() - started)
-        return folder
+        found = Supply(folder)
+        if self._access == TARGETED:
+            found = self._asked(dataset, data, folder)
+        self.at.watch.written(size, time.perf_counter() - started, self._access)
+        return found
+
+    def _asked(self, dataset: Dataset, data: TrainingData, folder: Path) -> Supply:
+        """Mark the rows in the database, and say how workers ask for them."""
+        engine: Any = self.at.context.engine
+        assert data.keyed is not None
+        side = self._tables.enter_context(engine.side_table(side_rows(data, data.keyed)))
+        query, constants = query_of(data, dataset, engine, side, data.keyed)
+        return Supply(folder, query, constants)
 
     def _check(self) -> None:
         """As `Watch.check`; also where the search ends before its workers have started."""

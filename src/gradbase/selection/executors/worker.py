@@ -16,7 +16,7 @@ from gradbase.errors import InternalError
 from gradbase.frontend.torch_export import Exporter
 from gradbase.ir.learning import Fit, FusedFit
 from gradbase.ir.parser import parse_plan
-from gradbase.runtime.train.sharded import ShardedData, open_shards
+from gradbase.runtime.train.sharded import ShardedData
 from gradbase.runtime.train.trainer import Trainer, make_trainer
 from gradbase.selection.executors.messages import (
     Message,
@@ -26,6 +26,7 @@ from gradbase.selection.executors.messages import (
     told,
     unpack,
 )
+from gradbase.selection.executors.supplying import Absent, Supplied
 from gradbase.selection.executors.versions import check_same
 from gradbase.selection.networks import Networks
 from gradbase.store.records import Scores
@@ -41,7 +42,7 @@ class Worker:
     """Trains units and validates; knows nothing of the search around them."""
 
     def __init__(self) -> None:
-        self._data: dict[str, ShardedData] = {}
+        self._rows = Supplied()
         self._trainers: OrderedDict[int, tuple[int, Trainer]] = OrderedDict()
         self._networks = Networks()
         self._cache_bytes = 0
@@ -51,11 +52,14 @@ class Worker:
         """Do what a message says; errors are answers too."""
         try:
             message, tensors = unpack(data)
+            tensors = self._rows.take(message, tensors)
             does: dict[str, Callable[[Message, dict[str, Tensor]], bytes]] = {
                 "hello": self._hello, "unit": self._unit, "evaluate": self._evaluate,
                 "counts": self._counts,
             }  # fmt: skip
             return does[message["do"]](message, tensors)
+        except Absent as absent:
+            return pack({"absent": absent.names})
         except Exception as error:  # noqa: BLE001 (told to the search, which decides)
             return pack({"error": told(error)})
 
@@ -75,6 +79,7 @@ class Worker:
         trainer = self._trainer(message, tensors)
         if trainer is None:
             return pack(MISSING)
+        self._check(message, trainer, [f"shard-{message['shard']}"])
         del self._trainers[message["group"]]  # what a unit that fails leaves behind is no state
         built, read = time.perf_counter(), trainer.data.read_s
         losses = trainer.run_unit(message["epoch"], message["shard"])
@@ -94,6 +99,7 @@ class Worker:
         if trainer is None:
             return pack(MISSING)
         started = time.perf_counter()
+        self._check(message, trainer, _parts(message))
         results = trainer.evaluate(message["part"])
         seconds = {"validate": time.perf_counter() - started}
         return self._answer(trainer, {"results": results, "seconds": seconds}, {})
@@ -104,6 +110,7 @@ class Worker:
             return pack(MISSING)
         place = message["place"]
         if not trainer.is_measured(place):
+            self._check(message, trainer, _parts(message))
             trainer.evaluate(message["part"])
         found = trainer.counts(place)
         if found is None:
@@ -111,6 +118,11 @@ class Worker:
         arrays = found._asdict() if isinstance(found, Scores) else {"counts": found}
         kind = "scores" if isinstance(found, Scores) else "counts"
         return pack({"kind": kind}, {n: torch.as_tensor(a) for n, a in arrays.items()})
+
+    def _check(self, message: Message, trainer: Trainer, parts: list[str]) -> None:
+        """Absent where rows are not here; nothing was done yet then."""
+        assert isinstance(trainer.data, ShardedData)
+        self._rows.check(message, trainer.data, parts)
 
     def _answer(self, trainer: Trainer, message: Message, tensors: dict[str, Tensor]) -> bytes:
         failed = {place: told(error) for place, error in trainer.failed.items()}
@@ -144,7 +156,7 @@ class Worker:
         item: Any = parse_plan(message["item"])
         if not isinstance(item, Fit | FusedFit):
             raise InternalError(f"a worker was asked to train {type(item).__name__}")
-        data = self._opened(message["data"])
+        data = self._rows.opened(message, self._cache_bytes)
         trainer = make_trainer(
             item, data, self._networks, threads=message["threads"], exporter=self._exporter
         )
@@ -154,11 +166,9 @@ class Worker:
             trainer.keep_within(message["limit"], Path(message["folder"]))
         return trainer
 
-    def _opened(self, folder: str) -> ShardedData:
-        found = self._data.get(folder)
-        if found is None:
-            for other in self._data.values():  # one fold at a time
-                other.close()
-            self._data = {folder: open_shards(Path(folder), self._cache_bytes)}
-            found = self._data[folder]
-        return found
+
+def _parts(message: Message) -> list[str]:
+    """The files that an evaluation reads."""
+    shards: int = message["shards"]
+    part: str = message["part"]
+    return [part] if part != "train" else [f"shard-{n}" for n in range(shards)]

@@ -1,0 +1,129 @@
+"""However workers get at their rows, trials come to the same bits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import gradbase as gb
+from gradbase.errors import EngineError
+from gradbase.runtime.train import targeted
+from gradbase.selection.executors import processes, supplying
+from gradbase.selection.executors.worker import Worker
+from gradbase.testing.servers import postgres_url
+
+ROWS = """
+SELECT i AS id, sin(i) AS a, cos(i * i) AS b, 1 + i % 2 AS w,
+CASE WHEN i % 3 = 0 THEN 'x' ELSE 'z' END AS c,
+CASE WHEN sin(i) + cos(3 * i) > 0 THEN 1 ELSE 0 END AS y FROM
+"""
+
+
+class Here:
+    """A worker without a process of its own."""
+
+    def __init__(self):
+        self.worker = Worker()
+
+    def ask(self, message, check):
+        check()
+        return self.worker.handle(message)
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch):
+    def started(_threads, hello, check):
+        link = Here()
+        return link, link.ask(hello, check)
+
+    monkeypatch.setattr(processes, "started", started)
+
+
+def trained(db, **options):
+    given = {"split": "random", "row_key": ["id"], "instance_weight_col": "w"} | options
+    study = db.table("t").fit(
+        gb.mlp(hidden=gb.choice([8], [6, 4]), dropout=0.2), target="y", name="m", replace=True,
+        lr=gb.loguniform(1e-3, 0.1), batch_size=16, epochs=2, trials=3, early_stop=False, seed=3,
+        shards=3, **{name: value for name, value in given.items() if value is not None},
+    )  # fmt: skip
+    history = study.history.drop(columns="seconds").sort_values(["trial", "epoch"])
+    return history.to_json(), study.report()
+
+
+def opened(engine):
+    db = gb.connect(postgres_url() if engine == "postgresql" else ":memory:", progress=False)
+    rows = "generate_series(0, 120) AS r(i)" if engine == "postgresql" else "range(121) r(i)"
+    db.sql(f"CREATE TABLE t AS {ROWS} {rows}")
+    db.sql("SET gradbase.disabled_rules = 'fuse_fits'")
+    return db
+
+
+CASES = [
+    ("duckdb", "direct", {}, "direct"),
+    ("duckdb", "export", {"shard_order": "staggered"}, "export"),
+    ("duckdb", "export", {"split": "no_split"}, "export"),
+    ("duckdb", "targeted", {}, "export"),  # no other process can open the file
+    ("postgresql", "targeted", {}, "targeted"),
+    pytest.param(
+        "postgresql",
+        "targeted",
+        {"shard_order": "staggered", "split": "no_split"},
+        "targeted",
+        marks=pytest.mark.slow,
+    ),
+    pytest.param("postgresql", "targeted", {"row_key": None}, "export", marks=pytest.mark.slow),
+    ("postgresql", "targeted", {"row_key": ["w"]}, "export"),  # not unique
+]
+
+
+@pytest.mark.parametrize(("engine", "access", "options", "found"), CASES)
+def test_any_access_gives_the_same_trials(engine, access, options, found):
+    with opened(engine) as db:
+        expected, _ = trained(db, **options)
+        history, report = trained(
+            db, executor="processes", workers=2, shard_access=access, **options
+        )
+        assert history == expected
+        assert report.access == found
+        assert f"access to rows: {found}" in str(report)
+        if found == "targeted":
+            left = "SELECT tablename FROM pg_tables WHERE tablename LIKE 'side%'"
+            assert not db.sql(left).fetchall()
+
+
+def test_rows_that_change_while_workers_ask_for_them_are_an_error(monkeypatch):
+    make = targeted.make_part
+
+    def changed(*args):
+        db.sql("UPDATE t SET a = a + 1 WHERE id = 7")
+        make(*args)
+
+    monkeypatch.setattr(supplying, "make_part", changed)
+    with opened("postgresql") as db, pytest.raises(EngineError, match="rows of the training query"):
+        trained(db, executor="processes", workers=1, shard_access="targeted")
+
+
+def test_a_worker_that_does_not_see_the_folder_is_sent_the_rows(monkeypatch):
+    """As one on another machine."""
+    monkeypatch.setattr(
+        supplying.Supplied, "opened", _elsewhere(supplying.Supplied.opened), raising=True
+    )
+    with opened("duckdb") as db:
+        expected, _ = trained(db)
+        assert trained(db, executor="processes", workers=2, shard_access="direct")[0] == expected
+
+
+def _elsewhere(opened_by):
+    def opened(self, message, cache_bytes):
+        return opened_by(self, {**message, "access": "export"}, cache_bytes)
+
+    return opened
+
+
+def test_names_of_files_stay_in_the_workers_folder():
+    taken = supplying.Supplied()
+    taken.take({"data": "rows"}, {"file:../../escaped": torch.zeros(3, dtype=torch.uint8)})
+    assert [p.name for p in taken._folder("rows").iterdir()] == ["escaped"]
