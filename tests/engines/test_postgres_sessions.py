@@ -97,6 +97,20 @@ def test_vectors_are_features(db):
     assert db.sql(sql).fetchall() == [(300,)]
 
 
+def test_only_what_sql_reads_of_predictions_goes_back(model, monkeypatch):
+    """A temporary table has the columns that the SQL above names."""
+    from gradbase.engines.postgres import views
+
+    seen = []
+    plain = views.made
+    monkeypatch.setattr(views, "made", lambda schema: seen.append(schema.names) or plain(schema))
+    sql = "SELECT y, avg(PREDICT_PROBA(m, *)) AS p, count(*) AS n FROM points GROUP BY y"
+    assert sum(n for _, _, n in model.sql(sql).fetchall()) == 300
+    assert [len(names) for names in seen] == [2]
+    assert "y" in seen[0]
+    assert model.sql("SELECT count(PREDICT(m, *)) FROM points").fetchall() == [(300,)]
+
+
 # -- many sessions -------------------------------------------------------------------------------
 
 

@@ -36,7 +36,7 @@ RANKS = {
     "notebook": 9,
     "cli": 10,
     "serving": 10,
-    "testing": 1850,
+    "testing": 11,
 }
 
 # Lines of code and comments a package may have; raise one only with a reason in the commit.
@@ -56,7 +56,7 @@ BUDGETS = {
     "dbapi": 950,  # a third of it is the dialect of SQLAlchemy
     "shell": 1000,  # a third of it knows what may follow in a statement
     "notebook": 500,
-    "testing": 1980,  # a third of it makes the pages of the reference; statements of tests in the language of each engine
+    "testing": 2130,  # servers that are killed; a third of it makes the pages of the reference; statements of tests in the language of each engine
 }
 
 HEAVY = (

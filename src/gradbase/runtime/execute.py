@@ -15,7 +15,8 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from typing import Any
 
 import pyarrow as pa
 
@@ -33,7 +34,15 @@ from gradbase.ir.learning import (
     Search,
 )
 from gradbase.ir.node import Node, walk
-from gradbase.ir.relational import Filter, Limit, Project, Relation, Sort, SqlFragment
+from gradbase.ir.relational import (
+    Aggregate,
+    Filter,
+    Limit,
+    Project,
+    Relation,
+    Sort,
+    SqlFragment,
+)
 from gradbase.ir.scalar import PredictCall, Scalar
 from gradbase.runtime.conform import conformed
 from gradbase.runtime.context import RunContext
@@ -222,7 +231,8 @@ class _Run:
         names: dict[Relation, str] = {}
         for relation, times in below.items():
             names[relation] = _name("view")
-            views[names[relation]] = self.view(relation, materialised=times > 1)
+            view = self.view(relation, materialised=times > 1)
+            views[names[relation]] = _narrowed(view, _read_of(relation, nodes))
         functions = self.functions(nodes)
         called = {n: f.name for n, f in functions.items()}
         text = self.context.engine.compile(node, names, called)
@@ -305,6 +315,38 @@ class _Run:
             purpose = f"predict {model.name} in the engine"
             self.stack.enter_context(leased(self.context, purpose, size_bytes=model.param_bytes))
         return found
+
+
+def _read_of(relation: Relation, above: Iterable[Node]) -> list[str]:
+    """Columns of `relation` that SQL reads, as far as what reads it names them; else all."""
+    every, read = list(relation.schema.names), set[str]()
+    for node in above:
+        match node:
+            case Aggregate() | Project() if node.child is relation:
+                exprs = (
+                    (*node.keys, *node.aggregates) if isinstance(node, Aggregate) else node.exprs
+                )
+                read = read.union(*(e.columns for e in exprs))
+            case Relation() if any(child is relation for child in node.children):
+                return every
+            case _:
+                pass
+    return [name for name in every if name in read] or every[:1]
+
+
+def _narrowed(view: View | Mapped, names: list[str]) -> View | Mapped:
+    """A view of these columns only: an engine may have to copy it."""
+    if isinstance(view, Mapped) or len(names) == len(view.schema):
+        return view
+    rows: Any = view
+    if isinstance(view, pa.Table):
+        return rows.select(names)
+    places = [view.schema.get_field_index(name) for name in names]
+    schema = pa.schema([view.schema.field(place) for place in places])
+    batches = (
+        pa.RecordBatch.from_arrays([b.column(p) for p in places], schema=schema) for b in rows
+    )
+    return pa.RecordBatchReader.from_batches(schema, batches)
 
 
 def _gaps(node: SqlFragment) -> list[Node]:

@@ -16,6 +16,11 @@
     statement error BindError: .* did you mean `points`
     SELECT * FROM pionts
 
+    describe
+    SELECT * FROM ML.CONFUSION_MATRIX(MODEL m)
+    ----
+    expected_label  INTEGER
+
     train trials=4 failed=0 roc_auc>=0.8
     CREATE MODEL m OPTIONS (…) AS SELECT …
 
@@ -24,7 +29,8 @@
 
 Types of a query's columns: I integer, R number (compared within a tolerance), T text, B boolean.
 Cells are parted by a tab or two spaces and more; NULL and (empty) stand for themselves. ``rowsort``
-compares rows in any order. ``+ensure:rule`` asks that a rule of the optimiser fired,
+compares rows in any order; ``describe`` compares names and types, in one language for all engines.
+``+ensure:rule`` asks that a rule of the optimiser fired,
 ``+unless:rule`` that it did not. ``skipif word`` and ``onlyif word`` before a record look at the
 engine's and the configuration's name. ``restart`` connects anew, ``halt`` ends the file.
 """
@@ -38,7 +44,7 @@ from pathlib import Path
 
 from gradbase.errors import ParseError, near
 
-KINDS = ("statement", "query", "train", "predict", "restart", "halt")
+KINDS = ("statement", "query", "describe", "train", "predict", "restart", "halt")
 MARKS = ("notimpl", "notyet", "never")
 """We could; the engine cannot yet; never. Behind it the engine and the error, which must come."""
 TYPES = "IRTB"
@@ -159,7 +165,8 @@ def _record(kind: str, rest: str, line: int, body: Sequence[str]) -> Record:
     if kind in ("statement", "query") and rest.startswith("error"):
         return Record(kind, line, sql, error=rest.removeprefix("error").strip())
     cells = (re.split(r"\t+|  +", row.strip()) for row in rows.splitlines() if row)
-    made = Record(kind, line, sql, expected=tuple(tuple(row) for row in cells))
+    types = "TT" if kind == "describe" else ""
+    made = Record(kind, line, sql, types=types, expected=tuple(tuple(row) for row in cells))
     return _options(made, rest)
 
 

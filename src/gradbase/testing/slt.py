@@ -23,6 +23,7 @@ from typing import Any, Protocol
 from gradbase.errors import GradbaseError, ParseError, near
 from gradbase.frontend.tokens import split_statements
 from gradbase.testing.records import Condition, Record, Script, read_script
+from gradbase.testing.reference.sql import sql_type
 from gradbase.testing.translation import translated
 
 NUMBERS = (int, float, Decimal)
@@ -222,7 +223,7 @@ class _Runner:
         session = self.opened()
         try:
             result = session.sql(self.text(record))
-            rows = result.fetchall()
+            rows = _described(result) if record.kind == "describe" else result.fetchall()
         except GradbaseError as error:
             self.failed(record, error)
             return
@@ -267,9 +268,13 @@ class _Runner:
         return SltError(f"{at}\n{record.sql}\n\n{problem}")
 
 
+def _described(result: Any) -> list[tuple[str, str]]:
+    return [(field.name, sql_type(field.type)) for field in result.arrow().schema]
+
+
 def _problem(record: Record, columns: list[str], rows: list[tuple[Any, ...]]) -> str | None:
     """What is wrong with the rows, None where nothing is."""
-    if record.kind == "query":
+    if record.kind in ("query", "describe"):
         return _difference(record, rows)
     if record.kind == "train":
         subjects = dict(zip(columns, rows[0], strict=True)) if rows else {}

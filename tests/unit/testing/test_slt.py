@@ -70,6 +70,14 @@ query I
 SELECT i FROM t WHERE i > 5
 ----
 
+describe
+SELECT i, x, [s] AS l, {'b': b} AS d FROM t
+----
+i  INTEGER
+x  DECIMAL128(2, 1)
+l  VARCHAR[]
+d  STRUCT(b BOOLEAN)
+
 query R
 SELECT 'nan'::DOUBLE
 ----
