@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import threading
 import time
@@ -12,6 +13,7 @@ import psycopg
 import pytest
 
 import gradbase as gb
+from gradbase.engines.postgres.languages import why_no_functions
 from gradbase.errors import (
     BindError,
     CancelledError,
@@ -411,7 +413,23 @@ def test_predictions_inside_correlated_subqueries_are_refused(model):
         model.sql(sql).arrow()
 
 
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        ((False, False, False), "the server has no plpython3u"),
+        ((True, False, False), r"a superuser's CREATE EXTENSION plpython3u"),
+        ((True, True, False), r"role r may make no functions in plpython3u"),
+        ((True, True, True), r"they come here by binary COPY"),
+    ],
+)
+def test_why_the_server_predicts_nothing(found, reason):
+    """As far as it has Python, and the role may use it."""
+    assert re.search(reason, why_no_functions(lambda _: [(*found, "r")]))
+
+
 def test_explain_says_why_no_function(model):
-    """`plpython3u` is not used."""
-    assert "plpython3u" in model.explain("SELECT PREDICT(m, *) FROM points")
+    """The server of the tests has no `plpython3u`."""
+    plan = model.explain("SELECT PREDICT(m, *) FROM points")
+    assert "chosen: dl" in plan
+    assert "the server has no plpython3u" in plan
     assert os.environ["XDG_DATA_HOME"] in str(model.store.path)

@@ -8,3 +8,4 @@ CREATE FUNCTION json_extract_path_text(varchar, text, text) RETURNS text LANGUAG
 CREATE FUNCTION string_split(text, text) RETURNS text[] LANGUAGE sql IMMUTABLE AS 'SELECT string_to_array($1, $2)';
 CREATE FUNCTION isnan(double precision) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT $1 = double precision ''NaN''';
 CREATE FUNCTION month(date) RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT extract(month FROM $1)::bigint';
+CREATE FUNCTION cardinality(jsonb) RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT jsonb_array_length($1)';

@@ -75,7 +75,7 @@ def _piece(sql: str, dialect: str, head: str = "") -> str:
         return sql
     if len(trees) != 1 or trees[0] is None:
         return sql
-    tree = trees[0].transform(_spark) if dialect == "spark" else trees[0]
+    tree = trees[0].transform(_CHANGES[dialect]) if dialect in _CHANGES else trees[0]
     made = tree.sql(dialect, normalize_functions=False, unsupported_level=ErrorLevel.IGNORE)
     return _MASKED.sub(lambda found: kept[int(found[1])], made.removeprefix(head))
 
@@ -95,6 +95,37 @@ def _spark(node: exp.Expression) -> exp.Expression:
         case exp.CTE():
             node.set("materialized", None)
     return node
+
+
+_STRUCTS = ("hyperparameters", "hparam_tuning_evaluation_metrics")
+"""Columns of ours that hold structs: PostgreSQL has none, and gives JSON."""
+
+
+def _postgres(node: exp.Expression) -> exp.Expression:
+    """What is JSON there: fields are taken out by name, and elements from 0 on."""
+    match node:
+        case exp.Column(this=exp.Identifier(this=field)) if node.table in _STRUCTS:
+            column = exp.column(node.table, table=node.args.get("db"))
+            arrow = "->" if field == "hidden_units" else "->>"
+            text = f"{column.sql('postgres')} {arrow} '{field}'"
+            return _json(text) if field in ("hidden_units", "optimizer") else _number(text)
+        case exp.Dot(this=exp.Bracket(this=exp.Column() as column, expressions=[place])) if (
+            place.is_int
+        ):
+            text = f"{column.sql('postgres')} -> {place.name} ->> '{node.name}'"
+            return _json(text) if node.name in ("label", "category") else _number(text)
+    return node
+
+
+def _json(text: str) -> exp.Expression:
+    return exp.maybe_parse(f"({text})", dialect="postgres")
+
+
+def _number(text: str) -> exp.Expression:
+    return exp.maybe_parse(f"CAST({text} AS DOUBLE PRECISION)", dialect="postgres")
+
+
+_CHANGES = {"spark": _spark, "postgres": _postgres}
 
 
 _OWN: dict[str, dict[str, str]] = {
@@ -126,6 +157,8 @@ def _masked(sql: str, dialect: str) -> tuple[str, list[str]]:
                 spans.append((tokens[i].start, tokens[end].end))
             elif tokens[i].upper == "STRUCT" and tokens[i + 1].text == "(":
                 spans.append((tokens[i].start, tokens[i].end))
+            elif dialect == "postgres" and i == opening + 1:
+                continue  # the data of a function, an ARRAY there
             elif tokens[i].text == "[" and not any(t.is_name for t in tokens[i : pairs.get(i, i)]):
                 spans.append((tokens[i].start, tokens[pairs[i]].end))
     kept: list[str] = []

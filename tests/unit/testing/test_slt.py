@@ -115,7 +115,7 @@ SELECT nothing
 
 def test_records_that_hold(tmp_path):
     """Every kind of record, every option; skipped ones do not count."""
-    assert run(tmp_path, GOOD) == 10
+    assert run(tmp_path, GOOD) == 11
     assert (tmp_path / "t.csv").exists()
     assert FakeSession.opened == [":memory:"]
 

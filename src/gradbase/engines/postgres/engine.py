@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -23,6 +24,7 @@ from gradbase.engines.base import (
     View,
 )
 from gradbase.engines.compiler import OPERATORS
+from gradbase.engines.postgres import side_tables
 from gradbase.engines.postgres.compiler import (
     DIALECT,
     UNSUPPORTED,
@@ -31,16 +33,10 @@ from gradbase.engines.postgres.compiler import (
     refuse_functions,
 )
 from gradbase.engines.postgres.connections import Connection, Connections
+from gradbase.engines.postgres.languages import why_no_functions
 from gradbase.engines.postgres.parameters import written
 from gradbase.engines.postgres.reading import Running, describe, streamed, table_of
 from gradbase.engines.postgres.results import PostgresQuery, run_now
-from gradbase.engines.postgres.side_tables import (
-    frozen,
-    in_snapshot,
-    reading,
-    side_table,
-    snapshot_of,
-)
 from gradbase.engines.postgres.statements import check_runnable, only_reads
 from gradbase.engines.postgres.statistics import PostgresStatistics
 from gradbase.engines.postgres.transactions import PostgresTransaction, execute
@@ -55,16 +51,12 @@ from gradbase.ir.node import Node
 from gradbase.ir.relational import Relation
 from gradbase.ir.types import Field, Schema, SqlType
 
-_NO_PYTHON = (
-    "the server has no functions of this program (plpython3u, an untrusted language, is neither "
-    "needed nor used)"
-)
 CAPABILITIES = Capabilities(
     engine="postgresql",
     operators=OPERATORS,
     representations=("dl",),
     functions=False,
-    unsupported={**UNSUPPORTED, "udf": _NO_PYTHON},
+    unsupported=dict[str, str](UNSUPPORTED),
     embedded=False,
     shared=True,
     holds_blobs=True,
@@ -93,10 +85,11 @@ class PostgresEngine:
     def __init__(self, url: str, *, read_only: bool = False) -> None:
         self.read_only = read_only
         self._connections = Connections(url, read_only=read_only)
-        self._snapshot_of_all = snapshot_of(url)
+        self._snapshot_of_all = side_tables.snapshot_of(url)
         self._types = Catalogue()
         self._statistics = PostgresStatistics(self)
         self._folder: Path | None = None
+        self._capabilities: Capabilities | None = None
 
     @property
     def dialect(self) -> PostgresDialect:
@@ -127,8 +120,12 @@ class PostgresEngine:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What PostgreSQL can run."""
-        return CAPABILITIES
+        """What PostgreSQL can run; why it predicts nothing itself is asked once."""
+        if self._capabilities is None:
+            reason = why_no_functions(lambda sql: self.rows(sql, None, None))
+            unsupported = {**CAPABILITIES.unsupported, "udf": reason}
+            self._capabilities = dataclasses.replace(CAPABILITIES, unsupported=unsupported)
+        return self._capabilities
 
     @property
     def statistics(self) -> PostgresStatistics:
@@ -267,11 +264,11 @@ class PostgresEngine:
 
     def frozen(self) -> AbstractContextManager[None]:
         """All queries of this thread that begin in the block read what is committed now."""
-        return frozen(self._connections)
+        return side_tables.frozen(self._connections)
 
     def side_table(self, rows: pa.Table) -> AbstractContextManager[SideTable]:
         """Rows in a table that other connections see, at an address that reads the same state."""
-        return side_table(self._connections, rows)
+        return side_tables.side_table(self._connections, rows)
 
     def seen_by_others(self, sql: str) -> bool:
         """Whether a query reads the same on other connections."""
@@ -356,9 +353,9 @@ class PostgresEngine:
             if running is not None:
                 running.begin(connection)
                 stack.callback(running.end, connection)
-            snapshot = "" if main else reading() or self._snapshot_of_all
+            snapshot = "" if main else side_tables.reading() or self._snapshot_of_all
             if snapshot:
-                stack.enter_context(in_snapshot(connection, snapshot, writes=writes))
+                stack.enter_context(side_tables.in_snapshot(connection, snapshot, writes=writes))
             yield connection
 
     @contextlib.contextmanager
