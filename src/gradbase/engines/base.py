@@ -139,13 +139,13 @@ class SideTables(Protocol):
     Workers of a search then ask the database for their shards by themselves. The coordinator writes
     (row key, place, shard) into a side table; a worker runs
     ``SELECT q.*, s.place FROM (query) q JOIN side s ON q.key = s.key WHERE s.shard = 3``.
-    Inside ``frozen()`` the coordinator reads, and workers read there what it read.
+    Where the side table is one of the engine that ``frozen()`` gives, workers read what that read.
     """
 
-    def frozen(self) -> AbstractContextManager[None]:
-        """All queries of this thread that begin in the block read what is committed now.
+    def frozen(self) -> AbstractContextManager[Engine]:
+        """The same engine, but all its queries read what is committed now; while the block lasts.
 
-        So do connections to the address of a side table that is made in the block, while it lasts.
+        So do connections to the address of a side table that it makes. The catalog is as it is.
         """
         ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import os
 from collections.abc import Generator, Mapping, Sequence
@@ -56,7 +57,7 @@ CAPABILITIES = Capabilities(
     operators=OPERATORS,
     representations=("dl",),
     functions=False,
-    unsupported=dict[str, str](UNSUPPORTED),
+    unsupported={**UNSUPPORTED, "udf": "the server predicts nothing"},
     embedded=False,
     shared=True,
     holds_blobs=True,
@@ -85,7 +86,7 @@ class PostgresEngine:
     def __init__(self, url: str, *, read_only: bool = False) -> None:
         self.read_only = read_only
         self._connections = Connections(url, read_only=read_only)
-        self._snapshot_of_all = side_tables.snapshot_of(url)
+        self.state = side_tables.snapshot_of(url)  # empty: what is committed
         self._types = Catalogue()
         self._statistics = PostgresStatistics(self)
         self._folder: Path | None = None
@@ -262,13 +263,17 @@ class PostgresEngine:
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
             yield PostgresTransaction(connection)
 
-    def frozen(self) -> AbstractContextManager[None]:
-        """All queries of this thread that begin in the block read what is committed now."""
-        return side_tables.frozen(self._connections)
+    @contextlib.contextmanager
+    def frozen(self) -> Generator[Self]:
+        """This engine, but its queries read what is committed now."""
+        with side_tables.exported(self._connections) as snapshot:
+            reader = copy.copy(self)
+            reader.state = snapshot
+            yield reader
 
     def side_table(self, rows: pa.Table) -> AbstractContextManager[SideTable]:
         """Rows in a table that other connections see, at an address that reads the same state."""
-        return side_tables.side_table(self._connections, rows)
+        return side_tables.side_table(self._connections, rows, self.state)
 
     def seen_by_others(self, sql: str) -> bool:
         """Whether a query reads the same on other connections."""
@@ -353,9 +358,8 @@ class PostgresEngine:
             if running is not None:
                 running.begin(connection)
                 stack.callback(running.end, connection)
-            snapshot = "" if main else side_tables.reading() or self._snapshot_of_all
-            if snapshot:
-                stack.enter_context(side_tables.in_snapshot(connection, snapshot, writes=writes))
+            if self.state and not main:
+                stack.enter_context(side_tables.in_snapshot(connection, self.state, writes=writes))
             yield connection
 
     @contextlib.contextmanager

@@ -7,7 +7,6 @@ import os
 import re
 import secrets
 from collections.abc import Generator
-from contextvars import ContextVar
 from urllib.parse import quote
 
 import psycopg
@@ -29,8 +28,6 @@ SELECT tablename FROM pg_catalog.pg_tables
 WHERE schemaname = 'gradbase' AND tablename ~ '^side_\\d+$'
 """
 
-_reading: ContextVar[str] = ContextVar("snapshot", default="")
-
 
 def snapshot_of(url: str) -> str:
     """The exported snapshot that an address names; empty where it names none."""
@@ -38,23 +35,14 @@ def snapshot_of(url: str) -> str:
     return found[1] if found else ""
 
 
-def reading() -> str:
-    """The exported snapshot that statements of this thread read now; empty: what is committed."""
-    return _reading.get()
-
-
 @contextlib.contextmanager
-def frozen(home: Connections) -> Generator[None]:
-    """All queries of this thread that begin in the block read what is committed now."""
+def exported(home: Connections) -> Generator[str]:
+    """The name of what is committed now, kept until the block ends."""
     with home.other() as holder, holder.transaction():
         holder.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         holder.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-        ((exported,),) = holder.execute("SELECT pg_export_snapshot()").fetchall()
-        token = _reading.set(str(exported))
-        try:
-            yield
-        finally:
-            _reading.reset(token)
+        ((name,),) = holder.execute("SELECT pg_export_snapshot()").fetchall()
+        yield str(name)
 
 
 @contextlib.contextmanager
@@ -72,7 +60,7 @@ def in_snapshot(connection: Connection, snapshot: str, *, writes: bool) -> Gener
 
 
 @contextlib.contextmanager
-def side_table(home: Connections, rows: pa.Table) -> Generator[SideTable]:
+def side_table(home: Connections, rows: pa.Table, snapshot: str) -> Generator[SideTable]:
     """Rows where other connections see them, until the block ends; see `SideTables`."""
     if home.in_transaction:
         raise UnsupportedError(
@@ -87,7 +75,7 @@ def side_table(home: Connections, rows: pa.Table) -> Generator[SideTable]:
                 _sweep(owner)
                 name = _write(owner, number, rows)
             try:
-                yield SideTable(name, address_of(home))
+                yield SideTable(name, address_of(home, snapshot))
             finally:
                 _drop(owner, name)
         finally:
@@ -121,10 +109,10 @@ def _drop(owner: Connection, name: str) -> None:
         owner.execute(f"DROP TABLE IF EXISTS {name}".encode())
 
 
-def address_of(home: Connections) -> str:
-    """A URL of the same database, with the session's settings and the state that is read now."""
+def address_of(home: Connections, snapshot: str) -> str:
+    """A URL of the same database, with the session's settings and the state that is read there."""
     given = str(conninfo_to_dict(home.url).get("options") or os.environ.get("PGOPTIONS") or "")
-    settings = [*home.settings, *([(SNAPSHOT, reading())] if reading() else [])]
+    settings = [*home.settings, *([(SNAPSHOT, snapshot)] if snapshot else [])]
     ours = (f"-c {name}={_escaped(value)}" for name, value in settings)
     options = quote(" ".join([given, *ours]).strip(), safe="")
     return f"{home.url}{'&' if '?' in home.url else '?'}options={options}" if options else home.url
