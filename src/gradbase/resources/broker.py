@@ -85,21 +85,26 @@ class Broker:
         *,
         threads: int = 0,
         size_bytes: int = 0,
+        least_threads: int | None = None,
         timeout_s: float | None = None,
     ) -> Lease:
-        """As `lease`, for a caller that calls `release` itself."""
+        """As `lease`, for a caller that calls `release` itself.
+
+        With `least_threads` the lease has as many threads as are free, up to `threads`: waiting
+        until all are free at once would leave some idle meanwhile.
+        """
+        least = threads if least_threads is None else min(least_threads, threads)
         with self._changed:
-            self._refuse_impossible(purpose, threads, size_bytes)
-            ticket = next(self._ids)
-            if not self._queue and self._fits(threads, size_bytes):  # nobody is to be told
-                return self._grant(ticket, owner, purpose, threads, size_bytes)
-            self._queue[ticket] = size_bytes
-        asked = Lease(ticket, owner, purpose, threads, size_bytes, 0.0)
+            self._refuse_impossible(purpose, least, size_bytes)
+            asked = Lease(next(self._ids), owner, purpose, threads, size_bytes, 0.0)
+            if not self._queue and self._fits(least, size_bytes):  # nobody is to be told
+                return self._grant(asked)
+            self._queue[asked.id] = size_bytes
         try:
-            return self._wait(asked, timeout_s)
+            return self._wait(asked, least, timeout_s)
         finally:
             with self._changed:
-                del self._queue[ticket]
+                del self._queue[asked.id]
                 self._changed.notify_all()
 
     def lend(self, owner: str, purpose: str, give_back: GiveBack, *, first: bool = False) -> Lease:
@@ -113,7 +118,7 @@ class Broker:
             self._lent = (
                 {ticket: give_back, **self._lent} if first else {**self._lent, ticket: give_back}
             )
-            return self._grant(ticket, owner, purpose, 0, 0)
+            return self._grant(Lease(ticket, owner, purpose, 0, 0, 0.0))
 
     def grow(self, lease: Lease, size_bytes: int) -> bool:
         """Add bytes to a lease if they are free and nobody waits for any; whether it was done."""
@@ -189,34 +194,34 @@ class Broker:
                 hint="SET gradbase.memory_limit to a larger size",
             )
 
-    def _grant(self, ticket: int, owner: str, purpose: str, threads: int, size_bytes: int) -> Lease:
-        granted = Lease(ticket, owner, purpose, threads, size_bytes, time.time())
-        self._granted[ticket] = granted
-        return granted
+    def _grant(self, asked: Lease) -> Lease:
+        """What is asked for, with the threads that are free of those."""
+        asked.threads = min(asked.threads, max(self._free()[0], 0))
+        asked.since = time.time()
+        self._granted[asked.id] = asked
+        return asked
 
-    def _wait(self, asked: Lease, timeout_s: float | None) -> Lease:
+    def _wait(self, asked: Lease, least: int, timeout_s: float | None) -> Lease:
         end = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             self._reclaim(asked.size_bytes)
             left = None if end is None else end - time.monotonic()
             patience = _PATIENCE_S if left is None else min(left, _PATIENCE_S)
             with self._changed:
-                if self._changed.wait_for(lambda: self._is_next(asked), patience):
-                    return self._grant(
-                        asked.id, asked.owner, asked.purpose, asked.threads, asked.size_bytes
-                    )
+                if self._changed.wait_for(lambda: self._is_next(asked, least), patience):
+                    return self._grant(asked)
                 free_threads, free_bytes = self._free()
             if left is not None and left <= _PATIENCE_S:
                 raise ResourceError(
-                    f"{asked.purpose} waited {timeout_s:g} s for {asked.threads} threads and "
+                    f"{asked.purpose} waited {timeout_s:g} s for {least} threads and "
                     f"{asked.size_bytes:,} bytes; {free_threads} threads and {free_bytes:,} "
                     "bytes are free",
                     hint="wait for running statements (gradbase.leases has them) or raise the "
                     "limit",
                 )
 
-    def _is_next(self, asked: Lease) -> bool:
-        if not self._fits(asked.threads, asked.size_bytes):
+    def _is_next(self, asked: Lease, least: int) -> bool:
+        if not self._fits(least, asked.size_bytes):
             return False
         free_bytes = self._free()[1]
         # In order of arrival, so that a large request is not starved by small ones. Only who

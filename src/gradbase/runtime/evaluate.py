@@ -188,7 +188,7 @@ def _collected(
         target, known = true_values(head, batch.column(label), node.label, first_row)
         inputs = reads(batch.select(features))
         lease = leased(context, f"evaluate {node.model.name}", threads=runners.threads)
-        with lease, runners.one(inputs) as runner:
+        with lease as threads, runners.one(inputs, threads) as runner:
             output = runner.run(inputs, first_row)[0].numpy()
             if runners.imported:
                 known &= _predicted(inputs, output)

@@ -66,8 +66,8 @@ def one_thread() -> Generator[None]:
 @contextlib.contextmanager
 def leased(
     context: RunContext, purpose: str, *, threads: int = 0, size_bytes: int = 0
-) -> Generator[None]:
-    """A lease that is waited for until the statement is cancelled.
+) -> Generator[int]:
+    """A lease that is waited for until the statement is cancelled; of `threads` at least one.
 
     Threads come back when other statements pause; memory may be held for good (an engine's buffer
     pool), so waiting for it ends after a minute.
@@ -77,8 +77,9 @@ def leased(
         context.check_cancelled()
         try:
             lease = context.broker.acquire(
-                "query", purpose, threads=threads, size_bytes=size_bytes, timeout_s=1.0
-            )
+                "query", purpose, threads=threads, size_bytes=size_bytes, least_threads=1,
+                timeout_s=1.0,
+            )  # fmt: skip
             break
         except ResourceError:
             waited = time.perf_counter() - start
@@ -88,7 +89,7 @@ def leased(
     context.metrics.add("leases")
     context.metrics.add("lease_wait_seconds", time.perf_counter() - start)
     try:
-        yield
+        yield lease.threads
     finally:
         context.broker.release(lease)
 
@@ -141,10 +142,10 @@ class Computing(Protocol):
     imported: bool
     grouped: bool
     threads: int
-    """Threads of the broker that a call uses."""
+    """Threads of the broker that a call can use."""
 
-    def one(self, features: pa.RecordBatch) -> AbstractContextManager[Any]:
-        """What computes columns of these types: called, or its `run`."""
+    def one(self, features: pa.RecordBatch, threads: int = 1) -> AbstractContextManager[Any]:
+        """What computes columns of these types in `threads` threads: called, or its `run`."""
         ...
 
     def close(self) -> None:
@@ -186,10 +187,10 @@ def predict_stream(
     repeats = Repeats(context) if isinstance(node, Predict) and node.distinct else None
 
     def work(batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
-        with leased(context, f"predict {node.model.name}", threads=runners.threads):
+        with leased(context, f"predict {node.model.name}", threads=runners.threads) as threads:
             start = time.perf_counter()
             features = reads(batch.select(positions))
-            with runners.one(features) as runner:
+            with runners.one(features, threads) as runner:
                 run = runner if repeats is None else functools.partial(repeats, runner)
                 columns = run(features, first_row)
             context.metrics.add("predict_seconds", time.perf_counter() - start)
@@ -231,7 +232,7 @@ class Runners:
         return
 
     @contextlib.contextmanager
-    def one(self, features: pa.RecordBatch) -> Generator[Runner]:
+    def one(self, features: pa.RecordBatch, threads: int = 1) -> Generator[Runner]:
         """A runner for columns of these types; torch has one thread while it is out."""
         types = features.schema.types
         runner = self._program.runner(types, self._tile, self._context.metrics)
@@ -249,9 +250,9 @@ class JoinedRunners(Runners):
         self._joined = joined
 
     @contextlib.contextmanager
-    def one(self, features: pa.RecordBatch) -> Generator[Any]:
+    def one(self, features: pa.RecordBatch, threads: int = 1) -> Generator[Any]:
         """As of any program, with NULL where what is looked up is NULL."""
-        with super().one(features) as runner:
+        with super().one(features, threads) as runner:
             yield functools.partial(self._joined.computed, runner)
 
 

@@ -36,6 +36,17 @@ def test_what_is_held_in_reserve_makes_way_idle_models_before_pages():
     assert [g.owner for g in broker.reserves()] == ["pages"]
 
 
+def test_who_can_do_with_fewer_threads_does_not_wait_for_all():
+    broker = Broker(4, 100)
+    with broker.lease("query", "first", threads=3):
+        held = broker.acquire("query", "second", threads=4, least_threads=1, timeout_s=1)
+        assert held.threads == 1
+        with pytest.raises(ResourceError, match="for 1 threads"):
+            broker.acquire("query", "third", threads=2, least_threads=1, timeout_s=0.05)
+    broker.release(held)
+    assert broker.acquire("query", "fourth", threads=4, least_threads=1).threads == 4
+
+
 def test_reserves_do_not_grow_while_someone_waits():
     broker = Broker(1, 100)
     reserve = Reserve(broker, "pages")

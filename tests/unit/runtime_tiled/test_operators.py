@@ -53,7 +53,7 @@ def column(x):
     return pa.record_batch([pa.FixedSizeListArray.from_arrays(flat, x.shape[1])], names=["x"])
 
 
-def run(model, x, blobs, *, memory, page, threads=2, rows=0):
+def run(model, x, blobs, *, memory, page, threads=2, rows=0, free=2):
     """Outputs, and what was read and written for them."""
     context = RunContext(None, blobs, Broker(threads, memory))
     context.pool = pool = Pool(context.broker)
@@ -62,7 +62,7 @@ def run(model, x, blobs, *, memory, page, threads=2, rows=0):
     with (
         context.broker.lease("query", "q", size_bytes=sizes.size_bytes),
         TiledProgram(sizes, ["raw"], context) as program,
-        program.one(features) as runner,
+        program.one(features, free) as runner,
     ):
         (found,) = runner.run(features)
         assert pool.held_bytes <= context.broker.memory_bytes
@@ -184,6 +184,13 @@ def test_tiles_give_what_torch_gives(blobs, name, memory, page, threads):
     with torch.no_grad():
         torch.testing.assert_close(found, module(x), rtol=2e-5, atol=2e-5)
     assert metrics["pages_read"] > 0 or not plan.tiled
+
+
+def test_the_answer_does_not_depend_on_how_many_threads_are_free(blobs):
+    _, width, model = case("wide in the middle", blobs)
+    x = torch.randn(17, width)
+    found = [run(model, x, blobs, memory=1 << 20, page=256, free=n)[0] for n in (2, 1)]
+    assert torch.equal(*found)
 
 
 def test_weights_are_read_in_tiles_where_the_batch_is_not_first(blobs):

@@ -73,8 +73,9 @@ class TiledProgram:
         return [o.type for o in self.outputs]
 
     @contextlib.contextmanager
-    def one(self, features: pa.RecordBatch) -> Generator[TiledProgram]:
-        """As `Runners.one`: ready for columns of these types."""
+    def one(self, features: pa.RecordBatch, threads: int = 1) -> Generator[TiledProgram]:
+        """As `Runners.one`: ready for columns of these types, in as many threads."""
+        self.workers.at_once = threads
         types = features.schema.types
         if types != self._types:
             self._types = types

@@ -30,23 +30,32 @@ class Workers:
     ----------
     context : RunContext
     threads : int
+        How many shares there are, on which rounding depends.
+
+    Attributes
+    ----------
+    at_once : int
+        How many shares are worked on at the same time; set before each batch.
     """
 
     def __init__(self, context: RunContext, threads: int) -> None:
-        self.threads, self._context = threads, context
+        self.threads = self.at_once = threads
+        self._context = context
         self._before = torch.get_num_threads()
         self._pool = ThreadPoolExecutor(threads, "gradbase-tiles", lambda: torch.set_num_threads(1))
 
     def each(self, count: int, work: Callable[[int, int], None]) -> None:
         """Call ``work(i, thread)`` for all i below `count`; thread t has t, t + threads, …"""
 
-        def run(thread: int) -> None:
+        def run(first: int) -> None:
             with torch.inference_mode():
-                for i in range(thread, count, self.threads):
-                    self._context.check_cancelled()
-                    work(i, thread)
+                for thread in range(first, self.threads, at_once):
+                    for i in range(thread, count, self.threads):
+                        self._context.check_cancelled()
+                        work(i, thread)
 
-        futures = [self._pool.submit(run, t) for t in range(min(self.threads, count))]
+        at_once = max(1, min(self.at_once, self.threads))
+        futures = [self._pool.submit(run, t) for t in range(min(at_once, count))]
         errors = [e for e in (f.exception() for f in futures) if e is not None]
         if errors:
             raise errors[0]
