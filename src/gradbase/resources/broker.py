@@ -34,7 +34,7 @@ class Lease:
 class Broker:
     """Grants leases out of a fixed number of threads and bytes, first come first served.
 
-    A request for threads alone does not wait behind one that lacks bytes. What is held in reserve
+    A request for threads alone does not wait behind those that wait for bytes. What is held in reserve
     only (`lend`: weights of idle models, pages that may be needed again) makes way for any request.
 
     Parameters
@@ -46,8 +46,8 @@ class Broker:
     def __init__(self, threads: int, memory_bytes: int) -> None:
         self.threads, self.memory_bytes = threads, memory_bytes
         self._granted: dict[int, Lease] = {}
-        self._queue: dict[int, int] = {}
-        """Who waits, by ticket, and for how many bytes."""
+        self._queue: dict[int, tuple[int, int]] = {}
+        """Who waits, by ticket, and for how many threads and bytes."""
         self._lent: dict[int, GiveBack] = {}
         """Who holds bytes in reserve, by lease; the first are asked first."""
         self._ids = itertools.count(1)
@@ -99,7 +99,7 @@ class Broker:
             asked = Lease(next(self._ids), owner, purpose, threads, size_bytes, 0.0)
             if not self._queue and self._fits(least, size_bytes):  # nobody is to be told
                 return self._grant(asked)
-            self._queue[asked.id] = size_bytes
+            self._queue[asked.id] = (least, size_bytes)
         try:
             return self._wait(asked, least, timeout_s)
         finally:
@@ -123,7 +123,7 @@ class Broker:
     def grow(self, lease: Lease, size_bytes: int) -> bool:
         """Add bytes to a lease if they are free and nobody waits for any; whether it was done."""
         with self._changed:
-            waiting = any(wanted for wanted in self._queue.values())
+            waiting = any(wanted for _, wanted in self._queue.values())
             if waiting or size_bytes > self._free()[1] or lease.id not in self._granted:
                 return False
             lease.size_bytes += size_bytes
@@ -223,11 +223,18 @@ class Broker:
     def _is_next(self, asked: Lease, least: int) -> bool:
         if not self._fits(least, asked.size_bytes):
             return False
-        free_bytes = self._free()[1]
-        # In order of arrival, so that a large request is not starved by small ones. Only who
-        # asks for no bytes may pass those that lack bytes: it may be what they wait for.
-        return all(t >= asked.id or (asked.size_bytes == 0 and wanted > free_bytes)
-                   for t, wanted in self._queue.items())  # fmt: skip
+        # In order of arrival, so that a large request is not starved by small ones. Only who asks
+        # for other things may pass, and who asks for no bytes those that lack bytes or wait behind
+        # such: it may be what they wait for.
+        lacking, free_bytes = False, self._free()[1]
+        for ticket, (threads, size_bytes) in self._queue.items():
+            if ticket >= asked.id:
+                break
+            lacking = lacking or size_bytes > free_bytes
+            both = (threads and asked.threads) or (size_bytes and asked.size_bytes)
+            if both and not (lacking and size_bytes and not asked.size_bytes):
+                return False
+        return True
 
     def _reclaim(self, size_bytes: int) -> None:
         """Have bytes given back that are held in reserve, until `size_bytes` are free."""

@@ -45,7 +45,7 @@ INLINE_ROWS, THREADED_ROWS = 16_384, 32_768
 _SMALLEST_BATCH = 256
 _MOST_THREADS = 8
 _MEMORY_SHARE = 4
-"""A prediction's batches take at most this part (one in …) of the memory there is."""
+"""A prediction's batches take at most this part (one in …) of the memory for statements."""
 
 _PATIENCE_S = 60.0
 
@@ -121,7 +121,7 @@ class Sizes:
             self.threads = 0
         wanted = max(THREADED_ROWS if self.threads else INLINE_ROWS, self.tile_rows)
         per_row = 2 * row_bytes + 8 * model.widest
-        allowed = context.broker.memory_bytes // (_MEMORY_SHARE * per_row * (self.threads + 2))
+        allowed = context.memory_bytes // (_MEMORY_SHARE * per_row * (self.threads + 2))
         self.batch_rows = max(_SMALLEST_BATCH, min(wanted, allowed))
         self.tile_rows = min(self.tile_rows, self.batch_rows)
         self.size_bytes = model.param_bytes + per_row * self.batch_rows * (self.threads + 2)

@@ -36,6 +36,29 @@ def test_what_is_held_in_reserve_makes_way_idle_models_before_pages():
     assert [g.owner for g in broker.reserves()] == ["pages"]
 
 
+def test_threads_are_granted_past_all_who_wait_for_bytes():
+    """A request that fits waits behind one that does not; neither keeps threads from others."""
+    broker = Broker(2, 100)
+    held = broker.acquire("query", "first", size_bytes=60)
+    done = []
+
+    def ask(size_bytes):
+        broker.release(broker.acquire("query", "more", size_bytes=size_bytes))
+        done.append(size_bytes)
+
+    waiting = [threading.Thread(target=ask, args=(n,)) for n in (50, 10)]
+    for number, thread in enumerate(waiting, 1):
+        thread.start()
+        while len(broker._queue) < number:
+            time.sleep(0.001)
+    with broker.lease("query", "compute", threads=2, timeout_s=5):
+        assert done == []
+    broker.release(held)
+    for thread in waiting:
+        thread.join()
+    assert done == [50, 10]
+
+
 def test_who_can_do_with_fewer_threads_does_not_wait_for_all():
     broker = Broker(4, 100)
     with broker.lease("query", "first", threads=3):
