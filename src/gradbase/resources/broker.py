@@ -34,8 +34,9 @@ class Lease:
 class Broker:
     """Grants leases out of a fixed number of threads and bytes, first come first served.
 
-    A request for threads alone does not wait behind those that wait for bytes. What is held in reserve
-    only (`lend`: weights of idle models, pages that may be needed again) makes way for any request.
+    A request for threads alone does not wait behind those that wait for bytes. What is held in
+    reserve only (`lend`: weights of idle models, pages that may be needed again) makes way for any
+    request.
 
     Parameters
     ----------

@@ -232,7 +232,11 @@ class Runners:
         return
 
     @contextlib.contextmanager
-    def one(self, features: pa.RecordBatch, threads: int = 1) -> Generator[Runner]:
+    def one(
+        self,
+        features: pa.RecordBatch,
+        threads: int = 1,  # noqa: ARG002 (always one)
+    ) -> Generator[Runner]:
         """A runner for columns of these types; torch has one thread while it is out."""
         types = features.schema.types
         runner = self._program.runner(types, self._tile, self._context.metrics)

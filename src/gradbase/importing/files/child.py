@@ -19,6 +19,8 @@ from gradbase.errors import DataError, GradbaseError
 MEMORY_BYTES = 1 << 30
 """Address space that reading may take beyond what the process starts with."""
 CPU_SECONDS = 120
+_MOST_ANSWER = 128 << 20
+"""Characters of an answer: the process that asks has it in memory."""
 
 
 def limit(memory_bytes: int) -> None:
@@ -68,6 +70,17 @@ def shapes(request: Any) -> Any:
     return {"names": [o.name for o in session.get_outputs()], "shapes": found}
 
 
+def _text(answer: dict[str, Any]) -> str:
+    text = json.dumps(answer)
+    if len(text) > _MOST_ANSWER:
+        raise DataError(
+            f"the network and the numbers written into it take {len(text):,} bytes as text, at "
+            f"most {_MOST_ANSWER:,} are read",
+            hint="save it with its weights as raw data",
+        )
+    return text
+
+
 def main(kind: str, path: str, memory_bytes: int) -> None:
     """Answer one request."""
     answer: dict[str, Any]
@@ -83,7 +96,7 @@ def main(kind: str, path: str, memory_bytes: int) -> None:
 
             limit(memory_bytes)
             answer = {"found": read(kind, path)}
-        text = json.dumps(answer)
+        text = _text(answer)
     except GradbaseError as error:
         parts = [type(error).__name__, error.message, error.at, error.hint]
         text = json.dumps({"error": parts})
