@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
 import pickle
 import zipfile
 
@@ -17,7 +19,10 @@ pytest.importorskip("onnx")
 
 from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
+from gradbase.importing.files.graph import to_plain
 from gradbase.importing.files.limited import read_graph
+from gradbase.importing.files.onnx_reader import OnnxReader
+from gradbase.importing.files.pt2_reader import Pt2Reader
 
 from .files import model, port, program, saved
 
@@ -63,10 +68,28 @@ def test_weights_outside_of_the_folder(db, tmp_path, location):
     refused(db, outside(folder, location), "outside of the folder", gb.errors.DataError)
 
 
-@pytest.mark.parametrize(("offset", "length"), [(1 << 40, 36), (0, 1 << 50), (20, 36), (0, 8)])
+@pytest.mark.parametrize(
+    ("offset", "length"),
+    [(1 << 40, 36), (0, 1 << 50), (20, 36), (0, 8), (-5, 36), (0, -36), (10**30, 36)],
+)
 def test_weights_that_are_not_there(db, tmp_path, offset, length):
     (tmp_path / "w.bin").write_bytes(b"\0" * 40)
     refused(db, outside(tmp_path, "w.bin", offset, length), "bytes|byte", gb.errors.DataError)
+
+
+def test_weights_in_what_is_no_file(db, tmp_path):
+    os.mkfifo(tmp_path / "pipe.bin")  # reading it would wait for ever
+    (tmp_path / "folder.bin").mkdir()
+    for name in ("pipe.bin", "folder.bin"):
+        refused(db, outside(tmp_path, name), "which is not there", gb.errors.DataError)
+
+
+def test_names_without_end_and_names_given_twice(db, tmp_path):
+    long = model([helper.make_node("Relu", ["x"], ["y"], name="n" * 70_000)])
+    refused(db, saved(tmp_path, long), "may have 65,536 bytes", gb.errors.DataError)
+    twice = model([helper.make_node("MatMul", ["x", "w"], ["y"])], {"w": np.eye(3, dtype="f4")})
+    twice.graph.initializer.append(numpy_helper.from_array(np.ones((5, 2), np.float32), "w"))
+    refused(db, saved(tmp_path, twice), "sizes 3 and 5 differ|do not|cannot", gb.errors.ShapeError)
 
 
 def test_sizes_without_content(db, tmp_path):
@@ -243,6 +266,42 @@ def test_sizes_that_do_not_fit(db, tmp_path, exported):
     refused(db, changed(exported, tmp_path / "a.pt2", change), "not in order", gb.errors.DataError)
     short = changed(exported, tmp_path / "b.pt2", nothing, weight_0=b"1234")
     refused(db, short, "needs 24 bytes", gb.errors.DataError)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"path_name": "../../../../etc/passwd"}, "the archive has no"),
+        ({"path_name": "/etc/passwd"}, "the archive has no"),
+        ({"tensor_meta": {"sizes": [{"as_int": -3}, {"as_int": 2}]}}, "cannot be"),
+        ({"tensor_meta": {"sizes": [{"as_int": 1 << 40}, {"as_int": 1 << 40}]}}, "cannot be"),
+        ({"tensor_meta": {"strides": [{"as_int": 0}, {"as_int": 0}]}}, "not stored row by row"),
+        ({"tensor_meta": {"storage_offset": {"as_int": -8}}}, "not stored row by row"),
+    ],
+)
+def test_weights_that_lie_elsewhere(db, tmp_path, exported, change, message):
+    with zipfile.ZipFile(exported) as old:
+        (name,) = (n for n in old.namelist() if n.endswith("model_weights_config.json"))
+        config = json.loads(old.read(name))
+    entry = next(iter(config["config"].values()))
+    entry["tensor_meta"] |= change.get("tensor_meta", {})
+    entry["path_name"] = change.get("path_name", entry["path_name"])
+    more = {"model_weights_config.json": json.dumps(config)}
+    refused(db, changed(exported, tmp_path / "m.pt2", nothing, **more), message)
+
+
+@pytest.mark.parametrize("reader", [OnnxReader, Pt2Reader])
+def test_any_change_of_bytes_is_read_or_refused(tmp_path, exported, reader):
+    weights = {"w": np.eye(3, dtype=np.float32)}
+    good = model([helper.make_node("MatMul", ["x", "w"], ["y"], name="l")], weights)
+    data = exported.read_bytes() if reader is Pt2Reader else good.SerializeToString()
+    random = np.random.default_rng(7)
+    for _ in range(150):
+        made, at = bytearray(data), int(random.integers(len(data)))
+        made[at : at + int(random.integers(9))] = random.bytes(int(random.integers(9)))
+        (tmp_path / "m").write_bytes(made)
+        with contextlib.suppress(gb.errors.GradbaseError, OSError):
+            to_plain(reader(str(tmp_path / "m")).graph())
 
 
 def test_nested_without_end(db, tmp_path, exported):
