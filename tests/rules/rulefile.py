@@ -39,7 +39,7 @@ from gradbase.optimizer.context import Context
 from gradbase.optimizer.cost import FixedStatistics
 from gradbase.resources.calibration import Calibration
 
-DUCKDB = Capabilities("duckdb", frozenset(), ("dl", "udf"), True)
+DUCKDB = Capabilities("duckdb", frozenset(), ("dl", "udf", "sql"), True)
 CASTS = {"optimizer": lambda v: v == "on", "batch_rows": int, "threads": int}
 
 
@@ -116,7 +116,7 @@ def _case(
     weights: FixedWeights,
 ) -> Case:
     title, body = part.split("\n", 1)
-    pairs = re.findall(r"^# setting: (\w+)=(\w+)$", body, re.MULTILINE)
+    pairs = re.findall(r"^# setting: (\w+)=([\w, ]+)$", body, re.MULTILINE)
     values = {name: CASTS.get(name, str)(value) for name, value in pairs}
     settings = dataclasses.replace(Settings(), **values)
     body = re.sub(r"^# setting: .*\n", "", body, flags=re.MULTILINE)

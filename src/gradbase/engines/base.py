@@ -374,6 +374,10 @@ class Engine(Protocol):
         ...
 
 
+REFUSED = "gradbase refuses:"
+"""How the text of an error starts that SQL of ours raises about a value: a `DataError`."""
+
+
 def quote_identifier(name: str) -> str:
     """`name` as an SQL identifier, whatever it holds.
 

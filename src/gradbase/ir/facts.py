@@ -178,8 +178,8 @@ class Settings:
     disabled_rules : frozenset of str
         Rules that must not run.
     representation : str
-        Forces ``dl``, ``udf``, ``executors`` or ``relational`` for every prediction;
-        '' lets cost choose.
+        What every prediction may use of ``dl``, ``udf``, ``sql``, ``executors`` and
+        ``relational``, with commas between them; '' lets cost choose among all.
     batch_rows : int
         Forces the batch of every prediction; 0 lets cost choose.
     threads : int

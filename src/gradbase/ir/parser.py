@@ -276,6 +276,11 @@ def _limit(r: Reader, inputs: list[Relation]) -> Node:
     return relational.Limit(inputs[0], count, offset)
 
 
+def _rebatch(r: Reader, inputs: list[Relation]) -> Node:
+    (rows,) = r.between("[", r.integer, "]")
+    return relational.Rebatch(inputs[0], rows)
+
+
 def _union(r: Reader, inputs: list[Relation]) -> Node:
     (kind,) = r.between("[", r.name, "]")
     if kind not in ("all", "distinct"):
@@ -356,6 +361,7 @@ _RELATIONS: Mapping[str, Callable[[Reader, list[Relation]], Node]] = {
     "Join": _join,
     "Sort": _sort,
     "Limit": _limit,
+    "Rebatch": _rebatch,
     "Union": _union,
     "Predict": _predict,
     "Preprocess": _preprocess,

@@ -50,6 +50,7 @@ from gradbase.ir.relational import (
     Join,
     Limit,
     Project,
+    Rebatch,
     Relation,
     Scan,
     Sort,
@@ -207,6 +208,8 @@ class Writer:
                 pairs = zip(n.keys, n.orders, strict=True)
                 keys = (f"{self.scalar(k, n.child.schema)} {o}" for k, o in pairs)
                 return f"Sort[{', '.join(keys)}]"
+            case Rebatch():
+                return f"Rebatch[{n.rows}]"
             case Limit():
                 return f"Limit[{n.count}{f' offset {n.offset}' if n.offset else ''}]"
             case Union():
@@ -375,7 +378,7 @@ def _by(n: Predict | Evaluate) -> str:
     once = " distinct" if isinstance(n, Predict) and n.distinct else ""
     if not n.representation and not n.batch_rows:
         return once
-    return f"{once} by {quote(n.representation)} {n.batch_rows}"
+    return f"{once} by {n.representation or quote('')} {n.batch_rows}"
 
 
 def _escape(sql: str) -> str:

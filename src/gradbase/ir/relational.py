@@ -205,6 +205,24 @@ class Sort(Relation):
 
 
 @node
+class Rebatch(Relation):
+    """The same rows in batches of about `rows`: small ones, as filters leave them, are joined.
+
+    SQL: ``SELECT * FROM child``.
+    """
+
+    child: Relation
+    rows: int
+
+    def __post_init__(self) -> None:
+        assert self.rows > 0
+
+    @property
+    def schema(self) -> Schema:
+        return self.child.schema
+
+
+@node
 class Limit(Relation):
     """SQL: ``LIMIT count OFFSET offset``; which rows is arbitrary unless `child` is a Sort."""
 

@@ -36,6 +36,7 @@ from gradbase.ir.relational import (
     Join,
     Limit,
     Project,
+    Rebatch,
     Relation,
     Scan,
     Sort,
@@ -133,6 +134,8 @@ def _estimate(node: Node, context: Context) -> Estimate:
             return _made(node, _groups(node, rows[0], context), rows[0] * HASH_S)
         case Sort():
             return _made(node, rows[0], rows[0] * math.log2(rows[0] + 2) * HASH_S / 4)
+        case Rebatch():
+            return _made(node, rows[0], 0.0)
         case Limit():
             return _made(node, min(rows[0], node.count), 0.0)
         case Union():

@@ -17,22 +17,27 @@ from gradbase.ir.relational import Filter, Relation
 from gradbase.ir.shapes import elements
 from gradbase.ir.tensor import Concat
 from gradbase.ir.types import Schema
+from gradbase.optimizer.analyses.portable import sql_terms
 from gradbase.optimizer.analyses.repeats import distinct_share, finding_seconds
 from gradbase.optimizer.context import Context
 from gradbase.optimizer.cost_tiled import RELATIONAL, tiled_plan, tiled_seconds
 
+SQL = "sql"
 PLAIN_BATCH = 8192
 BATCHES = tuple(256 << i for i in range(7))
 """Rows computed at once that are considered: 256 to 16,384. Beyond, the engine's threads wait for
 one that computes: 28-16-1 over 2 million rows took 0.106 s in batches of 16,384, 0.113 s of
 32,768."""
 
-_SETUP_S = {"dl": 2e-3, "udf": 6e-3, "executors": 0.2}
+_SETUP_S = {"dl": 2e-3, "udf": 6e-3, "executors": 0.2, "sql": 1e-3}
 """Starting a stream or registering a function, which takes 4 ms longer (measured with one row);
 asking Spark's Python processes, which have the program already."""
+_PLANNED_S = 2e-5
+"""An engine reading and planning a number of a model's SQL."""
 _FETCH_S, _HAND_S = 2e-7, 3e-8
 """A value on its way from Spark to this process, from Spark to its own Python and back."""
-_ARROW_ROWS = 16_384
+ENGINE_ROWS = 16_384
+"""Rows of a batch that an engine hands over."""
 _CACHED, _SHARED = 4.0, 2.0
 """How much faster activations move in the second-level and in the last-level cache than
 `copy_bytes_s` (28-16-1 is fastest in tiles of 16,384 rows, 28-256-1 in tiles of 4,096)."""
@@ -90,6 +95,10 @@ def predict_seconds(
         compute = row_seconds(n.model, min(batch, math.ceil(rows)), context)
         handed = _values(n.child.schema) * _HAND_S
         return _SETUP_S["executors"] + rows * (handed + compute) / context.threads
+    if representation == SQL:
+        terms = sql_terms(n.model)
+        computed = rows * terms * context.calibration.sql_term_s / context.threads
+        return _SETUP_S[SQL] + terms * _PLANNED_S + computed
     if representation == RELATIONAL:
         return _SETUP_S["dl"] + tiled_seconds(n, rows, tiled_plan(n, batch, context), context)
     return _SETUP_S["udf"] + _udf(n, rows, context)
@@ -99,7 +108,7 @@ def _dl(n: Predict | Evaluate, rows: float, batch: int, context: Context) -> flo
     """Scan and network overlap where the network is the dearer one."""
     calibration = context.calibration
     scan = rows * _values(n.child.schema) * calibration.arrow_value_s
-    batches = math.ceil(rows / max(batch, _ARROW_ROWS))
+    batches = math.ceil(rows / max(batch, ENGINE_ROWS))
     over = batches * (calibration.batch_s + len(n.features) * calibration.op_s)
     compute = rows * row_seconds(n.model, min(batch, math.ceil(rows)), context)
     if isinstance(n, Predict) and n.distinct:

@@ -29,6 +29,7 @@ from gradbase.ir.scalar import Scalar, scalars
 from gradbase.ir.unlabelled import Solve
 from gradbase.optimizer.context import Choice, Context
 from gradbase.optimizer.cost import estimate, total_seconds
+from gradbase.optimizer.cost_predict import SQL
 from gradbase.optimizer.cost_preprocess import engine_seconds, program_seconds
 from gradbase.optimizer.driver import Trace
 from gradbase.optimizer.quantities import count_text, quantity, seconds_text
@@ -213,9 +214,10 @@ class _Tree:
         found += self.preprocessing(node)
         if isinstance(node, (Predict, PredictJoined, Evaluate)):
             kinds = " and ".join(dict.fromkeys(o.x.dtype for o in node.model.outputs)) or "float32"
-            found.append(
-                f"exactness: {kinds} network, rounding may depend on the batch (tolerance)"
-            )
+            rounding = "rounding may depend on the batch"
+            if isinstance(node, (Predict, Evaluate)) and node.representation == SQL:
+                rounding = "computed by the engine in double precision"
+            found.append(f"exactness: {kinds} network, {rounding} (tolerance)")
         if isinstance(node, FusedFit):
             found.append("exactness: tolerance (gradients within 1e-5 of a fit alone)")
         if isinstance(node, FitGroups):

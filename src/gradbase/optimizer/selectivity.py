@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from gradbase.ir.facts import ColumnStatistics
 from gradbase.ir.learning import Predict, Preprocess
-from gradbase.ir.relational import Filter, Join, Limit, Project, Relation, Scan, Sort
+from gradbase.ir.relational import Filter, Join, Limit, Project, Rebatch, Relation, Scan, Sort
 from gradbase.ir.scalar import And, Column, Compare, IsNull, Literal, Not, Or, PredictCall, Scalar
 from gradbase.optimizer.context import Context
 
@@ -136,6 +136,8 @@ def origin(relation: Relation, name: str) -> tuple[Relation, str] | None:
             case Preprocess(child=x) if name in x.schema:
                 current = x
             case Predict(child=x) | Filter(child=x) | Sort(child=x) | Limit(child=x):
+                current = x
+            case Rebatch(child=x):
                 current = x
             case Project(child=x, names=names, exprs=exprs):
                 expr = exprs[names.index(name)]

@@ -43,6 +43,8 @@ class Calibration:
         Second-level cache of a core.
     layers_flops : float, FLOP/s
         Chains of layers in machine code of ours on one core; 0: it cannot be built here.
+    sql_term_s : float, seconds
+        A number of a model's SQL for one row, on one core; 0: not known.
     """
 
     cores: int = 2
@@ -58,6 +60,7 @@ class Calibration:
     udf_rows: int = 2048
     cache_bytes: int = 1 << 20
     layers_flops: float = 0.0
+    sql_term_s: float = 0.0
 
     def save(self, path: Path) -> None:
         """Write as JSON, replacing the file in one step."""
@@ -68,9 +71,10 @@ class Calibration:
 
     @classmethod
     def load(cls, path: Path) -> Calibration | None:
-        """Read `path`; None where it is missing, damaged or of another format."""
+        """Read `path`; None where it is missing, damaged or does not hold all of them."""
         try:
-            return cls(**json.loads(path.read_text()))
+            values = json.loads(path.read_text())
+            return cls(**values) if len(values) == len(dataclasses.fields(cls)) else None
         except (OSError, ValueError, TypeError):
             return None
 

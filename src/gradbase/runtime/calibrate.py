@@ -28,7 +28,7 @@ log = logging.getLogger("gradbase.runtime")
 _BUDGET_S = 0.1
 """Seconds spent on one measurement of torch or memory."""
 _ROWS, _COLUMNS = 200_000, 16
-_LAYER_ROWS = 8192
+_LAYER_ROWS, _HIDDEN = 8192, 4
 _CACHE = Path("/sys/devices/system/cpu/cpu0/cache/index2/size")
 _lock = threading.Lock()
 
@@ -165,7 +165,11 @@ def _engine_speeds(engine: Any) -> dict[str, float]:
     one, many = (_function_s(engine, name, views, n, rows) for n in (1, 8))
     calls = _ROWS / max(rows)
     value_s = max((many - one) / (7 * _ROWS), 1e-11)
+    terms = " + ".join(f"c{i} * 0.{i + 1}e0" for i in range(_COLUMNS))
+    hidden = ", ".join(f"max(greatest({terms} + {k}, 0e0))" for k in range(_HIDDEN))
+    sql_s = _stream_s(engine, f"SELECT {hidden} FROM {name}", 0, views)
     return {
+        "sql_term_s": sql_s * _cores() / (_ROWS * _COLUMNS * _HIDDEN),
         "arrow_value_s": large / (_ROWS * _COLUMNS),
         "batch_s": max((small - large) / batches, 1e-6),
         "udf_value_s": value_s,

@@ -39,6 +39,7 @@ from gradbase.ir.relational import (
     Filter,
     Limit,
     Project,
+    Rebatch,
     Relation,
     Sort,
     SqlFragment,
@@ -49,6 +50,7 @@ from gradbase.runtime.context import RunContext
 from gradbase.runtime.evaluate import evaluate_sizes, evaluate_stream
 from gradbase.runtime.executors import mapped_view, reachable
 from gradbase.runtime.expressions import Compute, compile_scalar
+from gradbase.runtime.in_sql import in_sql
 from gradbase.runtime.inspection import inspection_stream
 from gradbase.runtime.joined import Joined, numbered
 from gradbase.runtime.on_batches import filtered, projected
@@ -64,7 +66,7 @@ from gradbase.runtime.predict import (
 from gradbase.runtime.preprocess.operator import preprocess_stream
 from gradbase.runtime.result import Result
 from gradbase.runtime.sorting import few_in_order, has_plain_keys
-from gradbase.runtime.streams import Stream, limited, read_table
+from gradbase.runtime.streams import Stream, grouped, limited, read_table
 from gradbase.runtime.tiled.sizes import TiledSizes
 
 log = logging.getLogger("gradbase.runtime")
@@ -93,6 +95,7 @@ def run(plan: Relation, context: RunContext) -> Result:
     started = time.perf_counter()  # an engine may do all its work before the first batch
     context.metrics.add("queries")
     log.debug("plan:\n%s", plan)
+    plan = in_sql(plan, context.engine, context.blobs)
     with contextlib.ExitStack() as stack:
         stream = _Run(plan, context, stack).open(plan)
         return Result(stream, stack.pop_all(), context, started)
@@ -147,6 +150,8 @@ class _Run:
             case Preprocess():
                 source = self.open(node.child, batch_rows)
                 return self.closing(preprocess_stream(node, source, self.context))
+            case Rebatch():
+                return self.rebatched(node, batch_rows)
             case Limit(child=child) if self.on_batches(child):
                 source = self.open(child, batch_rows)
                 batches = limited(source.batches, node.count, node.offset)
@@ -166,6 +171,14 @@ class _Run:
             case _:
                 pass
         return self.sql(node, batch_rows)
+
+    def rebatched(self, node: Rebatch, batch_rows: int) -> Stream:
+        """Small batches are joined; an engine's own are as asked for."""
+        source = self.open(node.child, batch_rows)
+        most = min(node.rows, batch_rows or node.rows)
+        return Stream(
+            source.schema, grouped(source.batches, most) if source.recut else source.batches
+        )
 
     def sorted(self, node: Sort, keys: list[Compute], batch_rows: int) -> Stream:
         """Few rows are sorted here, many by the engine."""
@@ -192,7 +205,7 @@ class _Run:
         match node:
             case Predict() | Preprocess() | Inspection() | Evaluate():
                 return True
-            case Numbered() | PredictJoined():
+            case Numbered() | PredictJoined() | Rebatch():
                 return True
             case Limit(child=child):
                 return self.on_batches(child)
@@ -371,7 +384,9 @@ def _shape(plan: Relation, executors: bool) -> tuple[frozenset[Node], Counter[No
         match node:
             case Fit() | FusedFit() | Search() | Learn():
                 raise UnsupportedError("training stands only at the root of a statement")
-            case Evaluate() | Preprocess() | Inspection() | Numbered() | PredictJoined():
+            case (
+                Evaluate() | Preprocess() | Inspection() | Numbered() | PredictJoined() | Rebatch()
+            ):
                 ours.add(node)
             case Predict(representation=given) if given not in inside:
                 ours.add(node)

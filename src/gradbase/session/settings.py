@@ -21,12 +21,15 @@ FIELDS = {
     "progress": "progress",
 }
 """Name in SQL -> field of `Settings`."""
-REPRESENTATIONS = ("", "dl", "udf", "executors", "relational")
+REPRESENTATIONS = ("dl", "udf", "sql", "executors", "relational")
 VALUES: Mapping[str, tuple[str, str]] = {
     "exactness": (" or ".join(f"`'{e}'`" for e in EXACTNESS), "'bitwise'"),
     "optimizer": ("`on` or `off`", "off"),
     "disabled_rules": ("names of [rules](rules.md), with commas between them", "'merge_filters'"),
-    "representation": ("`'dl'`, `'udf'`, `'executors'`, `'relational'` or `''`", "'udf'"),
+    "representation": (
+        "some of `'dl'`, `'udf'`, `'sql'`, `'executors'`, `'relational'`; or `''`",
+        "'dl, sql'",
+    ),
     "batch_rows": ("a whole number from 0", "1024"),
     "threads": ("a whole number from 0", "1"),
     "memory_limit": ("bytes, or a text such as `'4GB'`", "'4GB'"),
@@ -60,7 +63,8 @@ def _checked(name: str, value: Any, at: str | None) -> Any:
         case "exactness":
             return _one_of(name, str(value).lower(), EXACTNESS, at)
         case "representation":
-            return _one_of(name, str(value).lower(), REPRESENTATIONS, at)
+            words = [w.strip() for w in str(value).lower().split(",") if w.strip()]
+            return ", ".join(_one_of(name, w, REPRESENTATIONS, at) for w in words)
         case "disabled_rules":
             rules = [r.name for r in all_rules()]
             wanted = [r.strip() for r in str(value).split(",") if r.strip()]

@@ -26,9 +26,10 @@ OPTIMISED = """Project[id, __gb_1 as p, __gb_3 as l]
   Filter[__gb_1 > 0.5]
     Project[id, __gb_1, __gb_3]
       Predict[%m proba as __gb_1, label as __gb_3 from x0, x1 by dl 256]
-        Project[id, x0, x1]
-          Filter[s = 'a']
-            Scan t (id int64, x0 float32, x1 float32, s text)"""
+        Rebatch[16384]
+          Project[id, x0, x1]
+            Filter[s = 'a']
+              Scan t (id int64, x0 float32, x1 float32, s text)"""
 
 PLAIN = """Project[id, __gb_2 as p, __gb_3 as l]
   Predict[%m label as __gb_3 from x0, x1 by dl 8192]

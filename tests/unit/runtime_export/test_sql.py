@@ -15,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import gradbase as gb
+from gradbase.errors import DataError
 from gradbase.runtime.export.sql_text import SqlModel
 
 ROWS = """
@@ -187,3 +188,57 @@ def test_postgresql_gives_the_same(db, tmp_path):
 
 def _comparable(value):
     return pytest.approx(value, rel=1e-9, nan_ok=True) if isinstance(value, float) else value
+
+
+@pytest.mark.parametrize("name", [*TRAINED, "forest", "boosted", "perceptron", "net"])
+def test_predictions_in_plain_sql_are_those_of_torch(db, name):
+    """As a representation: types, NULL, NaN; what has no SQL says so and runs otherwise."""
+    of = db.model(name).model
+    classes = of.task in ("binary", "multiclass")
+    more = f", PREDICT_PROBA({name}, *) AS q" if classes else ""
+    query = f"SELECT id, PREDICT({name}, *) AS p{more} FROM t ORDER BY id"
+    wanted = db.sql(query).arrow()
+    db.sql("SET gradbase.representation = 'sql'")
+    try:
+        found, plan = db.sql(query).arrow(), db.explain(query)
+    finally:
+        db.sql("RESET gradbase.representation")
+    assert found.schema == wanted.schema
+    if name in ("forest", "boosted"):
+        assert "sql is asked for and cannot serve: " in plan
+    else:
+        assert "by sql" in plan
+        assert "forced by gradbase.representation" in plan
+    if classes:
+        assert found.column("p") == wanted.column("p")
+    last = found.column_names[-1]
+    np.testing.assert_allclose(
+        _rows(found.column(last)), _rows(wanted.column(last)), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_infinite_values_are_errors_in_plain_sql_too(db):
+    db.sql("SET gradbase.representation = 'sql'")
+    rows = "(SELECT * REPLACE ('inf'::DOUBLE AS a) FROM t)"
+    try:
+        with pytest.raises(DataError, match="column `a` holds an infinite value"):
+            db.sql(f"SELECT PREDICT(logistic, *) FROM {rows}").arrow()
+        query = f"SELECT count(*) FROM (SELECT PREDICT(net, *) AS p FROM {rows})"
+        assert db.sql(query).fetchone() == (200,)
+    finally:
+        db.sql("RESET gradbase.representation")
+
+
+def test_predictions_of_predictions_in_plain_sql(db):
+    """The text of one model stands inside that of another, over filters, joins and groups."""
+    query = """
+    SELECT p, count(*) AS n FROM (
+      SELECT t.id, PREDICT(logistic, t.a AS a, t.b AS b, PREDICT(deep, t.*) AS c) AS p
+      FROM t JOIN t AS u ON t.id = u.id + 1 WHERE PREDICT_PROBA(logistic, u.*) > 0.3)
+    GROUP BY p ORDER BY p"""
+    wanted = db.sql(query).fetchall()
+    db.sql("SET gradbase.representation = 'sql'")
+    try:
+        assert db.sql(query).fetchall() == wanted
+    finally:
+        db.sql("RESET gradbase.representation")

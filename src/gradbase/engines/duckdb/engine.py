@@ -46,7 +46,7 @@ from gradbase.ir.types import Field, Schema, SqlType
 CAPABILITIES = Capabilities(
     engine="duckdb",
     operators=OPERATORS,
-    representations=("dl", "udf"),
+    representations=("dl", "udf", "sql"),
     functions=True,
     unsupported={
         "targeted": "while one process writes a DuckDB file no other can open it",

@@ -8,7 +8,15 @@ from collections.abc import Generator
 
 import duckdb
 
-from gradbase.errors import CancelledError, EngineError, GradbaseError, ResourceError, StoreError
+from gradbase.engines.base import REFUSED
+from gradbase.errors import (
+    CancelledError,
+    DataError,
+    EngineError,
+    GradbaseError,
+    ResourceError,
+    StoreError,
+)
 
 _STORAGE = ("IO", "Connection", "Invalid Input", "FATAL", "Out of Memory", "Permission")
 """First words of the messages that may be about the file rather than the statement."""
@@ -52,6 +60,9 @@ def translate(error: BaseException) -> GradbaseError:
     kind = text.partition(" Error:")[0]
     if kind == "INTERRUPT":
         return CancelledError("the statement was cancelled")
+    if REFUSED in text:
+        why = text.partition(REFUSED)[2].strip()
+        return DataError(why, hint="leave such rows out (WHERE isfinite(…)) or make it NULL")
     if kind in _STORAGE:
         for pattern, hint in _STORE:
             if re.search(pattern, text, re.IGNORECASE):

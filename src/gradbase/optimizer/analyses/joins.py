@@ -27,8 +27,8 @@ def reads_back_cheaply(context: Context) -> bool:
     An engine in another process would get it as a temporary table; and a representation that is
     forced is meant for the prediction as it is written.
     """
-    forced = context.settings.representation
-    return context.capabilities.embedded and forced in ("", "dl")
+    allowed = context.settings.representation
+    return context.capabilities.embedded and (not allowed or "dl" in allowed.split(", "))
 
 
 def may_fail(model: Model, features: Iterable[Feature]) -> bool:

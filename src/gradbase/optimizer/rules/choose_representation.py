@@ -3,85 +3,85 @@
 from __future__ import annotations
 
 from gradbase.errors import ResourceError, UnsupportedError
-from gradbase.ir.learning import Evaluate, Model, Predict
-from gradbase.ir.node import Node, walk
-from gradbase.ir.scalar import SqlScalar
-from gradbase.ir.tensor import UserModule
+from gradbase.ir.learning import Evaluate, Predict
+from gradbase.ir.node import Node
+from gradbase.ir.relational import Rebatch
 from gradbase.ir.unlabelled import ClusterQuality, ReconstructionQuality
+from gradbase.optimizer.analyses.representations import INSIDE, misfit
 from gradbase.optimizer.analyses.repeats import once_text
 from gradbase.optimizer.context import Alternative, Choice, Context
 from gradbase.optimizer.cost import estimate
-from gradbase.optimizer.cost_predict import BATCHES, PLAIN_BATCH, predict_seconds
+from gradbase.optimizer.cost_predict import BATCHES, ENGINE_ROWS, PLAIN_BATCH, SQL, predict_seconds
 from gradbase.optimizer.cost_tiled import BATCHES as TILED_BATCHES
 from gradbase.optimizer.cost_tiled import RELATIONAL, details, does_not_fit, is_large, tiled_plan
 from gradbase.optimizer.rule import rule
-from gradbase.resources.tiled_plan import stays_whole
-
-INSIDE = ("udf", "executors")
-"""Representations that predict where the engine's rows are; evaluations have none."""
 
 
 @rule(mandatory=True, requires=("extract_predictions",))
 def choose_representation(n: Node, ctx: Context) -> Node | None:
     """Set representation and batch of a prediction to what is expected to take least time.
 
-    ``dl``: rows stream to torch in this process; ``udf``: a function inside the engine;
-    ``executors``: torch goes to the rows, in processes of the engine's own;
-    ``relational``: weights and results in tiles, read through the buffer pool, considered for large
-    models and taken where weights and a batch do not fit in memory. Settings may force one of them;
-    with the optimiser off: ``dl`` in batches of 8,192 where it fits.
+    ``dl``: rows stream to torch in this process; ``udf``: a function inside the engine; ``sql``:
+    the model as text, for small ones; ``executors``: torch goes to the rows, in processes of the
+    engine's own; ``relational``: weights and results in tiles, read through the buffer pool,
+    considered for large models and taken where weights and a batch do not fit in memory. Settings
+    may force some of them; with the optimiser off: ``dl`` in batches of 8,192 where it fits.
+    Where rows leave the engine a `Rebatch` joins what filters leave of its batches.
     """
     match n:
         case Predict(representation=""):
-            return _chosen(n, ctx, _allowed(n, ctx))
+            return _chosen(n, ctx, *_allowed(n, ctx))
         case ClusterQuality(representation="") | ReconstructionQuality(representation=""):
-            return _chosen(n, ctx, ("dl",))
+            return _chosen(n, ctx, ("dl",), ())
         case Evaluate(representation=""):
-            return _chosen(n, ctx, tuple(r for r in _allowed(n, ctx) if r not in INSIDE) or ("dl",))
+            allowed, notes = _allowed(n, ctx)
+            outside = tuple(r for r in allowed if r not in INSIDE)
+            return _chosen(n, ctx, outside or ("dl",), notes)
     return None
 
 
-def _allowed(n: Predict | Evaluate, ctx: Context) -> tuple[str, ...]:
-    has, forced = ctx.capabilities, ctx.settings.representation
-    possible = tuple(r for r in has.representations if r != "udf" or has.functions)
-    if isinstance(n, Predict) and n.distinct:  # seen in whole batches only
-        possible = tuple(r for r in possible if r not in INSIDE)
-    if not _movable(n.model):
-        possible = tuple(r for r in possible if r != "executors")
-    if "dl" in possible:
-        possible += (RELATIONAL,)
-    if stays_whole(n.model):
+def _allowed(n: Predict | Evaluate, ctx: Context) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Representations to choose from, and what is to be said of those that are not among them."""
+    forced = tuple(r for r in ctx.settings.representation.split(", ") if r)
+    offered = ctx.capabilities.representations
+    known = (*offered, RELATIONAL) if "dl" in offered else offered
+    _refuse(tuple(r for r in forced if r not in known), known, ctx)
+    reasons = {r: misfit(n, r, ctx) for r in known}
+    possible = tuple(r for r in known if not reasons[r])
+    if wanted := tuple(r for r in forced if r in possible):
+        return wanted, ()
+    notes = tuple(f"{r} is asked for and cannot serve: {reasons[r]}" for r in forced)
+    if does_not_fit(n, ctx) and RELATIONAL in possible and not _bitwise(ctx):
+        return (RELATIONAL,), notes
+    if (not is_large(n.model, ctx) and not does_not_fit(n, ctx)) or _bitwise(ctx):
         possible = tuple(r for r in possible if r != RELATIONAL)
-        forced = "dl" if forced == RELATIONAL else forced
-    if forced and forced not in possible:
-        reason = has.unsupported.get(forced, f"it has {', '.join(possible) or 'none'}")
+    if _bitwise(ctx) or not ctx.calibration.sql_term_s:
+        possible = tuple(r for r in possible if r != SQL)
+    return possible, notes
+
+
+def _refuse(missing: tuple[str, ...], known: tuple[str, ...], ctx: Context) -> None:
+    """UnsupportedError where the engine has none of what is asked for."""
+    if missing:
+        has = ctx.capabilities
+        reason = has.unsupported.get(missing[0], f"it has {', '.join(known) or 'none'}")
         raise UnsupportedError(
-            f"{has.engine} cannot run predictions as `{forced}`: {reason}",
+            f"{has.engine} cannot run predictions as `{missing[0]}`: {reason}",
             hint="RESET gradbase.representation",
         )
-    if forced:
-        return (forced,)
-    if does_not_fit(n, ctx):
-        return (RELATIONAL,) if RELATIONAL in possible and not _bitwise(ctx) else possible
-    if not is_large(n.model, ctx) or _bitwise(ctx):
-        return tuple(r for r in possible if r != RELATIONAL)
-    return possible
 
 
 def _bitwise(ctx: Context) -> bool:
-    """Sums over tiles are rounded otherwise."""
+    """Sums over tiles and in SQL are rounded otherwise."""
     return ctx.settings.exactness == "bitwise"
 
 
-def _movable(model: Model) -> bool:
-    """Whether all of a model can run without this process and without the engine's SQL."""
-    return not any(isinstance(n, UserModule | SqlScalar) for n in walk(model))
-
-
-def _chosen(n: Predict | Evaluate, ctx: Context, allowed: tuple[str, ...]) -> Node:
+def _chosen(
+    n: Predict | Evaluate, ctx: Context, allowed: tuple[str, ...], notes: tuple[str, ...]
+) -> Node:
     estimate(n.child, ctx)
     if not ctx.settings.optimizer:
-        return _plain(n, ctx, allowed)
+        return _plain(n, ctx, allowed, notes)
     best: dict[str, tuple[float, int]] = {}
     for representation in allowed:
         try:
@@ -93,22 +93,33 @@ def _chosen(n: Predict | Evaluate, ctx: Context, allowed: tuple[str, ...]) -> No
             if len(allowed) == 1:
                 raise
     chosen = min(best, key=lambda r: best[r][0])
-    made = n.replace(representation=chosen, batch_rows=best[chosen][1])
+    made = _made(n, chosen, best[chosen][1])
     alternatives = tuple(Alternative(f"{r} {b}", s) for r, (s, b) in sorted(best.items()))
-    forced = len(allowed) == 1 and bool(ctx.settings.representation)
+    forced = len(allowed) == 1 and bool(ctx.settings.representation) and not notes
     reason = "forced by gradbase.representation" if forced else _reason(n, best, chosen, ctx)
     what = f"{chosen} {best[chosen][1]}"
-    ctx.choices[made] = Choice(what, reason, alternatives, _details(n, chosen, best, ctx))
+    details = (*notes, *_details(n, chosen, best, ctx))
+    ctx.choices[made] = Choice(what, reason, alternatives, details)
     return made
 
 
-def _plain(n: Predict | Evaluate, ctx: Context, allowed: tuple[str, ...]) -> Node:
+def _made(n: Predict | Evaluate, representation: str, batch: int) -> Predict | Evaluate:
+    """`n` as chosen, over rows in batches that it likes."""
+    if representation in INSIDE:
+        return n.replace(representation=representation, batch_rows=batch)
+    child = Rebatch(n.child, max(batch, ENGINE_ROWS))
+    return n.replace(child=child, representation=representation, batch_rows=batch)
+
+
+def _plain(
+    n: Predict | Evaluate, ctx: Context, allowed: tuple[str, ...], notes: tuple[str, ...]
+) -> Node:
     plain = "dl" if "dl" in allowed else allowed[0]
     batch = ctx.settings.batch_rows or PLAIN_BATCH
     if plain == RELATIONAL:
         batch = tiled_plan(n, batch, ctx).rows
     made = n.replace(representation=plain, batch_rows=batch)
-    ctx.choices[made] = Choice(f"{plain} {batch}", "the optimiser is off")
+    ctx.choices[made] = Choice(f"{plain} {batch}", "the optimiser is off", (), notes)
     return made
 
 
@@ -118,7 +129,7 @@ def _batches(n: Predict | Evaluate, representation: str, ctx: Context) -> tuple[
     match representation:
         case "dl" | "executors":
             return (given,) if given else BATCHES
-        case "udf":
+        case "udf" | "sql":
             return (ctx.calibration.udf_rows,)
         case _:
             wanted = (given,) if given else TILED_BATCHES

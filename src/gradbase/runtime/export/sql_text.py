@@ -7,13 +7,15 @@ double precision, where the network has float32 (`tolerance`); ±Inf is no error
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gradbase.engines import quote_identifier
+from gradbase.engines.base import REFUSED
 from gradbase.errors import UnsupportedError
 from gradbase.ir.conversion import Numeric, ToTable, ToTensor
 from gradbase.ir.derived import Derived
+from gradbase.ir.facts import Dialect
 from gradbase.ir.learning import Model
 from gradbase.ir.node import walk
 from gradbase.ir.preprocessing import Impute
@@ -39,10 +41,13 @@ class SqlModel:
     model : Model
     blobs : Blobs
         Where weights are.
+    names : str
+        What names of layers, and after ``__`` of columns, start with.
     """
 
     model: Model
     blobs: Blobs | None
+    names: str = "gb_"
     layers: list[str] = field(default_factory=list[str])
     values: dict[Tensor, Columns] = field(default_factory=dict[Tensor, Columns])
     _read: dict[str, str] = field(default_factory=dict[str, str])
@@ -59,19 +64,52 @@ class SqlModel:
             A part of the model has no SQL, by name; or the text would be too long.
         """
         outputs = [o for o in self.model.outputs if o.method in ("value", "label", "proba", "raw")]
-        self._layer("gb_0", [], f"{rows} AS gb_rows")
-        derived = self.model.columns or tuple(
-            Derived(f.name, Column(f.name, f.of)) for f in self.model.features
-        )
+        plain = tuple(Derived(f.name, Column(f.name, f.of)) for f in self.model.features)
+        self._compute(rows, outputs, self.model.columns or plain)
+        made = [pair for o in outputs for pair in self._output(o)]
+        text = self._select(columns, [(self._nulls(text), n) for n, text in made])
+        return text if dialect == "duckdb" else _translated(text, dialect)
+
+    def adding(
+        self, rows: str, columns: Sequence[str], features: Sequence[Column],
+        added: Mapping[str, str], types: Dialect,
+    ) -> str:  # fmt: skip
+        """``SELECT columns, outputs`` over `rows`, whose `features` the model reads.
+
+        `added` is names of columns -> methods; their types are those of a plan. ±Inf is an error.
+        """
+        outputs = [self.model.output(m) for m in added.values()]
+        pairs = zip(self.model.features, features, strict=True)
+        self._compute(rows, outputs, tuple(Derived(f.name, c) for f, c in pairs))
+        made: list[tuple[str, str]] = []
+        for name, output in zip(added, outputs, strict=True):
+            parts = [text for _, text in self._output(output)]
+            text = parts[0] if output.type.element is None else f"[{', '.join(parts)}]"
+            typed = f"CAST({text} AS {types.type_name(output.type)})"
+            made.append((self._refusing(self._nulls(typed)), name))
+        return self._select(columns, made)
+
+    def _compute(self, rows: str, outputs: Sequence[ToTable], derived: Sequence[Derived]) -> None:
+        self._layer(f"{self.names}0", [], f"{rows} AS {self.names}rows")
         self._read = {d.name: _scalar(d.expr) for d in derived}
         self._types = {d.name: d.expr.type for d in derived}
         for tensor in _order(outputs):
             self._tensor(tensor)
-        made = [pair for o in outputs for pair in self._output(o)]
-        names = [f"{self._nulls(text)} AS {quote_identifier(n)}" for n, text in made]
+
+    def _select(self, columns: Sequence[str], made: Sequence[tuple[str, str]]) -> str:
+        names = [f"{text} AS {quote_identifier(n)}" for text, n in made]
         kept = ", ".join([*map(quote_identifier, columns), *names])
-        text = f"WITH {', '.join(self.layers)} SELECT {kept} FROM gb_{len(self.layers) - 1}"
-        return text if dialect == "duckdb" else _translated(text, dialect)
+        last = f"{self.names}{len(self.layers) - 1}"
+        return f"WITH {', '.join(self.layers)} SELECT {kept} FROM {last}"
+
+    def _refusing(self, text: str) -> str:
+        """`text`, an error where a feature of a model of ours is infinite."""
+        floats = [(n, self._read[n]) for n, of in self._types.items() if of.is_float]
+        if self.model.imported or not floats:
+            return text
+        told = ((c, literal(f"{REFUSED} column `{n}` holds an infinite value")) for n, c in floats)
+        cases = " ".join(f"WHEN ISINF({c}) THEN ERROR({message})" for c, message in told)
+        return f"CASE {cases} ELSE {text} END"
 
     def columns(self, exprs: Sequence[str]) -> Columns:
         """`exprs` as columns of a layer of their own; plain columns and numbers stay."""
@@ -81,12 +119,12 @@ class SqlModel:
         added: list[str] = []
         for text in exprs:
             self._last += 1
-            name = quote_identifier(f"__gb_{self._last}")
+            name = quote_identifier(f"__{self.names}{self._last}")
             names.append(name)
             # Some engines hold constants for decimals, and compute with them so.
             double = text if text.endswith(TEXT_END) else f"CAST({text} AS DOUBLE)"
             added.append(f"{double} AS {name}")
-        self._layer(f"gb_{len(self.layers)}", added, f"gb_{len(self.layers) - 1}")
+        self._layer(f"{self.names}{len(self.layers)}", added, f"{self.names}{len(self.layers) - 1}")
         return tuple(names)
 
     def _layer(self, name: str, added: list[str], source: str) -> None:
