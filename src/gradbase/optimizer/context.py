@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from gradbase.ir.facts import Capabilities, Modules, Pilot, Settings, Statistics, Weights
-from gradbase.ir.learning import Dataset, Fit
+from gradbase.ir.learning import Dataset, Fit, Model
 from gradbase.ir.node import Node
 from gradbase.ir.relational import Relation
 from gradbase.resources.calibration import Calibration
+from gradbase.resources.history import History
 
 _INTERNAL = re.compile(r"__gb_(\d+)\Z")
 
@@ -88,6 +89,10 @@ class Context:
     """Minibatches of users' modules, by the key of fits that may train together."""
     memory_bytes: int = 1 << 40
     """What statements may use together: what the engine's buffer pool leaves of the limit."""
+    history: History = field(default_factory=History)
+    """How long operators took, against what was expected."""
+    is_loaded: Callable[[Model], bool] = lambda _: True
+    """Whether a model's weights are in memory."""
     choices: dict[Node, Choice] = field(default_factory=dict[Node, Choice])
     estimates: dict[Node, Estimate] = field(default_factory=dict[Node, Estimate])
     placed: set[Node] = field(default_factory=set[Node])

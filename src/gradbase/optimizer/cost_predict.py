@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Protocol
 
 from gradbase.ir.chains import chain_of
 from gradbase.ir.conversion import ToTensor, per_row
+from gradbase.ir.facts import Settings
 from gradbase.ir.learning import Evaluate, Model, Predict
 from gradbase.ir.relational import Filter, Relation
 from gradbase.ir.shapes import elements
@@ -20,7 +22,8 @@ from gradbase.ir.types import Schema
 from gradbase.optimizer.analyses.portable import sql_terms
 from gradbase.optimizer.analyses.repeats import distinct_share, finding_seconds
 from gradbase.optimizer.context import Context
-from gradbase.optimizer.cost_tiled import RELATIONAL, tiled_plan, tiled_seconds
+from gradbase.optimizer.cost_tiled import CHECKED_BYTES_S, RELATIONAL, tiled_plan, tiled_seconds
+from gradbase.resources.calibration import Calibration
 
 SQL = "sql"
 PLAIN_BATCH = 8192
@@ -55,7 +58,7 @@ def _shape(model: Model) -> tuple[int, int]:
     return len(calls), sum(4 * elements(n.shape) for n in tensors)
 
 
-def is_native(model: Model, context: Context) -> bool:
+def is_native(model: Model, context: Machine) -> bool:
     """Whether machine code of ours computes the model: one chain of layers."""
     if not context.calibration.layers_flops or context.settings.exactness == "bitwise":
         return False
@@ -63,8 +66,23 @@ def is_native(model: Model, context: Context) -> bool:
     return len(roots) == 1 and chain_of(roots.pop()) is not None
 
 
-def row_seconds(model: Model, batch: int, context: Context) -> float:
-    """Computing one row of a batch of `batch` rows on one core."""
+class Machine(Protocol):
+    """What the seconds of arithmetic follow from."""
+
+    @property
+    def calibration(self) -> Calibration: ...
+
+    @property
+    def settings(self) -> Settings: ...
+
+
+def operator_name(model: Model, representation: str) -> str:
+    """What history calls a model in a representation."""
+    return f"{representation} {model.address} {model.flops:.0f} {model.param_bytes}"
+
+
+def row_seconds(model: Model, batch: int, context: Machine) -> float:
+    """Computing one row of a batch of `batch` rows on one core, without what history says."""
     calibration = context.calibration
     if is_native(model, context):
         per_batch = (1 + _COLUMN_OPS * len(model.features)) * calibration.op_s
@@ -87,10 +105,11 @@ def predict_seconds(
 ) -> float:
     """Running the prediction over all rows of its child, with handing them over."""
     rows = max(context.estimates[n.child].rows, 1.0)
+    loading = 0.0 if context.is_loaded(n.model) else _loading_seconds(n.model, context)
     if representation == "dl":
         away = "executors" in context.capabilities.representations
         fetched = rows * _values(n.child.schema) * _FETCH_S if away else 0.0
-        return _SETUP_S["dl"] + fetched + _dl(n, rows, batch, context)
+        return _SETUP_S["dl"] + loading + fetched + _dl(n, rows, batch, context)
     if representation == "executors":
         compute = row_seconds(n.model, min(batch, math.ceil(rows)), context)
         handed = _values(n.child.schema) * _HAND_S
@@ -101,7 +120,12 @@ def predict_seconds(
         return _SETUP_S[SQL] + terms * _PLANNED_S + computed
     if representation == RELATIONAL:
         return _SETUP_S["dl"] + tiled_seconds(n, rows, tiled_plan(n, batch, context), context)
-    return _SETUP_S["udf"] + _udf(n, rows, context)
+    return _SETUP_S["udf"] + loading + _udf(n, rows, context)
+
+
+def _loading_seconds(model: Model, context: Context) -> float:
+    """Reading weights and checking them, at a model's first use."""
+    return model.param_bytes * (1 / context.calibration.file_bytes_s + 1 / CHECKED_BYTES_S)
 
 
 def _dl(n: Predict | Evaluate, rows: float, batch: int, context: Context) -> float:
@@ -111,6 +135,7 @@ def _dl(n: Predict | Evaluate, rows: float, batch: int, context: Context) -> flo
     batches = math.ceil(rows / max(batch, ENGINE_ROWS))
     over = batches * (calibration.batch_s + len(n.features) * calibration.op_s)
     compute = rows * row_seconds(n.model, min(batch, math.ceil(rows)), context)
+    compute *= context.history.ratio(operator_name(n.model, "dl"))
     if isinstance(n, Predict) and n.distinct:
         compute = compute * distinct_share(n, context) + rows * finding_seconds(n)
     # The same test as the runtime's, whatever the batch: else a slower batch would seem to overlap.
@@ -130,6 +155,7 @@ def _udf(n: Predict | Evaluate, rows: float, context: Context) -> float:
     values = _values(n.child.schema.select(tuple(dict.fromkeys(n.features)))) + 1
     handed = rows * values * calibration.udf_value_s
     compute = rows * row_seconds(n.model, max(1, int(per_call)), context) / context.threads
+    compute *= context.history.ratio(operator_name(n.model, "udf"))
     return outputs * (calls * calibration.udf_call_s + handed + compute)
 
 

@@ -16,7 +16,7 @@ from gradbase.resources.tiled_plan import Planner, TiledPlan
 RELATIONAL = "relational"
 BATCHES = tuple(256 << i for i in range(9))
 """Rows of a batch that are considered; each batch reads all weights."""
-_CHECKED_BYTES_S = 3.0e9
+CHECKED_BYTES_S = 3.0e9
 """Verifying the checksum of a page (BLAKE3 on one core of an EPYC takes 4.0 GB/s)."""
 _PART_S = 3e-5
 """One part of one operator, beyond its arithmetic."""
@@ -54,7 +54,7 @@ def tiled_seconds(n: Predict | Evaluate, rows: float, plan: TiledPlan, context: 
     batches = math.ceil(rows / plan.rows)
     scan = rows * len(n.child.schema) * calibration.arrow_value_s
     compute = rows * n.model.flops / calibration.gemm_flops / plan.threads
-    read_s = 1 / calibration.file_bytes_s + 1 / _CHECKED_BYTES_S
+    read_s = 1 / calibration.file_bytes_s + 1 / CHECKED_BYTES_S
     reading = batches * plan.read_bytes * read_s / plan.threads
     spilled = plan.disk_bytes * min(rows / plan.rows, batches)
     parts = sum(math.ceil(abs(t.shape[-1]) / plan.width) for t in plan.order if t.shape)

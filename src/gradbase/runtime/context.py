@@ -13,6 +13,7 @@ from gradbase.ir.facts import Settings
 from gradbase.ir.tensor import UserModule
 from gradbase.resources.broker import Broker
 from gradbase.resources.calibration import Calibration
+from gradbase.resources.history import History
 from gradbase.store.tiles.pool import Pool
 
 Modules = Callable[[UserModule], Any]
@@ -84,6 +85,8 @@ class RunContext:
         Makes users' modules that are stored by reference.
     pool : Pool, optional
         The session's pages of weights; a statement without one makes its own.
+    history : History
+        Is told how long operators take.
     """
 
     engine: Any
@@ -96,6 +99,7 @@ class RunContext:
     metrics: Metrics = field(default_factory=Metrics)
     modules: Modules = no_modules
     pool: Pool | None = None
+    history: History = field(default_factory=History)
 
     @property
     def memory_bytes(self) -> int:

@@ -57,6 +57,7 @@ from gradbase.runtime.on_batches import filtered, projected
 from gradbase.runtime.predict import (
     JoinedRunners,
     Sizes,
+    Timing,
     call_function,
     leased,
     predict_function,
@@ -157,16 +158,13 @@ class _Run:
                 batches = limited(source.batches, node.count, node.offset)
                 return Stream(source.schema, batches, recut=True)
             case Filter(child=child) if self.on_batches(child):
-                computes = self.computes(node)
-                if computes:
+                if computes := self.computes(node):
                     return filtered(self.open(child, batch_rows), computes[0])
             case Project(child=child) if self.on_batches(child):
-                computes = self.computes(node)
-                if computes:
+                if computes := self.computes(node):
                     return projected(self.open(child, batch_rows), node, computes)
             case Sort(child=child) if self.on_batches(child) and has_plain_keys(node):
-                computes = self.computes(node)
-                if computes:
+                if computes := self.computes(node):
                     return self.sorted(node, computes, batch_rows)
             case _:
                 pass
@@ -318,13 +316,15 @@ class _Run:
         """Functions of the predictions that the engine itself computes."""
         found: dict[Node, Function] = {}
         for node in nodes:
-            match node:
-                case PredictCall(model=model):
-                    found[node] = call_function(node, _name("call"), self.context)
-                case Predict(model=model):
-                    found[node] = predict_function(node, _name("predict"), self.context)
-                case _:
-                    continue
+            if not isinstance(node, PredictCall | Predict):
+                continue
+            model = node.model
+            timing = Timing(model, "udf", self.context)
+            self.stack.callback(timing.tell)
+            if isinstance(node, PredictCall):
+                found[node] = call_function(node, _name("call"), self.context, timing)
+            else:
+                found[node] = predict_function(node, _name("predict"), self.context, timing)
             purpose = f"predict {model.name} in the engine"
             self.stack.enter_context(leased(self.context, purpose, size_bytes=model.param_bytes))
         return found

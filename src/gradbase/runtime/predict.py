@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -27,6 +28,7 @@ from gradbase.ir.factored import PredictJoined
 from gradbase.ir.learning import Model, Predict
 from gradbase.ir.scalar import PredictCall
 from gradbase.ir.types import struct_of
+from gradbase.optimizer.cost_predict import operator_name, row_seconds
 from gradbase.runtime.context import RunContext
 from gradbase.runtime.distinct import Repeats
 from gradbase.runtime.joined import Joined
@@ -185,6 +187,8 @@ def predict_stream(
     positions = [source.schema.get_field_index(f) for f in read]
     reads = Reads(node.model, context)
     repeats = Repeats(context) if isinstance(node, Predict) and node.distinct else None
+    told = "dl" if isinstance(sizes, Sizes) and repeats is None else ""
+    timing = Timing(node.model, told, context)
 
     def work(batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
         with leased(context, f"predict {node.model.name}", threads=runners.threads) as threads:
@@ -193,7 +197,7 @@ def predict_stream(
             with runners.one(features, threads) as runner:
                 run = runner if repeats is None else functools.partial(repeats, runner)
                 columns = run(features, first_row)
-            context.metrics.add("predict_seconds", time.perf_counter() - start)
+            timing.add(batch.num_rows, time.perf_counter() - start)
         context.metrics.add("predicted_rows", batch.num_rows)
         for field, column in zip(added, columns, strict=True):
             batch = batch.append_column(field, column)  # old columns do not pass through Python
@@ -205,14 +209,50 @@ def predict_stream(
     elif source.recut:
         batches = grouped(batches, sizes.batch_rows)
     run = _threaded(batches, work, sizes.threads) if sizes.threads else _inline(batches, work)
-    return Stream(schema, _closing(run, runners))
+    return Stream(schema, _closing(run, runners, timing))
 
 
-def _closing(batches: Generator[pa.RecordBatch], runners: Computing) -> Generator[pa.RecordBatch]:
+def _closing(
+    batches: Generator[pa.RecordBatch], runners: Computing, timing: Timing
+) -> Generator[pa.RecordBatch]:
     try:
         yield from batches
     finally:
         runners.close()
+        timing.tell()
+
+
+class Timing:
+    """Seconds that a model computes in one statement, told to the history at its end.
+
+    Parameters
+    ----------
+    model : Model
+    representation : str
+        What was used; '' tells nothing.
+    context : RunContext
+    """
+
+    def __init__(self, model: Model, representation: str, context: RunContext) -> None:
+        self._model, self._representation, self._context = model, representation, context
+        self._expected_s = self._measured_s = 0.0
+        self._lock = threading.Lock()
+
+    def add(self, rows: int, seconds: float) -> None:
+        """A batch of `rows` took so long."""
+        self._context.metrics.add("predict_seconds", seconds)
+        with self._lock:
+            self._expected_s += rows * row_seconds(self._model, rows, self._context)
+            self._measured_s += seconds
+
+    def tell(self) -> None:
+        """The statement has ended."""
+        if self._representation:
+            self._context.history.observe(
+                operator_name(self._model, self._representation),
+                expected_s=self._expected_s,
+                measured_s=self._measured_s,
+            )
 
 
 class Runners:
@@ -293,17 +333,17 @@ def _threaded(
 # -- udf ---------------------------------------------------------------------------------------
 
 
-def call_function(call: PredictCall, name: str, context: RunContext) -> Function:
+def call_function(call: PredictCall, name: str, context: RunContext, timing: Timing) -> Function:
     """A function for the engine that computes `call` from its features."""
-    compute = _in_engine(call.model, (call.output,), context)
+    compute = _in_engine(call.model, (call.output,), context, timing)
     types = [f.type for f in call.features]
     kind = call.model.output(call.output).type
     return Function(name, types, kind, lambda columns: compute(columns)[0])
 
 
-def predict_function(node: Predict, name: str, context: RunContext) -> Function:
+def predict_function(node: Predict, name: str, context: RunContext, timing: Timing) -> Function:
     """A function that returns the outputs of `node` as a struct with the methods as fields."""
-    compute = _in_engine(node.model, node.methods, context)
+    compute = _in_engine(node.model, node.methods, context, timing)
     types = [node.child.schema.type_of(f) for f in node.features]
     kind = struct_of(**{m: node.model.output(m).type for m in node.methods})
 
@@ -314,7 +354,7 @@ def predict_function(node: Predict, name: str, context: RunContext) -> Function:
 
 
 def _in_engine(
-    model: Model, methods: tuple[str, ...], context: RunContext
+    model: Model, methods: tuple[str, ...], context: RunContext, timing: Timing
 ) -> Callable[[list[pa.Array]], list[pa.Array]]:
     program = compile_program(model, methods, context)
     runners = Runners(program, tile_rows(model, context.calibration.cache_bytes), context)
@@ -322,6 +362,7 @@ def _in_engine(
 
     def run(columns: list[pa.Array]) -> list[pa.Array]:
         context.check_cancelled()
+        start = time.perf_counter()
         features = reads(pa.RecordBatch.from_arrays(columns, names))
         try:
             with runners.one(features) as runner:
@@ -330,6 +371,7 @@ def _in_engine(
             hint = f"rows are counted within one call of the engine; {error.hint}"
             raise DataError(error.message, at=error.at, hint=hint) from None
         context.metrics.add("predicted_rows", features.num_rows)
+        timing.add(features.num_rows, time.perf_counter() - start)
         return made
 
     return run

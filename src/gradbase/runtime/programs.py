@@ -40,6 +40,11 @@ class Programs:
                 self._kept.move_to_end(key)
             return found
 
+    def has(self, model: Model) -> bool:
+        """Whether any program of a model is kept."""
+        with self._lock:
+            return any(key[0] is model for key in self._kept)
+
     def put(self, key: Key, program: Program) -> None:
         """Keep a program if there is memory for it, at the cost of those used longest ago."""
         size = program.model.param_bytes
@@ -65,6 +70,12 @@ class Programs:
         size = program.model.param_bytes
         self._broker.shrink(self._lease, size)
         return size
+
+
+def is_kept(model: Model, broker: Broker) -> bool:
+    """Whether a program of a model is kept."""
+    programs = _programs.get(broker)
+    return programs is not None and programs.has(model)
 
 
 _programs: WeakKeyDictionary[Broker, Programs] = WeakKeyDictionary()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gradbase.frontend.binder import bind_query
 from gradbase.frontend.parameters import Parameters, parameter_values
 from gradbase.ir.facts import Modules
-from gradbase.ir.learning import Fit
+from gradbase.ir.learning import Fit, Model
 from gradbase.ir.node import Node
 from gradbase.ir.relational import Relation
 from gradbase.optimizer.context import Context
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from gradbase.session.session import Session
 
 
+_SMALL_BYTES = 1 << 20
+"""Weights that are read in no time."""
 ModuleBytes = Callable[[Fit, int, int], int | None]
 
 
@@ -99,11 +103,21 @@ def planned(
         weights=WeightFacts(session.store.blobs),
         modules=modules,
         memory_bytes=session.broker.memory_bytes - session.broker.held(session.engine.name),
+        history=session.history,
+        is_loaded=partial(_is_loaded, session),
     )
     started = time.perf_counter()
     trace = Trace()
     root = optimize(logical, context, trace)
     return Plan(logical, root, trace, context, rows, time.perf_counter() - started)
+
+
+def _is_loaded(session: Session, model: Model) -> bool:
+    """Whether weights are in memory; asks no module that is not loaded either."""
+    if model.param_bytes < _SMALL_BYTES:
+        return True
+    programs = sys.modules.get("gradbase.runtime.programs")
+    return programs is not None and programs.is_kept(model, session.broker)
 
 
 def bind_again(session: Session, text: str, params: Parameters) -> Relation:
@@ -121,7 +135,7 @@ def bind_again(session: Session, text: str, params: Parameters) -> Relation:
 
 def plan_again(session: Session, logical: Relation) -> Plan:
     """As `plan`, from the kept plan where settings are equal and tables about as large."""
-    key = (logical, session.settings)
+    key = (logical, session.settings, session.history.version)
     kept = session.plans.get(key)
     if kept is not None and kept.rows.hold():
         session.last_plan = kept

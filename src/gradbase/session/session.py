@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import os
 import threading
@@ -18,6 +19,7 @@ from gradbase.frontend.addresses import parse_address
 from gradbase.frontend.tokens import placed_statements, split_statements
 from gradbase.ir.facts import Settings, Version
 from gradbase.resources.broker import Broker, Lease
+from gradbase.resources.history import default_history
 from gradbase.resources.tiling import page_bytes_for
 from gradbase.session.plans import AskedTypes, Kept
 from gradbase.session.results import Result
@@ -115,7 +117,7 @@ class Session:
         self.bound: Kept[tuple[Relation, AskedTypes]] = Kept()
         self.plans: Kept[Plan] = Kept()
         self._running: set[threading.Event] = set()
-        self._calibration: Calibration | None = None
+        self.history = default_history()
         self._closed = False
 
     # -- SQL ---------------------------------------------------------------------------------------
@@ -302,14 +304,12 @@ class Session:
 
     # -- operation ---------------------------------------------------------------------------------
 
-    @property
+    @functools.cached_property
     def calibration(self) -> Calibration:
         """Speeds of this machine, measured once per host."""
-        if self._calibration is None:
-            from gradbase.runtime.calibrate import load_or_calibrate
+        from gradbase.runtime.calibrate import load_or_calibrate
 
-            self._calibration = load_or_calibrate()
-        return self._calibration
+        return load_or_calibrate()
 
     def context(
         self, parameters: Mapping[str, Any] | None = None, blobs: Blobs | None = None
@@ -329,6 +329,7 @@ class Session:
             metrics=self.metrics,
             modules=Networks(self.python_modules).stored,
             pool=self.pool,
+            history=self.history,
         )
 
     def change_settings(self, **changes: Any) -> None:
@@ -372,6 +373,7 @@ class Session:
             return
         self._closed = True
         self.cancel()
+        self.history.save()
         self.pool.close()
         self.store.close()
         self.engine.close()

@@ -7,14 +7,25 @@ from gradbase.ir.learning import Evaluate, Predict
 from gradbase.ir.node import Node
 from gradbase.ir.relational import Rebatch
 from gradbase.ir.unlabelled import ClusterQuality, ReconstructionQuality
-from gradbase.optimizer.analyses.representations import INSIDE, misfit
 from gradbase.optimizer.analyses.repeats import once_text
+from gradbase.optimizer.analyses.representations import INSIDE, misfit
 from gradbase.optimizer.context import Alternative, Choice, Context
 from gradbase.optimizer.cost import estimate
-from gradbase.optimizer.cost_predict import BATCHES, ENGINE_ROWS, PLAIN_BATCH, SQL, predict_seconds
+from gradbase.optimizer.cost_predict import (
+    BATCHES,
+    ENGINE_ROWS,
+    PLAIN_BATCH,
+    SQL,
+    operator_name,
+    predict_seconds,
+)
 from gradbase.optimizer.cost_tiled import BATCHES as TILED_BATCHES
 from gradbase.optimizer.cost_tiled import RELATIONAL, details, does_not_fit, is_large, tiled_plan
+from gradbase.optimizer.quantities import quantity
 from gradbase.optimizer.rule import rule
+
+_TOLD = 0.05
+"""Corrections smaller than this are not worth a line."""
 
 
 @rule(mandatory=True, requires=("extract_predictions",))
@@ -98,7 +109,7 @@ def _chosen(
     forced = len(allowed) == 1 and bool(ctx.settings.representation) and not notes
     reason = "forced by gradbase.representation" if forced else _reason(n, best, chosen, ctx)
     what = f"{chosen} {best[chosen][1]}"
-    details = (*notes, *_details(n, chosen, best, ctx))
+    details = (*notes, *_details(n, chosen, best, ctx), *_learnt(n, chosen, ctx))
     ctx.choices[made] = Choice(what, reason, alternatives, details)
     return made
 
@@ -142,6 +153,17 @@ def _details(
     if chosen != RELATIONAL:
         return (once_text(n, ctx),) if isinstance(n, Predict) and n.distinct else ()
     return details(n, tiled_plan(n, best[chosen][1], ctx), ctx)
+
+
+def _learnt(n: Predict | Evaluate, chosen: str, ctx: Context) -> tuple[str, ...]:
+    """What history and a first use add to the estimate."""
+    found: list[str] = []
+    ratio = ctx.history.ratio(operator_name(n.model, chosen))
+    if abs(ratio - 1) > _TOLD:
+        found.append(f"computing is expected to take {ratio:.2f} times the estimate, as before")
+    if chosen not in (RELATIONAL, SQL) and not ctx.is_loaded(n.model):
+        found.append(f"first use: {quantity(n.model.param_bytes, 'B')} of weights are read")
+    return tuple(found)
 
 
 def _reason(
