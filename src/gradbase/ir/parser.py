@@ -277,13 +277,11 @@ def _limit(r: Reader, inputs: list[Relation]) -> Node:
 
 
 def _rebatch(r: Reader, inputs: list[Relation]) -> Node:
-    (rows,) = r.between("[", r.integer, "]")
-    return relational.Rebatch(inputs[0], rows)
+    return relational.Rebatch(inputs[0], *r.between("[", r.integer, "]"))
 
 
 def _union(r: Reader, inputs: list[Relation]) -> Node:
-    (kind,) = r.between("[", r.name, "]")
-    if kind not in ("all", "distinct"):
+    if (kind := r.between("[", r.name, "]")[0]) not in ("all", "distinct"):
         r.fail(f"a union is `all` or `distinct`, found `{kind}`")
     return relational.Union(tuple(inputs), kind == "all")
 
