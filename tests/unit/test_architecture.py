@@ -19,7 +19,7 @@ RANKS = {
     "resources": 2,
     "frontend": 3,
     "optimizer": 3,
-    "engines": 3,
+    "engines": 33,
     "store": 4,
     "runtime": 5,
     "selection": 6,

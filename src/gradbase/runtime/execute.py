@@ -67,7 +67,7 @@ from gradbase.runtime.predict import (
 from gradbase.runtime.preprocess.operator import preprocess_stream
 from gradbase.runtime.result import Result
 from gradbase.runtime.sorting import few_in_order, has_plain_keys
-from gradbase.runtime.streams import Stream, grouped, limited, read_table
+from gradbase.runtime.streams import Stream, limited, read_table, rebatched
 from gradbase.runtime.tiled.sizes import TiledSizes
 
 log = logging.getLogger("gradbase.runtime")
@@ -152,7 +152,7 @@ class _Run:
                 source = self.open(node.child, batch_rows)
                 return self.closing(preprocess_stream(node, source, self.context))
             case Rebatch():
-                return self.rebatched(node, batch_rows)
+                return rebatched(self.open(node.child, batch_rows), node.rows, batch_rows)
             case Limit(child=child) if self.on_batches(child):
                 source = self.open(child, batch_rows)
                 batches = limited(source.batches, node.count, node.offset)
@@ -169,14 +169,6 @@ class _Run:
             case _:
                 pass
         return self.sql(node, batch_rows)
-
-    def rebatched(self, node: Rebatch, batch_rows: int) -> Stream:
-        """Small batches are joined; an engine's own are as asked for."""
-        source = self.open(node.child, batch_rows)
-        most = min(node.rows, batch_rows or node.rows)
-        return Stream(
-            source.schema, grouped(source.batches, most) if source.recut else source.batches
-        )
 
     def sorted(self, node: Sort, keys: list[Compute], batch_rows: int) -> Stream:
         """Few rows are sorted here, many by the engine."""

@@ -49,6 +49,12 @@ def grouped(batches: Iterable[pa.RecordBatch], rows: int) -> Generator[pa.Record
         yield _joined(held)
 
 
+def rebatched(source: Stream, rows: int, batch_rows: int) -> Stream:
+    """`source` with small batches joined to `rows` rows; `batch_rows` (0: unknown) is the most."""
+    most = min(rows, batch_rows or rows)
+    return Stream(source.schema, grouped(source.batches, most) if source.recut else source.batches)
+
+
 def recut(batches: Iterable[pa.RecordBatch], rows: int) -> Generator[pa.RecordBatch]:
     """Batches of exactly `rows` rows, the last one with what is left; order is kept."""
     held: list[pa.RecordBatch] = []
