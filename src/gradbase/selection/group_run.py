@@ -11,7 +11,8 @@ import numpy.typing as npt
 import torch
 
 from gradbase import __version__
-from gradbase.errors import TrainingError
+from gradbase.engines import quote_identifier
+from gradbase.errors import CancelledError, TrainingError
 from gradbase.ir.grouping import ByGroup, FitGroups
 from gradbase.ir.learning import Feature, Model
 from gradbase.ir.metrics import is_minimised
@@ -26,9 +27,11 @@ from gradbase.runtime.train.labels import Target
 from gradbase.runtime.train.losses import unit_of
 from gradbase.selection.configuring import configuration_of
 from gradbase.selection.group import learn_rate_of
+from gradbase.selection.group_journal import GroupJournal
 from gradbase.selection.group_training import GroupTraining
 from gradbase.selection.outcome import value_of
 from gradbase.selection.progress import Listener, listener_for
+from gradbase.selection.resuming import Interrupted
 from gradbase.selection.run import RunInfo, RunResult
 from gradbase.store.records import (
     CONSTANT,
@@ -55,6 +58,8 @@ def run(
     store: Store,
     info: RunInfo,
     listener: Listener | None = None,
+    *,
+    interrupted: Interrupted | None = None,
 ) -> RunResult:
     """Train every trial of every group and commit the best ones as one version of the model.
 
@@ -63,20 +68,32 @@ def run(
     TrainingError
         No group has a model.
     CancelledError
-        Nothing is visible then.
+        Nothing is visible then; what was trained is on disk, and can be gone on with.
+    DataError
+        The rows have changed since the run that is to go on.
     """
     started = time.perf_counter()
     store.check_creatable(plan.name, or_replace=info.or_replace, if_not_exists=info.if_not_exists)
     listener = listener or listener_for(plan, context.settings)
     message = f"training of `{plan.name}` ended without a model"
+    journal = GroupJournal(plan, store, info, interrupted)
     try:
         training = GroupTraining(plan, context, listener.on_data)
-        training.run(listener)
+        journal.check_rows(training.data.relation_hash)
+        training.run(listener, journal)
         record = _Recording(plan, training, info, context).record()
         context.check_cancelled()
         version = store.commit(record, or_replace=info.or_replace, if_not_exists=info.if_not_exists)
         result = RunResult(version, record, time.perf_counter() - started)
         message = str(result)
+        journal.end("DONE", version)
+    except (KeyboardInterrupt, CancelledError) as error:
+        journal.end("INTERRUPTED", error=message)
+        hint = f"RESUME SEARCH {quote_identifier(plan.name)} goes on from there"
+        raise CancelledError(message, hint=hint) from error
+    except BaseException as error:
+        journal.end("FAILED", error=str(error))
+        raise
     finally:
         listener.on_end(message)
     return result

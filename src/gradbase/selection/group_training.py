@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from gradbase.errors import ResourceError
 from gradbase.frontend.option_table import NORMAL_EQUATION
 from gradbase.frontend.training import default_hidden_units, split_of_rows
 from gradbase.ir.grouping import BY_ROWS, FitGroups
@@ -29,11 +30,16 @@ from gradbase.selection.solving import ROWS_PER_COLUMN, encoded_columns
 if TYPE_CHECKING:
     from gradbase.runtime.context import RunContext
     from gradbase.runtime.train.reading import Progress
+    from gradbase.selection.group_journal import GroupJournal
     from gradbase.selection.progress import Listener
 
 _STACK_ELEMENTS = 400_000
 """Parameters of one stack: with its optimiser's slots they stay in the cache."""
 Key = tuple[Any, ...]
+Stack = list[tuple[int, Member]]
+"""Members that train together, with their trial numbers."""
+_VECTORS = 6
+"""Vectors as long as a stack's weights: gradients, slots and what an update needs."""
 
 
 class GroupTraining:
@@ -60,14 +66,48 @@ class GroupTraining:
         """The number of a group's first trial."""
         return group * len(self.plan.fits) + 1
 
-    def run(self, listener: Listener) -> None:
-        """Train; every member has its layers and outputs afterwards, or an error."""
+    def run(self, listener: Listener, journal: GroupJournal) -> None:
+        """Train; every member has its layers and outputs afterwards, or an error.
+
+        Raises
+        ------
+        ResourceError
+            There is no memory for rows and stacks.
+        """
+        stacks = self._stacks(journal.restore(self.members))
+        workers, size = self._admitted(stacks)
+        lease = self.context.broker.acquire(
+            f"search {self.plan.name}", "rows and stacks of groups", size_bytes=size
+        )
+        try:
+            self._run(stacks, workers, listener, journal)
+        finally:
+            self.context.broker.release(lease)
+
+    def _admitted(self, stacks: Sequence[Stack]) -> tuple[int, int]:
+        """How many stacks train at once, and the bytes of these and of the rows."""
+        broker, data = self.context.broker, self.data
+        limit = broker.memory_bytes - broker.held(self.context.engine.name)
+        arrays = (data.x, data.codes, data.y, data.weights, data.true, data.ids)
+        rows, sizes = sum(a.nbytes for a in arrays), sorted(map(_stack_bytes, stacks))
+        for workers in range(max(1, min(broker.threads, len(stacks))), 0, -1):
+            size = rows + sum(sizes[-workers:])
+            if size <= limit:
+                return workers, size
+        size = rows + sum(sizes[-1:])
+        raise ResourceError(
+            f"the rows and a stack of groups of `{self.plan.name}` need {size:,} bytes, "
+            f"{limit:,} may be used",
+            hint="SET gradbase.memory_limit to a larger size, or train on fewer rows",
+        )
+
+    def _run(
+        self, stacks: Sequence[Stack], workers: int, listener: Listener, journal: GroupJournal
+    ) -> None:
         orders = EpochOrders(self.data)
-        stacks = self._stacks()
         listener.on_start(len(self.members), sum(m.fit.epochs for _, m in self.members))
-        workers = max(1, min(self.context.broker.threads, len(stacks)))
         with ThreadPoolExecutor(workers, "gradbase-groups") as pool:
-            waiting = [pool.submit(self._train, stack, orders) for stack in stacks]
+            waiting = [pool.submit(self._train, stack, orders, journal) for stack in stacks]
             try:
                 for done in as_completed(waiting):
                     self._tell(done, listener)
@@ -77,16 +117,17 @@ class GroupTraining:
                     future.cancel()
                 raise
 
-    def _train(self, stack: list[tuple[int, Member]], orders: EpochOrders) -> list[Any]:
+    def _train(self, stack: Stack, orders: EpochOrders, journal: GroupJournal) -> Stack:
         members = [m for _, m in stack]
         with torch_threads(1):
             if members[0].fit.optimizer.name == NORMAL_EQUATION:
                 for member in members:
                     self.context.check_cancelled()
                     solve(member, self.data, orders)
-                return stack
-            shape = common_shape(members[0].shape)
-            GroupStack(members, shape, orders, self.context.check_cancelled).run()
+            else:
+                shape = common_shape(members[0].shape)
+                GroupStack(members, shape, orders, self.context.check_cancelled).run()
+        journal.save(stack)
         return stack
 
     def _tell(self, done: Future[list[tuple[int, Member]]], listener: Listener) -> None:
@@ -160,12 +201,12 @@ class GroupTraining:
             network.hidden_units, group.target.outputs, network.activation,
         )  # fmt: skip
 
-    def _stacks(self) -> list[list[tuple[int, Member]]]:
+    def _stacks(self, members: Sequence[tuple[int, Member]]) -> list[Stack]:
         """Members that train together, the longest stacks first."""
         by_key: dict[Key, list[tuple[int, Member]]] = {}
-        for pair in self.members:
+        for pair in members:
             by_key.setdefault(_key(pair[1]), []).append(pair)
-        found: list[list[tuple[int, Member]]] = []
+        found: list[Stack] = []
         for key, pairs in by_key.items():
             pairs.sort(key=lambda pair: -pair[1].steps)
             size = len(pairs) if key[0] == NORMAL_EQUATION else _most(pairs[0][1])
@@ -185,6 +226,14 @@ def _key(member: Member) -> Key:
 
 def _most(member: Member) -> int:
     return max(2, _STACK_ELEMENTS // Layout(common_shape(member.shape)).width)
+
+
+def _stack_bytes(stack: Stack) -> int:
+    """What a stack holds while it trains: weights and as many vectors, and a batch's values."""
+    first = stack[0][1]
+    layout = Layout(common_shape(first.shape))
+    room = room_of(first.group, first.fit.batch_size)
+    return 4 * len(stack) * (_VECTORS * layout.width + 3 * room * sum(first.shape.widths))
 
 
 def _work(stack: Sequence[tuple[int, Member]]) -> float:

@@ -13,6 +13,7 @@ import torch
 from gradbase import __version__
 from gradbase.errors import StoreError, UnsupportedError
 from gradbase.frontend.space import space_of, to_plain
+from gradbase.ir.grouping import FitGroups
 from gradbase.ir.learning import FusedFit, Search
 from gradbase.ir.parser import parse_plan
 from gradbase.selection.networks import Networks, functions_of
@@ -31,7 +32,7 @@ VERSION = 1
 """Of what a journal says about its search."""
 
 
-def header_of(search: Search, info: RunInfo) -> dict[str, Any]:
+def header_of(search: Search | FitGroups, info: RunInfo) -> dict[str, Any]:
     """What the journal of a run begins with: all that it takes to go on with it."""
     terms = asdict(replace(info.terms, space={}))
     terms["space"] = {name: to_plain(d) for name, d in info.terms.space.items()}
@@ -50,7 +51,7 @@ def header_of(search: Search, info: RunInfo) -> dict[str, Any]:
         "if_not_exists": info.if_not_exists,
         "terms": terms,
         "parameters": {name: _encoded(value) for name, value in info.parameters.items()},
-        "procedure": search.procedure,
+        "procedure": search.procedure if isinstance(search, Search) else "",
         "metric": search.metric,
         "functions": Networks(info.python_modules).digests(functions_of(search.fits)),
     }
@@ -107,6 +108,20 @@ class Interrupted:
     def header(self) -> Event:
         """What it began with."""
         return self.events[0]
+
+    def resumed(self) -> None:
+        """Write down that it goes on in this process."""
+        self.journal.append({"event": "resumed", "process": process_event()})
+
+    @property
+    def groups(self) -> FitGroups | None:
+        """The plan of a run of one model per group; None of another."""
+        event = next((e for e in self.events if e["event"] == "groups"), None)
+        if event is None:
+            return None
+        found = parse_plan(event["plan"])
+        assert isinstance(found, FitGroups), found
+        return found
 
     def demand_functions(self, python_modules: Sequence[str]) -> None:
         """BindError where a function that it calls is not there, or not as it was."""

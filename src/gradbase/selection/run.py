@@ -34,7 +34,6 @@ from gradbase.selection.states import States
 from gradbase.selection.unit_rows import UnitRows
 from gradbase.selection.watch import Watch
 from gradbase.selection.workers import Workers
-from gradbase.store.following import process_event
 from gradbase.store.records import FAILED, EpochRecord, ModelRecord, TrialRecord
 
 if TYPE_CHECKING:
@@ -201,7 +200,7 @@ class _Run:
             tuned=info.tuned,
         )
         if interrupted:
-            self.journal.append({"event": "resumed", "process": process_event()})
+            interrupted.resumed()
             self.rounds.remember(interrupted.rounds, interrupted.outcomes(self.states))
         self.control = Control(self.journal, self.rounds, context.cancelled)
         listener = listener or listener_for(search, context.settings, LiveTable)

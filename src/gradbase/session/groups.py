@@ -14,6 +14,7 @@ from gradbase.frontend.fits import find_column
 from gradbase.ir.grouping import FitGroups
 from gradbase.ir.relational import Relation, SqlFragment
 from gradbase.selection import group_run, groups
+from gradbase.selection.resuming import Interrupted
 from gradbase.selection.run import RunInfo, RunResult
 from gradbase.session.planning import Plan, plan
 
@@ -114,9 +115,20 @@ def _train(session: Session, planning: Plan, info: RunInfo) -> RunResult:
     """Run a plan; it can be cancelled through the session."""
     root = planning.root
     assert isinstance(root, FitGroups), root
+    return _run(session, root, info)
+
+
+def resume_groups(session: Session, plan: FitGroups, interrupted: Interrupted) -> RunResult:
+    """Go on with a training of one model per group: groups that had ended stay as they are."""
+    return _run(session, plan, interrupted.info(()), interrupted)
+
+
+def _run(
+    session: Session, plan: FitGroups, info: RunInfo, interrupted: Interrupted | None = None
+) -> RunResult:
     context = session.context(info.parameters)
     done = session.running(context.cancelled)
     try:
-        return group_run.run(root, context, session.store, info)
+        return group_run.run(plan, context, session.store, info, interrupted=interrupted)
     finally:
         done()

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from gradbase.runtime.encode import Blobs
     from gradbase.selection.replaying import Replay
     from gradbase.selection.study import Study
-    from gradbase.session.resuming import Given
+    from gradbase.session.resuming import Functions
     from gradbase.session.session import Session
 
 QUERY_WORDS = ("SELECT", "WITH", "FROM", "VALUES", "(")
@@ -169,7 +169,7 @@ class ModelHandle(Versioned):
         """The columns read."""
         return [f.name for f in self.model.features]
 
-    def replay(self, *, network: Given = None) -> Replay:
+    def replay(self, *, network: Functions = None) -> Replay:
         """Train this trial again as its search's journal says; `same` tells whether its weights are
         bit for bit those of the store.
 

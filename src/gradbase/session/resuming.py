@@ -10,6 +10,7 @@ from gradbase.selection.networks import register
 from gradbase.selection.replaying import Replay, replay
 from gradbase.selection.resuming import Interrupted
 from gradbase.selection.run import RunResult
+from gradbase.session.groups import resume_groups
 from gradbase.session.training import train
 from gradbase.store.journal import Journal, read
 
@@ -20,22 +21,25 @@ if TYPE_CHECKING:
 log = logging.getLogger("gradbase.session")
 
 
-Given = Callable[..., Any] | Sequence[Callable[..., Any]] | None
+Functions = Callable[..., Any] | Sequence[Callable[..., Any]] | None
 """The functions that were given to a fit: one, or several."""
 
 
-def _register(given: Given) -> None:
+def _register(given: Functions) -> None:
     """Functions that a journal refers to, known again."""
     for function in [given] if callable(given) else given or ():
         register(function)
 
 
-def resume(session: Session, name: str, network: Given = None) -> RunResult:
+def resume(session: Session, name: str, network: Functions = None) -> RunResult:
     """Go on with the latest search for model `name`; see `Session.resume`."""
     _register(network)
     journal = session.store.resume_run(name)
     try:
         interrupted = Interrupted(journal, read(journal.path))
+        plan = interrupted.groups
+        if plan is not None:
+            return resume_groups(session, plan, interrupted)
         search = interrupted.search()
         info = interrupted.info(session.python_modules)
         interrupted.demand_functions(session.python_modules)
@@ -47,7 +51,7 @@ def resume(session: Session, name: str, network: Given = None) -> RunResult:
     return train(session, search, info, interrupted)
 
 
-def replayed(session: Session, model: Model, network: Given = None) -> Replay:
+def replayed(session: Session, model: Model, network: Functions = None) -> Replay:
     """Train the trial of a model again; see `ModelHandle.replay`."""
     _register(network)
     path = session.store.runs.of_version(model.name, model.version)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from gradbase.session.explanation import Explanation
     from gradbase.session.handles import ModelHandle, Table
     from gradbase.session.planning import Plan
-    from gradbase.session.resuming import Given
+    from gradbase.session.resuming import Functions
     from gradbase.store.fsck import Report
 
 log = logging.getLogger("gradbase.session")
@@ -218,7 +218,7 @@ class Session:
         address = parse_address(name)
         return Study(self.store, address.name, self.model, address.version)
 
-    def resume(self, name: str, *, network: Given = None) -> Study[ModelHandle]:
+    def resume(self, name: str, *, network: Functions = None) -> Study[ModelHandle]:
         """Go on with the latest search for a model, which was interrupted, to the same result.
 
         Parameters

@@ -99,6 +99,8 @@ class Run:
                 case "epoch" if "fold" not in event:
                     for trial, plain in event["trials"].items():
                         found[int(trial)] |= {"epochs": event["epoch"] + 1} | dict(_flat(plain))
+                case "stack":
+                    found |= {int(trial): dict(row) for trial, row in event["trials"].items()}
                 case "continued":
                     found[event["trial"]] |= {"status": RUNNING}
                 case "done" | "converged" | "stopped" | "failed" if "fold" not in event:
