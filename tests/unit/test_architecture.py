@@ -50,7 +50,7 @@ BUDGETS = {
     "runtime": 21700,  # stacks of users' modules (850); losses and schedules by name; networks in tiles (1,100); groups of rows all at once (1,900); rows as files for workers; wide and deep parts, autoencoders; a quarter of it traces, limits, lays out memory and runs in it; files for others, TRANSFORM in them
     "selection": 8650,  # modules tried out; journals of groups; one model per group; a fifth of it: units in other processes; what Python gives for each kind of model; cross-validation; studies for Optuna; procedures, rounds, resuming; no label
     "importing": 5000,  # steps and predictors of scikit-learn one by one; operators of ONNX (1100); readers of files that trust nothing (1000)
-    "session": 3350,  # one model per group; plans kept for repeated queries; versions of models; results for people and programs
+    "session": 3450,  # groups gone on with; one model per group; plans kept for repeated queries; versions of models; results for people and programs
     "plots": 1660,  # ten kinds of pictures, and plans as graphs
     "sklearn": 750,
     "dbapi": 950,  # a third of it is the dialect of SQLAlchemy
