@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import mmap
 import subprocess
 import sys
 import threading
@@ -218,6 +220,23 @@ def test_a_pool_without_free_memory_uses_what_was_reserved(file):
         pool.unpin(first)
         pool.unpin(second)
     assert pool.held_bytes == 0
+
+
+def test_where_the_system_gives_no_more_memory_pages_take_each_others_place(file, monkeypatch):
+    pool, traffic, real = Pool(Broker(1, 1 << 20)), Traffic(), mmap.mmap
+
+    def refuse(*given):
+        if pool.held_bytes >= 4 << 10:
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        return real(*given)
+
+    monkeypatch.setattr(mmap, "mmap", refuse)
+    passed(pool, file, traffic)
+    passed(pool, file, traffic)
+    assert pool.held_bytes == 4 << 10
+    held = [pool.pin(file, page) for page in range(4)]
+    with pytest.raises(ResourceError, match=r"gives no memory for a page of 1.00 KiB"):
+        pool.pin(file, len(held))
 
 
 def test_the_beginning_of_a_file_read_again_and_again_stays(file):

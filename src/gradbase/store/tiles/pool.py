@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import resource
 import threading
 from collections import OrderedDict
 from collections.abc import Generator, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
-from gradbase.errors import InternalError
+from gradbase.errors import InternalError, ResourceError
 from gradbase.resources.broker import Broker
+from gradbase.resources.sizes import readable
+
+_SPARE_SPACE_BYTES = 128 << 20
+"""Address space that is left to others where it is limited (``ulimit -v``)."""
 
 
 class Pages(Protocol):
@@ -224,7 +230,7 @@ class Pool:
         """A pinned frame in place of whatever is needed least."""
         size = source.page_bytes
         lacking = self._used + size - self._allowed
-        if lacking > 0:
+        if lacking > 0 and _has_space(size):
             self._broker.grow(self._lease, lacking)
         frame = Frame(source, page, memoryview(self._buffer(size)))
         self._frames[frame.key] = frame
@@ -235,11 +241,18 @@ class Pool:
             for i, spare in enumerate(self._spare):
                 if len(spare) == size:
                     return self._spare.pop(i)
-            if self._used + size <= self._allowed:
-                self._used += size
-                return mmap.mmap(-1, size)  # goes back to the system when it is dropped
+            reserved = self._used + size <= self._allowed
+            if reserved:
+                with contextlib.suppress(OSError):
+                    made = mmap.mmap(-1, size)  # goes back to the system when it is dropped
+                    self._used += size
+                    return made
             if not self._free_one():
-                raise InternalError("more pages are pinned than were reserved")
+                raise (
+                    _no_space(size)
+                    if reserved
+                    else InternalError("more pages are pinned than were reserved")
+                )
 
     def _shrink(self, allowed: int) -> None:
         """Evict until at most `allowed` bytes are used."""
@@ -264,3 +277,22 @@ class Pool:
         if self._frames.pop(frame.key, None) is not None:
             buffer: mmap.mmap = frame.data.obj  # type: ignore[assignment]
             self._spare.append(buffer)
+
+
+def _has_space(size_bytes: int) -> bool:
+    """Whether the process may map so much that it does not need, where its space is limited."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return True
+    with contextlib.suppress(OSError), Path("/proc/self/statm").open() as file:
+        mapped = int(file.read().split()[0]) * mmap.PAGESIZE
+        return mapped + size_bytes + _SPARE_SPACE_BYTES <= limit
+    return True
+
+
+def _no_space(size_bytes: int) -> ResourceError:
+    return ResourceError(
+        f"the system gives no memory for a page of {readable(size_bytes)}, though "
+        "gradbase.memory_limit has room for it",
+        hint="raise the limit of the process (ulimit -v) or lower gradbase.memory_limit",
+    )
