@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -100,6 +101,14 @@ def test_imports_go_one_way(path):
         pytest.skip("the front door opens every room")
     upward = {p for p in imported_packages(path) if p != own and RANKS[p] >= RANKS[own]}
     assert not upward
+
+
+def test_no_merge_was_left_half_done():
+    """Nothing that is read by people holds the marks of a conflict."""
+    root = SOURCE.parents[1]
+    marked = re.compile(r"^(<{7}|>{7}) ", re.MULTILINE)
+    pages = [root / "README.md", root / "CHANGELOG.md", *root.glob("docs/**/*.md")]
+    assert not [p for p in pages if marked.search(p.read_text("utf-8"))]
 
 
 def test_every_package_has_a_rank():
