@@ -11,7 +11,7 @@ import pytest
 import gradbase as gb
 from gradbase.engines.postgres import connections
 from gradbase.engines.postgres.transactions import PostgresTransaction
-from gradbase.errors import CancelledError, EngineError, ResourceError, StoreError
+from gradbase.errors import BindError, CancelledError, EngineError, ResourceError, StoreError
 from gradbase.ir.printer import print_plan
 from gradbase.selection import states
 from gradbase.selection.watch import Watch
@@ -190,6 +190,28 @@ def test_the_disk_is_full(db, monkeypatch):
     db.sql("RESUME SEARCH m")
     assert weights(db) == expected
     assert db.fsck().ok
+
+
+def test_a_search_of_another_process_that_lives(db, url, monkeypatch):
+    """It is not called interrupted, and not resumed: its journal names a process that runs."""
+    seen = []
+
+    def look():
+        with monkeypatch.context() as patched, connect(url) as other:
+            patched.setattr("gradbase.store.runs._PROCESS", "another")
+            seen.append(other.sql("SHOW SEARCHES").arrow()["status"].to_pylist())
+            other.sql(
+                TRAIN.replace("MODEL m", "MODEL n").replace("num_trials = 3", "num_trials = 1")
+            )
+            with pytest.raises(BindError, match="the search for model `m` is running"):
+                other.sql("RESUME SEARCH m")
+
+    with monkeypatch.context() as patched:
+        at_epoch(patched, 3, look)
+        db.sql(TRAIN)
+    assert seen == [["RUNNING"]]
+    assert db.store.names() == ("m", "n")
+    assert db.sql("SHOW SEARCHES").arrow()["status"].to_pylist() == ["DONE", "DONE"]
 
 
 # -- others change what is there -----------------------------------------------------------------

@@ -45,9 +45,9 @@ JOIN (SELECT version_id, count(nullif(trial, 0)) AS trials FROM {g}.trials GROUP
 LEFT JOIN {g}.trials b ON b.version_id = v.version_id AND b.trial = v.best_trial
 WHERE m.name = ? ORDER BY v.version"""
 
-SEARCHES = """\
+_SEARCHES = """\
 SELECT model, run_id AS run,
- CASE WHEN status = 'RUNNING' AND process <> ? THEN 'INTERRUPTED' ELSE status END AS status,
+ CASE WHEN status = 'RUNNING' AND run_id IN ({dead}) THEN 'INTERRUPTED' ELSE status END AS status,
  started, finished, version, error
 FROM {g}.runs ORDER BY started, run_id"""
 
@@ -257,3 +257,8 @@ def _type_of(values: Sequence[Any]) -> Any:
     if kinds and kinds <= {int, float}:
         return "DOUBLE"
     return "VARCHAR" if kinds <= {str} else "JSON"
+
+
+def searches(schema: str, dead: int) -> str:
+    """The query of ``SHOW SEARCHES``; its parameters are the ids of so many `dead` runs."""
+    return _SEARCHES.format(g=schema, dead=", ".join("?" * dead) or "NULL")

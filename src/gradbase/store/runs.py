@@ -13,6 +13,7 @@ from typing import Any
 from gradbase.engines.base import Transaction
 from gradbase.errors import BindError, GradbaseError, StoreError
 from gradbase.store.catalog import Catalog, now
+from gradbase.store.following import Run
 from gradbase.store.journal import FILE, Event, Journal, read
 
 log = logging.getLogger("gradbase.store")
@@ -148,10 +149,20 @@ class Runs:
         self._catalog.insert(handle, "units", [(run_id, *unit) for unit in units])
 
     def interrupted(self) -> list[str]:
-        """Ids of runs whose process died."""
+        """Ids of runs that the catalog calls running, but whose process died."""
         rest = "FROM {g}.runs WHERE status = ? AND process <> ?"
         rows = self._catalog.rows(["run_id"], rest, [RUNNING, process()])
-        return [row["run_id"] for row in rows]
+        return self._dead([row["run_id"] for row in rows])
+
+    def _dead(self, of_others: Sequence[str]) -> list[str]:
+        """Of the runs of other processes those that died, and of this one those that ended.
+
+        A database that is shared has others that live: their journals say so, where they are here.
+        """
+        if self._catalog.engine.capabilities.shared:
+            folders = (self.path / run_id for run_id in of_others)
+            of_others = [f.name for f in folders if (f / FILE).exists() and not _goes_on(f)]
+        return [*of_others, *_ENDED]
 
     def mark_interrupted(self) -> None:
         """Say in the catalog which runs died with their process."""
@@ -180,10 +191,16 @@ class Runs:
             shutil.rmtree(self.path / run_id, ignore_errors=True)
 
     def _mark_interrupted(self, handle: Transaction) -> None:
-        update = f"UPDATE {self._catalog.schema}.runs SET status = ? WHERE status = ? AND "
-        handle.execute(f"{update}process <> ?", [INTERRUPTED, RUNNING, process()])
-        for run_id in _ENDED:
-            handle.execute(f"{update}run_id = ?", [INTERRUPTED, RUNNING, run_id])
+        table = f"{self._catalog.schema}.runs"
+        select = f"SELECT run_id FROM {table} WHERE status = ? AND process <> ?"
+        of_others = [row[0] for row in handle.execute(select, [RUNNING, process()]).fetchall()]
+        update = f"UPDATE {table} SET status = ? WHERE status = ? AND run_id = ?"
+        for run_id in self._dead(of_others):
+            handle.execute(update, [INTERRUPTED, RUNNING, run_id])
+
+
+def _goes_on(folder: Path) -> bool:
+    return Run(folder).status == RUNNING
 
 
 def _units(events: Sequence[Event]) -> list[tuple[Any, ...]]:

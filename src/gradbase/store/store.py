@@ -26,7 +26,7 @@ from gradbase.store.fsck import Report, examine
 from gradbase.store.journal import Journal
 from gradbase.store.lineage import Lineage
 from gradbase.store.records import ModelRecord, Scores
-from gradbase.store.runs import Runs, process
+from gradbase.store.runs import Runs
 from gradbase.store.shown import Shown
 from gradbase.store.versions import Versions
 from gradbase.store.writing import put_params, write_version
@@ -203,7 +203,8 @@ class Store:
         """The rows of ``SHOW SEARCHES``; one whose process died counts as interrupted."""
         if not self.catalog.ready():
             return self.engine.fetch(info.SEARCHES_NONE)
-        return self.engine.fetch(info.SEARCHES.format(g=self.catalog.schema), [process()])
+        dead = self.runs.interrupted()
+        return self.engine.fetch(info.searches(self.catalog.schema, len(dead)), dead)
 
     # -- writing -----------------------------------------------------------------------------------
 
