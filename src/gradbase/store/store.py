@@ -201,10 +201,9 @@ class Store:
 
     def searches(self) -> pa.Table:
         """The rows of ``SHOW SEARCHES``; one whose process died counts as interrupted."""
-        if not self.catalog.ready():
-            return self.engine.fetch(info.SEARCHES_NONE)
-        dead = self.runs.interrupted()
-        return self.engine.fetch(info.searches(self.catalog.schema, len(dead)), dead)
+        dead, there = self.runs.interrupted(), self.catalog.ready()
+        sql = info.searches(self.catalog.schema, len(dead)) if there else info.SEARCHES_NONE
+        return self.engine.fetch(sql, dead if there else None)
 
     # -- writing -----------------------------------------------------------------------------------
 
