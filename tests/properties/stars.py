@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import warnings
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -184,10 +185,9 @@ def _import_onnx(db, model):
     from skl2onnx import to_onnx
 
     with tempfile.TemporaryDirectory() as folder:
-        path = f"{folder}/m.onnx"
-        with open(path, "wb") as file:
-            file.write(to_onnx(model, np.zeros((1, 4), np.float32)).SerializeToString())
-        db.import_model("onnx", path, features=list(READS["onnx"]))
+        path = Path(folder) / "m.onnx"
+        path.write_bytes(to_onnx(model, np.zeros((1, 4), np.float32)).SerializeToString())
+        db.import_model("onnx", str(path), features=list(READS["onnx"]))
 
 
 # -- queries ---------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ class FirstLayer:
         whole = self.layer.weight
         if runs == [[0, whole.shape[1]]]:
             return whole
-        pieces = tuple(_columns(whole, start, stop) for start, stop in runs)
+        pieces = tuple(columns_between(whole, start, stop) for start, stop in runs)
         return pieces[0] if len(pieces) == 1 else Concat(pieces)
 
     def inputs(self, chosen: Sequence[int]) -> Tensor:
@@ -46,7 +46,8 @@ class FirstLayer:
         return parts[0] if len(parts) == 1 else Concat(parts)
 
 
-def _columns(weight: Tensor, start: int, stop: int) -> Tensor:
+def columns_between(weight: Tensor, start: int, stop: int) -> Tensor:
+    """The columns of a constant matrix from `start` to before `stop`."""
     arguments = json.dumps([{"$": 0}, 1, start, stop])
     dims = (weight.shape[0], stop - start)
     return TorchOp("slice.Tensor", (weight,), arguments, dims, weight.dtype)

@@ -9,11 +9,23 @@ from typing import Any
 from gradbase.ir.learning import Predict
 from gradbase.ir.node import Node, walk
 from gradbase.ir.shapes import BATCH
-from gradbase.ir.tensor import Binary, Const, Linear, MatMul, Reshape, Tensor, TorchOp, Unary
+from gradbase.ir.tensor import (
+    Binary,
+    Concat,
+    Const,
+    Linear,
+    MatMul,
+    Reshape,
+    Tensor,
+    TorchOp,
+    Unary,
+)
 from gradbase.optimizer.analyses.networks import with_outputs
 from gradbase.optimizer.context import Choice, Context
 from gradbase.optimizer.rule import rule
 
+_EVERYTHING = 2**31
+"""Where a slice of rows ends that has no end."""
 _BATCH_NORM = "_native_batch_norm_legit_no_training.default"
 
 
@@ -25,6 +37,7 @@ _BATCH_NORM = "_native_batch_norm_legit_no_training.default"
 def fuse_layers(n: Node, ctx: Context) -> Node | None:
     """Predict with one layer instead of: a layer on a layer, a scaler before or a batch norm after.
 
+    Of columns side by side of which some are taken only these are put side by side (two towers).
     Weights stay symbolic: what follows from constants alone is computed once, with the program. Two
     layers become one only where that has fewer multiplications, and nothing else reads the first.
     """
@@ -40,6 +53,8 @@ def fuse_layers(n: Node, ctx: Context) -> Node | None:
                 return _both(t, inner)
             case Linear(x=Binary() as scaled):
                 return _scaled(t, scaled)
+            case TorchOp(target="slice.Tensor", inputs_=(x,)):
+                return _sliced(t, x)
             case TorchOp(target=target, inputs_=(Linear() as layer, *_)) if target == _BATCH_NORM:
                 return _normalised(t, layer) if readers[layer] <= 1 else None
         return None
@@ -65,6 +80,28 @@ def _times(weight: Tensor, vector: Tensor) -> Tensor:
     """``weight @ vector``, Tensor[outputs]."""
     column = Reshape(vector, (vector.shape[-1], 1))
     return Reshape(MatMul(weight, column), (weight.shape[0],))
+
+
+def _sliced(taken: TorchOp, x: Tensor) -> Tensor | None:
+    """All rows, or neighbouring columns of some put side by side."""
+    arguments: list[Any] = json.loads(taken.arguments)
+    plain = len(arguments) == 4 or (len(arguments) == 5 and arguments[4] == 1)
+    if not plain or not all(isinstance(a, int) for a in arguments[1:]):
+        return None
+    dim, start, stop = arguments[1:4]
+    if dim == 0 and x.shape[:1] == (BATCH,):
+        return x if start == 0 and stop >= _EVERYTHING else None
+    if not isinstance(x, Concat) or len(x.shape) != 2 or dim not in (1, -1) or start < 0:
+        return None
+    found: list[Tensor] = []
+    at = 0
+    for part in x.parts:
+        if start <= at and at + part.shape[-1] <= stop:
+            found.append(part)
+        at += part.shape[-1]
+    if not found or sum(p.shape[-1] for p in found) != taken.shape[-1]:
+        return None
+    return found[0] if len(found) == 1 else Concat(tuple(found))
 
 
 def _both(outer: Linear, inner: Linear) -> Linear | None:

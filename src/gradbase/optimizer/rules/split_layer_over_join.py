@@ -10,12 +10,18 @@ from gradbase.ir.learning import Feature, Model, Predict
 from gradbase.ir.node import Node
 from gradbase.ir.relational import Aggregate, Filter, Join, Limit, Project, Relation, Sort
 from gradbase.ir.scalar import Column
-from gradbase.ir.tensor import Linear, Param, Tensor
+from gradbase.ir.tensor import Concat, Linear, Param, Tensor
 from gradbase.ir.types import FLOAT32, FLOAT64, INT64, SqlType, array_of
 from gradbase.optimizer.analyses.columns import columns_in
 from gradbase.optimizer.analyses.joins import may_fail, reads_back_cheaply, with_partner
 from gradbase.optimizer.analyses.lowering import columns_of
-from gradbase.optimizer.analyses.networks import column_of, first_layer, with_outputs
+from gradbase.optimizer.analyses.networks import (
+    FirstLayer,
+    column_of,
+    columns_between,
+    entries,
+    with_outputs,
+)
 from gradbase.optimizer.context import Alternative, Choice, Context
 from gradbase.optimizer.cost import estimate
 from gradbase.optimizer.rule import rule
@@ -34,9 +40,9 @@ _SETUP_S = 4e-3
 def split_layer_over_join(n: Node, ctx: Context) -> Node | None:
     """Predict(Join(f, d)) -> PredictJoined(Join(f, Numbered(Predict(d)))).
 
-    Of the first layer W [x; z] + b the part of z is predicted once per row of `d`; the join carries
-    the row's number. Inner joins only, where what stands above reads few columns of `d`, and where
-    that is expected to be faster.
+    Of the first layer W [x; z] + b, or of each of several (towers), the part of z is predicted once
+    per row of `d`; the join carries the row's number. Inner joins only, where what stands above
+    reads few columns of `d`, and where that is expected to be faster.
     """
     if not reads_back_cheaply(ctx):
         return None
@@ -64,12 +70,16 @@ def split_layer_over_join(n: Node, ctx: Context) -> Node | None:
     return n.replace(child=made)
 
 
+Part = tuple[int, int]
+"""Number of a layer, and of one of its parts."""
+
+
 @dataclass
 class _Side:
-    """A dimension: its rows, the parts of the layer that read it, and their columns there."""
+    """A dimension: its rows, the parts of layers that read it, and their columns there."""
 
     relation: Relation
-    parts: list[int]
+    parts: list[Part]
     columns: dict[str, str]
     row: str
     vector: str
@@ -86,18 +96,20 @@ class _Split:
     def made(self) -> Relation | None:
         """What takes the prediction's place, with the columns that are read above."""
         predict = self.predict
-        layer = first_layer(predict.model, predict.methods)
+        found = entries(predict.model, predict.methods)
+        self.layers = [e for e in found if isinstance(e, FirstLayer)]
         used = dict(zip(predict.features, predict.model.features, strict=True))
-        if layer is None or len(used) != len(predict.features):
+        alike = len({e.layer.dtype for e in self.layers}) == 1
+        if not alike or len(self.layers) < len(found) or len(used) != len(predict.features):
             return None
-        self.layer, self.place = layer, {c: f.name for c, f in used.items()}
+        self.place = {c: f.name for c, f in used.items()}
         rows = estimate(predict.child, self.ctx).rows
         child = self._below(predict.child, {c: c for c in predict.features}, rows)
         if not self.sides:
             return None
         rest = self._rest()
         looked = {p for side in self.sides for p in side.parts}
-        gone = {column_of(layer.parts[p]) for p in looked}
+        gone = {self._column(p) for p in looked}
         features = tuple(c for c, name in self.place.items() if name not in gone)
         needed = self.read | {*features, *(s.row for s in self.sides)}
         tables = tuple(self._table(s) for s in self.sides)
@@ -166,40 +178,53 @@ class _Split:
     def _numbered(self, side: Relation, own: dict[str, str], rows: float) -> Relation | None:
         """A dimension as what the join needs of it and the number of its row; None: no gain."""
         names = {self.place[f]: c for c, f in own.items() if f not in self.read}
-        parts = [i for i, p in enumerate(self.layer.parts) if column_of(p) in names]
+        every = [(k, i) for k, e in enumerate(self.layers) for i in range(len(e.parts))]
+        parts = [p for p in every if self._column(p) in names]
         if not parts or not self._pays(side, parts, rows):
             return None
-        columns = {
-            column_of(self.layer.parts[i]): names[column_of(self.layer.parts[i])] for i in parts
-        }
+        columns = {self._column(p): names[self._column(p)] for p in parts}
         found = _Side(side, parts, columns, self.ctx.fresh(), self.ctx.fresh())
         self.sides.append(found)
         kept = tuple(c for c in side.schema.names if c not in columns.values())
         return columns_of(self._table(found), (*kept, found.row))
 
-    def _pays(self, side: Relation, parts: list[int], rows: float) -> bool:
+    def _pays(self, side: Relation, parts: list[Part], rows: float) -> bool:
         c, own = self.ctx.calibration, estimate(side, self.ctx).rows
-        width, hidden = (
-            sum(self.layer.parts[i].shape[-1] for i in parts),
-            self.layer.layer.shape[-1],
+        products = sum(
+            self.layers[k].parts[i].shape[-1] * self.layers[k].layer.shape[-1] for k, i in parts
         )
-        values = sum(_values(self._feature(i).of) for i in parts)
-        saved = rows * (2.0 * width * hidden / c.gemm_flops + values * c.arrow_value_s)
-        each = 2.0 * width * hidden / c.gemm_flops + (values + hidden) * c.arrow_value_s
+        hidden = sum(self.layers[k].layer.shape[-1] for k in {k for k, _ in parts})
+        values = sum(_values(f.of) for f in {self._feature(p) for p in parts})
+        saved = rows * (2.0 * products / c.gemm_flops + values * c.arrow_value_s)
+        each = 2.0 * products / c.gemm_flops + (values + hidden) * c.arrow_value_s
         added = own * each + rows * (c.arrow_value_s + 4.0 * hidden / c.copy_bytes_s) + _SETUP_S
         return saved > _ADVANTAGE * added
 
-    def _feature(self, part: int) -> Feature:
-        name = column_of(self.layer.parts[part])
+    def _column(self, part: Part) -> str:
+        layer, place = part
+        return column_of(self.layers[layer].parts[place])
+
+    def _feature(self, part: Part) -> Feature:
+        name = self._column(part)
         return next(f for f in self.predict.model.features if f.name == name)
 
     # -- the parts of the network ------------------------------------------------------------------
 
+    def _pieces(self, side: _Side) -> dict[int, Linear]:
+        """By layer what a side adds to it."""
+        made: dict[int, Linear] = {}
+        for k, entry in enumerate(self.layers):
+            own = [i for layer, i in side.parts if layer == k]
+            # One of the tables holds a layer's bias: nothing is left to be added to joined rows.
+            if own:
+                first = next(s for s in self.sides if any(layer == k for layer, _ in s.parts))
+                bias = entry.layer.bias if first is side else None
+                made[k] = Linear(entry.inputs(own), entry.weight(own), bias)
+        return made
+
     def _table(self, side: _Side) -> Numbered:
-        model, layer = self.predict.model, self.layer
-        # One of the tables holds the layer's bias: nothing is left to be added to joined rows.
-        bias = layer.layer.bias if side is self.sides[0] else None
-        x = Linear(layer.inputs(side.parts), layer.weight(side.parts), bias)
+        model, pieces = self.predict.model, tuple(self._pieces(side).values())
+        x = pieces[0] if len(pieces) == 1 else Concat(pieces)
         of = FLOAT64 if x.dtype == "float64" else FLOAT32
         kind = of if x.shape[-1] == 1 else array_of(of, x.shape[-1])
         features = tuple(f for f in model.features if f.name in side.columns)
@@ -211,31 +236,45 @@ class _Split:
         chosen = tuple(side.columns[f.name] for f in features)
         return Numbered(Predict(side.relation, part, chosen, ("raw",), (side.vector,)), side.row)
 
+    def _looked(self, k: int) -> Looked | None:
+        """Layer `k` with what is looked up; None: no side reads it."""
+        entry = self.layers[k]
+        width, kind = entry.layer.shape[-1], entry.layer.dtype
+        codes: list[Tensor] = []
+        tables: list[Tensor] = []
+        for place, side in enumerate(self.sides):
+            pieces = self._pieces(side)
+            if k not in pieces:
+                continue
+            whole = sum(p.shape[-1] for p in pieces.values())
+            start = sum(p.shape[-1] for layer, p in pieces.items() if layer < k)
+            table = Param(table_name(place), (1, whole), kind)
+            codes.append(ToTensor(side.row, RowNumber()))
+            tables.append(table if whole == width else columns_between(table, start, start + width))
+        if not codes:
+            return None
+        gone = {p for side in self.sides for p in side.parts}
+        rest = [i for i in range(len(entry.parts)) if (k, i) not in gone]
+        x, weight = (entry.inputs(rest), entry.weight(rest)) if rest else (None, None)
+        return Looked(tuple(codes), tuple(tables), x, weight)
+
     def _rest(self) -> Model:
         """The network over what is looked up."""
-        model, layer = self.predict.model, self.layer
-        gone = {p for side in self.sides for p in side.parts}
-        rest = [i for i in range(len(layer.parts)) if i not in gone]
-        width, kind = layer.layer.shape[-1], layer.layer.dtype
-        made: Tensor = Looked(
-            tuple(ToTensor(s.row, RowNumber()) for s in self.sides),
-            tuple(Param(table_name(i), (1, width), kind) for i in range(len(self.sides))),
-            layer.inputs(rest) if rest else None, layer.weight(rest) if rest else None,
-        )  # fmt: skip
-        outputs = with_outputs(
-            model, self.predict.methods, lambda n: made if n is layer.layer else None
-        )
-        lost = {column_of(layer.parts[p]) for p in gone}
+        model = self.predict.model
+        made: dict[Node, Node | None] = {
+            entry.layer: self._looked(k) for k, entry in enumerate(self.layers)
+        }
+        lost = {self._column(p) for side in self.sides for p in side.parts}
         kept = tuple(f for f in model.features if f.name not in lost)
         return model.replace(
             name=f"{model.name}.rest",
             features=(*kept, *(Feature(s.row, INT64) for s in self.sides)),
-            outputs=outputs,
+            outputs=with_outputs(model, self.predict.methods, made.get),
         )
 
     def _note(self, joined: PredictJoined, rows: float) -> None:
         own = [estimate(s.relation, self.ctx).rows for s in self.sides]
-        inputs = sum(self.layer.parts[p].shape[-1] for s in self.sides for p in s.parts)
+        inputs = sum(self.layers[k].parts[i].shape[-1] for s in self.sides for k, i in s.parts)
         reason = f"{inputs} inputs once for {sum(own):,.0f} rows instead of {rows:,.0f}"
         after = estimate(joined, self.ctx).seconds
         self.ctx.choices[joined] = Choice("split", reason, (Alternative("split", after),))
