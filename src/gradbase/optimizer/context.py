@@ -91,8 +91,8 @@ class Context:
     """What statements may use together: what the engine's buffer pool leaves of the limit."""
     history: History = field(default_factory=History)
     """How long operators took, against what was expected."""
-    is_loaded: Callable[[Model], bool] = lambda _: True
-    """Whether a model's weights are in memory."""
+    is_loaded: Callable[[Model, str], bool] = lambda _model, _representation: True
+    """Whether a model's weights are in memory as a representation needs them."""
     choices: dict[Node, Choice] = field(default_factory=dict[Node, Choice])
     estimates: dict[Node, Estimate] = field(default_factory=dict[Node, Estimate])
     placed: set[Node] = field(default_factory=set[Node])

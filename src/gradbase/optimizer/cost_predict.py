@@ -25,7 +25,7 @@ from gradbase.optimizer.context import Context
 from gradbase.optimizer.cost_tiled import CHECKED_BYTES_S, RELATIONAL, tiled_plan, tiled_seconds
 from gradbase.resources.calibration import Calibration
 
-SQL = "sql"
+SQL, ONNX = "sql", "onnx"
 PLAIN_BATCH = 8192
 BATCHES = tuple(256 << i for i in range(7))
 """Rows computed at once that are considered: 256 to 16,384. Beyond, the engine's threads wait for
@@ -37,6 +37,8 @@ _SETUP_S = {"dl": 2e-3, "udf": 6e-3, "executors": 0.2, "sql": 1e-3}
 asking Spark's Python processes, which have the program already."""
 _PLANNED_S = 2e-5
 """An engine reading and planning a number of a model's SQL."""
+_EXPORT_S, _ONNX_OPS = 3.0, 8
+"""Writing a network as ONNX once in a session; small torch calls that a call is worth."""
 _FETCH_S, _HAND_S = 2e-7, 3e-8
 """A value on its way from Spark to this process, from Spark to its own Python and back."""
 ENGINE_ROWS = 16_384
@@ -100,16 +102,27 @@ def row_seconds(model: Model, batch: int, context: Machine) -> float:
     return model.flops / calibration.gemm_flops + traffic / speed + per_batch / batch
 
 
+def onnx_row_seconds(model: Model, batch: int, context: Machine) -> float:
+    """As `row_seconds`, by ONNX Runtime: operators are fused, and one call does all."""
+    calibration = context.calibration
+    _, traffic = _shape(model)
+    speed = calibration.copy_bytes_s * _CACHED
+    calls = (_ONNX_OPS + _COLUMN_OPS * len(model.features)) * calibration.op_s
+    arithmetic = model.flops / (calibration.onnx_flops or calibration.gemm_flops)
+    return arithmetic + traffic / speed + calls / batch
+
+
 def predict_seconds(
     n: Predict | Evaluate, representation: str, batch: int, context: Context
 ) -> float:
     """Running the prediction over all rows of its child, with handing them over."""
     rows = max(context.estimates[n.child].rows, 1.0)
-    loading = 0.0 if context.is_loaded(n.model) else _loading_seconds(n.model, context)
-    if representation == "dl":
+    loaded = context.is_loaded(n.model, representation)
+    loading = 0.0 if loaded else _loading_seconds(n.model, representation, context)
+    if representation in ("dl", ONNX):
         away = "executors" in context.capabilities.representations
         fetched = rows * _values(n.child.schema) * _FETCH_S if away else 0.0
-        return _SETUP_S["dl"] + loading + fetched + _dl(n, rows, batch, context)
+        return _SETUP_S["dl"] + loading + fetched + _dl(n, rows, batch, representation, context)
     if representation == "executors":
         compute = row_seconds(n.model, min(batch, math.ceil(rows)), context)
         handed = _values(n.child.schema) * _HAND_S
@@ -123,19 +136,26 @@ def predict_seconds(
     return _SETUP_S["udf"] + loading + _udf(n, rows, context)
 
 
-def _loading_seconds(model: Model, context: Context) -> float:
-    """Reading weights and checking them, at a model's first use."""
-    return model.param_bytes * (1 / context.calibration.file_bytes_s + 1 / CHECKED_BYTES_S)
+def _loading_seconds(model: Model, representation: str, context: Context) -> float:
+    """Reading weights and checking them, at a model's first use; exporting to ONNX."""
+    exporting = _EXPORT_S if representation == ONNX else 0.0
+    return exporting + model.param_bytes * (
+        1 / context.calibration.file_bytes_s + 1 / CHECKED_BYTES_S
+    )
 
 
-def _dl(n: Predict | Evaluate, rows: float, batch: int, context: Context) -> float:
+def _dl(
+    n: Predict | Evaluate, rows: float, batch: int, representation: str, context: Context
+) -> float:
     """Scan and network overlap where the network is the dearer one."""
     calibration = context.calibration
     scan = rows * _values(n.child.schema) * calibration.arrow_value_s
     batches = math.ceil(rows / max(batch, ENGINE_ROWS))
     over = batches * (calibration.batch_s + len(n.features) * calibration.op_s)
     compute = rows * row_seconds(n.model, min(batch, math.ceil(rows)), context)
-    compute *= context.history.ratio(operator_name(n.model, "dl"))
+    if representation == ONNX and context.calibration.onnx_flops:
+        compute = rows * onnx_row_seconds(n.model, min(batch, math.ceil(rows)), context)
+    compute *= context.history.ratio(operator_name(n.model, representation))
     if isinstance(n, Predict) and n.distinct:
         compute = compute * distinct_share(n, context) + rows * finding_seconds(n)
     # The same test as the runtime's, whatever the batch: else a slower batch would seem to overlap.

@@ -21,6 +21,7 @@ from gradbase.ir.types import FLOAT32
 from gradbase.resources.calibration import Calibration, default_path
 from gradbase.runtime.layers.building import library
 from gradbase.runtime.layers.chain import Calls, Layers
+from gradbase.runtime.onnx_session import is_installed, layers_session
 from gradbase.runtime.predict import one_thread
 
 log = logging.getLogger("gradbase.runtime")
@@ -29,6 +30,7 @@ _BUDGET_S = 0.1
 """Seconds spent on one measurement of torch or memory."""
 _ROWS, _COLUMNS = 200_000, 16
 _LAYER_ROWS, _HIDDEN = 8192, 4
+_ONNX_SIZE, _ONNX_LAYERS = 128, 3
 _CACHE = Path("/sys/devices/system/cpu/cpu0/cache/index2/size")
 _lock = threading.Lock()
 
@@ -68,6 +70,7 @@ def calibrate(engine: Any = None) -> Calibration:
             "copy_bytes_s": _copy_bytes_s(),
             "file_bytes_s": _file_bytes_s(),
             "layers_flops": _layers_flops(),
+            "onnx_flops": _onnx_flops(),
         }
     opened = engine or connect(":memory:")
     try:
@@ -119,6 +122,15 @@ def _layers_flops() -> float:
     columns = torch.ones(sizes[0][0], _LAYER_ROWS)
     run = Calls(layers)
     return 2.0 * _LAYER_ROWS * sum(i * o for i, o in sizes) / _seconds(lambda: run.matrix(columns))
+
+
+def _onnx_flops() -> float:
+    """0 where ONNX Runtime is not installed."""
+    if not is_installed():
+        return 0.0
+    run = layers_session(_ONNX_SIZE, _ONNX_LAYERS)
+    rows = np.ones((_LAYER_ROWS, _ONNX_SIZE), np.float32)
+    return 2.0 * _LAYER_ROWS * _ONNX_SIZE**2 * _ONNX_LAYERS / _seconds(lambda: run(rows))
 
 
 def _op_s() -> float:

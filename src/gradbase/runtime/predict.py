@@ -28,7 +28,7 @@ from gradbase.ir.factored import PredictJoined
 from gradbase.ir.learning import Model, Predict
 from gradbase.ir.scalar import PredictCall
 from gradbase.ir.types import struct_of
-from gradbase.optimizer.cost_predict import operator_name, row_seconds
+from gradbase.optimizer.cost_predict import ONNX, onnx_row_seconds, operator_name, row_seconds
 from gradbase.runtime.context import RunContext
 from gradbase.runtime.distinct import Repeats
 from gradbase.runtime.joined import Joined
@@ -110,10 +110,16 @@ class Sizes:
     row_bytes : int
         Of the rows that pass by.
     context : RunContext
+    onnx : bool
+        Whether ONNX Runtime computes, which holds weights of its own.
     """
 
-    def __init__(self, model: Model, batch_rows: int, row_bytes: int, context: RunContext) -> None:
+    def __init__(
+        self, model: Model, batch_rows: int, row_bytes: int, context: RunContext,
+        *, onnx: bool = False,
+    ) -> None:  # fmt: skip
         calibration = context.calibration
+        self.onnx = onnx
         self.tile_rows = batch_rows or tile_rows(model, calibration.cache_bytes)
         compute_s = model.flops / calibration.gemm_flops
         scan_s = len(model.features) * calibration.arrow_value_s
@@ -126,7 +132,9 @@ class Sizes:
         allowed = context.memory_bytes // (_MEMORY_SHARE * per_row * (self.threads + 2))
         self.batch_rows = max(_SMALLEST_BATCH, min(wanted, allowed))
         self.tile_rows = min(self.tile_rows, self.batch_rows)
-        self.size_bytes = model.param_bytes + per_row * self.batch_rows * (self.threads + 2)
+        self.size_bytes = (1 + onnx) * model.param_bytes + per_row * self.batch_rows * (
+            self.threads + 2
+        )
 
 
 def sizes_of(node: Predict | PredictJoined, context: RunContext) -> Sizes | TiledSizes:
@@ -134,7 +142,8 @@ def sizes_of(node: Predict | PredictJoined, context: RunContext) -> Sizes | Tile
     row_bytes = node.child.schema.row_bytes
     if isinstance(node, Predict) and node.representation == RELATIONAL:
         return TiledSizes(node.model, node.methods, row_bytes, node.batch_rows, context)
-    return Sizes(node.model, node.batch_rows, row_bytes, context)
+    onnx = isinstance(node, Predict) and node.representation == ONNX
+    return Sizes(node.model, node.batch_rows, row_bytes, context, onnx=onnx)
 
 
 class Computing(Protocol):
@@ -161,7 +170,8 @@ def computing(
     """What computes the outputs `methods` of a model."""
     if isinstance(sizes, TiledSizes):
         return TiledProgram(sizes, methods, context)
-    return Runners(compile_program(model, methods, context), sizes.tile_rows, context)
+    program = compile_program(model, methods, context, onnx=sizes.onnx)
+    return Runners(program, sizes.tile_rows, context)
 
 
 def predict_stream(
@@ -187,7 +197,9 @@ def predict_stream(
     positions = [source.schema.get_field_index(f) for f in read]
     reads = Reads(node.model, context)
     repeats = Repeats(context) if isinstance(node, Predict) and node.distinct else None
-    told = "dl" if isinstance(sizes, Sizes) and repeats is None else ""
+    told = ""
+    if isinstance(sizes, Sizes) and repeats is None:
+        told = ONNX if sizes.onnx else "dl"
     timing = Timing(node.model, told, context)
 
     def work(batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
@@ -242,7 +254,8 @@ class Timing:
         """A batch of `rows` took so long."""
         self._context.metrics.add("predict_seconds", seconds)
         with self._lock:
-            self._expected_s += rows * row_seconds(self._model, rows, self._context)
+            seconds_of = onnx_row_seconds if self._representation == ONNX else row_seconds
+            self._expected_s += rows * seconds_of(self._model, rows, self._context)
             self._measured_s += seconds
 
     def tell(self) -> None:

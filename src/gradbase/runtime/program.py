@@ -32,8 +32,9 @@ from gradbase.runtime.groups.packed import GroupPredictor, unpacked
 from gradbase.runtime.inputs import Assembly
 from gradbase.runtime.layers.building import library
 from gradbase.runtime.layers.chain import ChainStep, Layers
-from gradbase.runtime.leaves import Leaf, leaf_of
+from gradbase.runtime.leaves import Leaf, input_of, leaf_of
 from gradbase.runtime.modules import module_operator
+from gradbase.runtime.onnx_session import OnnxSession
 from gradbase.runtime.opaque import opaque_operator
 from gradbase.runtime.operators import Operator, operator
 from gradbase.runtime.outputs import Output
@@ -60,6 +61,8 @@ class Program:
         Whether the exact definition of encodings must hold for every row.
     native : bool
         Whether a chain of layers may run in machine code of ours (never where `bitwise`).
+    onnx : bool
+        Whether ONNX Runtime computes what follows the encoded columns.
     modules : callable
         Makes users' modules that are stored by reference.
 
@@ -77,6 +80,7 @@ class Program:
         *,
         bitwise: bool = False,
         native: bool = True,
+        onnx: bool = False,
         modules: Modules = no_modules,
     ) -> None:
         self.model, self.blobs, self.bitwise = model, blobs, bitwise
@@ -87,7 +91,8 @@ class Program:
         self.steps = _order(self.roots)
         self.grouped = any(isinstance(step, ByGroup) for step in self.steps)
         self.weights = self._constants()
-        self.chain = self._chain() if native and not bitwise else None
+        self.onnx = OnnxSession(self.roots, blobs) if onnx else None
+        self.chain = self._chain() if native and not (bitwise or onnx) else None
         self._folded: dict[tuple[Tensor, tuple[int, ...]], tuple[torch.Tensor, torch.Tensor]] = {}
         self._packed: dict[tuple[int, ...], Layers] = {}
         self._predictors: dict[ByGroup, GroupPredictor] = {}
@@ -246,11 +251,15 @@ class Runner:
         self._slots = {n: i for i, n in enumerate(program.steps)}
         self._values: list[torch.Tensor] = [program.weights.get(n, _NOTHING) for n in self._slots]
         self._roots = [self._slots[r] for r in program.roots]
-        self._steps = self._chained(types) or [
-            (self._slots[n], *self._step(n, types))
-            for n in program.steps
-            if n not in program.weights
-        ]
+        self._steps = (
+            self._by_onnx(types)
+            or self._chained(types)
+            or [
+                (self._slots[n], *self._step(n, types))
+                for n in program.steps
+                if n not in program.weights
+            ]
+        )
 
     def __call__(self, features: pa.RecordBatch, first_row: int = 0) -> list[pa.Array]:
         """One column per output for a batch whose columns are `Model.reads`, in order."""
@@ -290,6 +299,22 @@ class Runner:
             else:
                 assert run is not None
                 values[slot] = run([values[i] for i in inputs], rows)
+
+    def _by_onnx(self, types: Sequence[pa.DataType]) -> list[Step]:
+        """Steps of a program for ONNX Runtime: columns are encoded, it does the rest at once."""
+        session = self.program.onnx
+        if session is None:
+            return []
+        first = len(self._values)
+        places = list(range(first, first + len(session.inputs)))
+        self._values += [_NOTHING] * (len(places) + 1)
+        leaves = [input_of(self.program, n, types) for n in session.inputs]
+        steps: list[Step] = [(p, leaf, None, []) for p, leaf in zip(places, leaves, strict=True)]
+        made = places[-1] + 1
+        steps.append((made, None, session.run, places))
+        for k, slot in enumerate(self._roots):
+            steps.append((slot, None, lambda v, _rows, k=k: v[0][k], [made]))
+        return steps
 
     def _chained(self, types: Sequence[pa.DataType]) -> list[Step]:
         """The one step of a program that is a chain of layers."""

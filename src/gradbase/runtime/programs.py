@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from collections import OrderedDict
 from weakref import WeakKeyDictionary
 
+from gradbase.errors import UnsupportedError
 from gradbase.ir.learning import Model
 from gradbase.resources.broker import Broker
 from gradbase.runtime.context import RunContext
 from gradbase.runtime.program import Program
 
+log = logging.getLogger("gradbase.runtime")
+
 _CACHED_PROGRAMS = 16
 _CACHED_BYTES = 64 << 20
 
-Key = tuple[Model, tuple[str, ...], bool]
+Key = tuple[Model, tuple[str, ...], bool, bool]
 
 
 class Programs:
@@ -40,10 +44,10 @@ class Programs:
                 self._kept.move_to_end(key)
             return found
 
-    def has(self, model: Model) -> bool:
+    def has(self, model: Model, *, onnx: bool) -> bool:
         """Whether any program of a model is kept."""
         with self._lock:
-            return any(key[0] is model for key in self._kept)
+            return any(key[0] is model and key[3] == onnx for key in self._kept)
 
     def put(self, key: Key, program: Program) -> None:
         """Keep a program if there is memory for it, at the cost of those used longest ago."""
@@ -72,22 +76,24 @@ class Programs:
         return size
 
 
-def is_kept(model: Model, broker: Broker) -> bool:
-    """Whether a program of a model is kept."""
+def is_kept(model: Model, broker: Broker, *, onnx: bool) -> bool:
+    """Whether a program of a model is kept: of torch, or of ONNX Runtime."""
     programs = _programs.get(broker)
-    return programs is not None and programs.has(model)
+    return programs is not None and programs.has(model, onnx=onnx)
 
 
 _programs: WeakKeyDictionary[Broker, Programs] = WeakKeyDictionary()
 _programs_lock = threading.Lock()
 
 
-def compile_program(model: Model, methods: tuple[str, ...], context: RunContext) -> Program:
+def compile_program(
+    model: Model, methods: tuple[str, ...], context: RunContext, *, onnx: bool = False
+) -> Program:
     """The program of a model's outputs; the last few small ones are kept.
 
     Weights are named by their content, so a kept program never goes stale.
     """
-    key = (model, methods, context.settings.exactness == "bitwise")
+    key = (model, methods, context.settings.exactness == "bitwise", onnx)
     with _programs_lock:
         programs = _programs.get(context.broker)
         if programs is None:
@@ -96,7 +102,15 @@ def compile_program(model: Model, methods: tuple[str, ...], context: RunContext)
     context.metrics.add("program_cache_misses" if found is None else "program_cache_hits")
     if found is not None:
         return found
-    made = Program(model, methods, context.blobs, bitwise=key[2], modules=context.modules)
+    try:
+        made = Program(
+            model, methods, context.blobs, bitwise=key[2], onnx=onnx, modules=context.modules
+        )
+    except UnsupportedError as error:
+        if not onnx or "onnx" in context.settings.representation:
+            raise
+        log.info("torch runs %s: %s", model.address, error)
+        return compile_program(model, methods, context)
     # What a user's function returns belongs to the session that may call it.
     if not made.called:
         programs.put(key, made)

@@ -17,6 +17,7 @@ from gradbase.ir.node import Node
 from gradbase.ir.relational import Relation
 from gradbase.optimizer.context import Context
 from gradbase.optimizer.cost import total_seconds
+from gradbase.optimizer.cost_predict import ONNX
 from gradbase.optimizer.driver import Trace, optimize
 from gradbase.optimizer.explain import explain, models, seconds_text, steps
 from gradbase.plots.plan import svg
@@ -112,12 +113,13 @@ def planned(
     return Plan(logical, root, trace, context, rows, time.perf_counter() - started)
 
 
-def _is_loaded(session: Session, model: Model) -> bool:
+def _is_loaded(session: Session, model: Model, representation: str) -> bool:
     """Whether weights are in memory; asks no module that is not loaded either."""
-    if model.param_bytes < _SMALL_BYTES:
+    onnx = representation == ONNX
+    if not onnx and model.param_bytes < _SMALL_BYTES:
         return True
     programs = sys.modules.get("gradbase.runtime.programs")
-    return programs is not None and programs.is_kept(model, session.broker)
+    return programs is not None and programs.is_kept(model, session.broker, onnx=onnx)
 
 
 def bind_again(session: Session, text: str, params: Parameters) -> Relation:

@@ -21,13 +21,13 @@ FIELDS = {
     "progress": "progress",
 }
 """Name in SQL -> field of `Settings`."""
-REPRESENTATIONS = ("dl", "udf", "sql", "executors", "relational")
+REPRESENTATIONS = ("dl", "onnx", "udf", "sql", "executors", "relational")
 VALUES: Mapping[str, tuple[str, str]] = {
     "exactness": (" or ".join(f"`'{e}'`" for e in EXACTNESS), "'bitwise'"),
     "optimizer": ("`on` or `off`", "off"),
     "disabled_rules": ("names of [rules](rules.md), with commas between them", "'merge_filters'"),
     "representation": (
-        "some of `'dl'`, `'udf'`, `'sql'`, `'executors'`, `'relational'`; or `''`",
+        "some of `'dl'`, `'onnx'`, `'udf'`, `'sql'`, `'executors'`, `'relational'`; or `''`",
         "'dl, sql'",
     ),
     "batch_rows": ("a whole number from 0", "1024"),

@@ -66,7 +66,7 @@ BAD = [
     ("exactness", "'exact'", "knows 'bitwise', 'tolerance', 'approximate'"),
     ("optimizer", "'maybe'", "is on or off, found 'maybe'"),
     ("disabled_rules", "'fuse_fit'", "did you mean `fuse_fits`"),
-    ("representation", "'slq'", "knows 'dl', 'udf'"),
+    ("representation", "'slq'", "knows 'dl', 'onnx', 'udf'"),
     ("batch_rows", "-1", "."),
     ("batch_rows", "1.5", "whole number from 0, found 1.5"),
     ("threads", "'two'", "whole number from 0, found 'two'"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 from gradbase.ir.grouping import ByGroup
 from gradbase.ir.imported import Opaque
 from gradbase.ir.learning import Evaluate, Model, Predict
@@ -12,8 +14,13 @@ from gradbase.optimizer.analyses.portable import sql_misfit
 from gradbase.optimizer.context import Context
 from gradbase.resources.tiled_plan import stays_whole
 
+OUTSIDE = ("dl", "onnx", "relational")
+"""Representations that rows leave the engine for, where it has `dl`."""
 INSIDE = ("udf", "sql", "executors")
 """Representations that predict where the engine's rows are; evaluations have none."""
+
+
+_ONNX = ("onnx", "onnxruntime", "onnxscript")
 
 
 def misfit(n: Predict | Evaluate, representation: str, ctx: Context) -> str:
@@ -28,6 +35,12 @@ def misfit(n: Predict | Evaluate, representation: str, ctx: Context) -> str:
             return "the model needs this process or the engine's SQL"
         case "relational" if stays_whole(model):
             return f"{_whole(model)}, of which there are no tiles"
+        case "onnx":
+            if isinstance(n, Evaluate):
+                return "evaluations are computed by torch"
+            if not all(importlib.util.find_spec(name) for name in _ONNX):
+                return "ONNX Runtime is not installed (pip install 'gradbase[onnx]')"
+            return f"{_whole(model)}, which has no form in ONNX" if stays_whole(model) else ""
         case "sql" if isinstance(n, Predict):
             types = tuple(n.child.schema.type_of(f) for f in n.features)
             return sql_misfit(model, n.methods, types)

@@ -8,12 +8,13 @@ from gradbase.ir.node import Node
 from gradbase.ir.relational import Rebatch
 from gradbase.ir.unlabelled import ClusterQuality, ReconstructionQuality
 from gradbase.optimizer.analyses.repeats import once_text
-from gradbase.optimizer.analyses.representations import INSIDE, misfit
+from gradbase.optimizer.analyses.representations import INSIDE, OUTSIDE, misfit
 from gradbase.optimizer.context import Alternative, Choice, Context
 from gradbase.optimizer.cost import estimate
 from gradbase.optimizer.cost_predict import (
     BATCHES,
     ENGINE_ROWS,
+    ONNX,
     PLAIN_BATCH,
     SQL,
     operator_name,
@@ -32,9 +33,9 @@ _TOLD = 0.05
 def choose_representation(n: Node, ctx: Context) -> Node | None:
     """Set representation and batch of a prediction to what is expected to take least time.
 
-    ``dl``: rows stream to torch in this process; ``udf``: a function inside the engine; ``sql``:
-    the model as text, for small ones; ``executors``: torch goes to the rows, in processes of the
-    engine's own; ``relational``: weights and results in tiles, read through the buffer pool,
+    ``dl``: rows stream to torch in this process; ``onnx``: to ONNX Runtime instead; ``udf``: a
+    function inside the engine; ``sql``: the model as text, for small ones; ``executors``: torch
+    goes to the rows, in processes of the engine's own; ``relational``: weights and results in tiles, read through the buffer pool,
     considered for large models and taken where weights and a batch do not fit in memory. Settings
     may force some of them; with the optimiser off: ``dl`` in batches of 8,192 where it fits.
     Where rows leave the engine a `Rebatch` joins what filters leave of its batches.
@@ -55,7 +56,7 @@ def _allowed(n: Predict | Evaluate, ctx: Context) -> tuple[tuple[str, ...], tupl
     """Representations to choose from, and what is to be said of those that are not among them."""
     forced = tuple(r for r in ctx.settings.representation.split(", ") if r)
     offered = ctx.capabilities.representations
-    known = (*offered, RELATIONAL) if "dl" in offered else offered
+    known = (*offered, *OUTSIDE[1:]) if "dl" in offered else offered
     _refuse(tuple(r for r in forced if r not in known), known, ctx)
     reasons = {r: misfit(n, r, ctx) for r in known}
     possible = tuple(r for r in known if not reasons[r])
@@ -68,6 +69,8 @@ def _allowed(n: Predict | Evaluate, ctx: Context) -> tuple[tuple[str, ...], tupl
         possible = tuple(r for r in possible if r != RELATIONAL)
     if _bitwise(ctx) or not ctx.calibration.sql_term_s:
         possible = tuple(r for r in possible if r != SQL)
+    if _bitwise(ctx) or not ctx.calibration.onnx_flops:
+        possible = tuple(r for r in possible if r != ONNX)
     return possible, notes
 
 
@@ -138,7 +141,7 @@ def _batches(n: Predict | Evaluate, representation: str, ctx: Context) -> tuple[
     """Rows of a batch that are possible."""
     given = ctx.settings.batch_rows
     match representation:
-        case "dl" | "executors":
+        case "dl" | "onnx" | "executors":
             return (given,) if given else BATCHES
         case "udf" | "sql":
             return (ctx.calibration.udf_rows,)
@@ -161,7 +164,7 @@ def _learnt(n: Predict | Evaluate, chosen: str, ctx: Context) -> tuple[str, ...]
     ratio = ctx.history.ratio(operator_name(n.model, chosen))
     if abs(ratio - 1) > _TOLD:
         found.append(f"computing is expected to take {ratio:.2f} times the estimate, as before")
-    if chosen not in (RELATIONAL, SQL) and not ctx.is_loaded(n.model):
+    if chosen not in (RELATIONAL, SQL) and not ctx.is_loaded(n.model, chosen):
         found.append(f"first use: {quantity(n.model.param_bytes, 'B')} of weights are read")
     return tuple(found)
 

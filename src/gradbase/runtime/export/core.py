@@ -95,7 +95,7 @@ class Exportable(torch.nn.Module):
             values[leaf] = self._encoded(given[leaf.column], k, values)
         for step in self._steps:
             inputs = [values[c] for c in step.children if isinstance(c, Tensor)]
-            values[step] = _apply(step, inputs, columns[0].shape[0])
+            values[step] = applied(step, inputs, columns[0].shape[0])
         return tuple(self._output(k, values[o.x]) for k, o in enumerate(self.outputs))
 
     def example(self) -> tuple[torch.Tensor, ...]:
@@ -169,7 +169,8 @@ def _double(value: float) -> torch.Tensor:
     return torch.tensor(value, dtype=torch.float64)
 
 
-def _apply(step: Tensor, values: list[torch.Tensor], rows: int) -> torch.Tensor:
+def applied(step: Tensor, values: list[torch.Tensor], rows: int) -> torch.Tensor:
+    """An operator as torch's tracer follows it."""
     match step:
         case Linear():
             return F.linear(*values)
