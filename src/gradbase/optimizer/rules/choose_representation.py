@@ -35,10 +35,11 @@ def choose_representation(n: Node, ctx: Context) -> Node | None:
 
     ``dl``: rows stream to torch in this process; ``onnx``: to ONNX Runtime instead; ``udf``: a
     function inside the engine; ``sql``: the model as text, for small ones; ``executors``: torch
-    goes to the rows, in processes of the engine's own; ``relational``: weights and results in tiles, read through the buffer pool,
-    considered for large models and taken where weights and a batch do not fit in memory. Settings
-    may force some of them; with the optimiser off: ``dl`` in batches of 8,192 where it fits.
-    Where rows leave the engine a `Rebatch` joins what filters leave of its batches.
+    goes to the rows, in processes of the engine's own; ``relational``: weights and results in
+    tiles, read through the buffer pool, considered for large models and taken where weights and a
+    batch do not fit in memory. Settings may force some of them; with the optimiser off: ``dl`` in
+    batches of 8,192 where it fits. Where rows leave the engine a `Rebatch` joins what filters
+    leave of its batches.
     """
     match n:
         case Predict(representation=""):
