@@ -3,7 +3,8 @@
     python benchmarks/search.py --data bank_full.parquet [--quick] [--repeat 3] [--only 64-32/256]
 
 8 learning rates x 4 weight decays, AdamW, 5 epochs, loss and ROC AUC on the evaluation rows after
-each epoch; four shapes. Seconds of gradbase are those of the whole statement: reading the table,
+each epoch; four shapes, one of them with a single trial too, and conv nets (`search_modules.py`).
+Seconds of gradbase are those of the whole statement: reading the table,
 statistics, encoding, training, storing the models. The others get encoded arrays for nothing, and a
 pool of processes that has already started; they see the same rows in the same order, start from the
 same weights, and validate after each epoch on the same rows.
@@ -28,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import search_modules
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import log_loss, roc_auc_score
@@ -42,6 +44,8 @@ SHAPES = {
     "256-128/1024": ([256, 128], 1024),
     "512-256/256": ([512, 256], 256),
 }
+ALONE = "alone 64-32/256"
+"""One trial by itself, of the first shape."""
 RATES = [1e-4, 3e-4, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 2e-2]
 DECAYS = [0.0, 1e-4, 1e-3, 1e-2]
 SEED, EVAL_FRACTION, CORES = 7, 0.2, os.cpu_count() or 1
@@ -319,7 +323,8 @@ def arguments():
     )
     parser.add_argument("--data", required=True, help="Parquet file with a label `y`")
     parser.add_argument("--drop", default="duration", help="columns to leave out, by comma")
-    parser.add_argument("--only", action="append", choices=SHAPES, help="shapes to run")
+    parser.add_argument("--only", action="append", choices=[*SHAPES, ALONE, *search_modules.SIZES],
+                        help="shapes to run")  # fmt: skip
     parser.add_argument("--skip", action="append", default=[], help="ways to leave out")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--repeat", type=int, default=1, help="runs of each; the best counts")
@@ -370,12 +375,15 @@ def main():
         with context.Pool(2, _start_worker, (folder,)) as pool:
             pool.map(abs, range(8))
             ways = ways_of(db, arrays, pool)
-            for name in args.only or SHAPES:
-                hidden, batch = SHAPES[name]
+            for name in [n for n in args.only or (*SHAPES, ALONE) if n not in search_modules.SIZES]:
+                hidden, batch = SHAPES[name.removeprefix("alone ")]
                 weights = initial_weights(data, hidden)
-                job = Job(hidden, batch, args.epochs, configurations, weights)
+                tried = [(1e-3, 1e-2)] if name == ALONE else configurations
+                job = Job(hidden, batch, args.epochs, tried, weights)
                 lines.append(measure(name, ways, job, args, floor_seconds(data, job, flops)))
     db.close()
+    conv = [n for n in args.only or search_modules.SIZES if n in search_modules.SIZES]
+    lines += [search_modules.convolutions(name, context, args.repeat) for name in conv]
     if args.out:
         report = {"cores": CORES, "gflops": flops / 1e9, "torch": torch.__version__, "lines": lines}
         Path(args.out).write_text(json.dumps(report, indent=1))
