@@ -196,10 +196,10 @@ _MAKERS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array], list[Wo
 # -- from hashes to identities -----------------------------------------------------------------
 
 
-def order_of(hashes: Words) -> npt.NDArray[np.int64]:
-    """Rows sorted by their hash (uint64[rows, 2 or more], most significant first)."""
-    order = np.argsort(hashes[:, 0], kind="stable")
-    first = hashes[order, 0]
+def order_of(*hashes: Words) -> npt.NDArray[np.int64]:
+    """Rows sorted by their hashes (uint64[rows, 2 or more] each, most significant first)."""
+    order = np.argsort(hashes[0][:, 0], kind="stable")
+    first = hashes[0][order, 0]
     equal = np.flatnonzero(first[1:] == first[:-1])
     if not len(equal):
         return order
@@ -207,7 +207,7 @@ def order_of(hashes: Words) -> npt.NDArray[np.int64]:
     tied[equal] = tied[equal + 1] = True
     places = np.flatnonzero(tied)
     rows = order[places]
-    columns = [hashes[rows, j] for j in range(hashes.shape[1])]
+    columns = [part[rows, j] for part in hashes for j in range(part.shape[1])]
     order[places] = rows[np.lexsort(columns[::-1])]
     return order
 
@@ -221,8 +221,8 @@ def identities(
     number: which of them gets which number does not matter, as they are equal. Rows of another
     `group` are no concern of a row; the order is then group by group.
     """
-    everything = key if key is content else np.concatenate([key, content], 1)
-    order = _grouped(order_of(everything), group)
+    everything = (key,) if key is content else (key, content)
+    order = _grouped(order_of(*everything), group)
     first = key[order, 0]
     equal = np.flatnonzero(first[1:] == first[:-1])
     same = np.zeros(max(len(order) - 1, 0), np.bool_)

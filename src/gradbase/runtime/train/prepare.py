@@ -139,6 +139,7 @@ class Preparation:
     def close(self) -> None:
         """Forget the rows; what was dealt stays."""
         self.rows.store.close()
+        self.rows = self.rows.forgotten()
 
     def free_bytes(self) -> int:
         """What one `TrainingData` may use: half of what the engine leaves is for all data.

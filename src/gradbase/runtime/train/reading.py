@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import blake3
@@ -54,7 +54,7 @@ class ReadRows:
     without_label : int
         Rows left out because their label is NULL.
     hashes : tuple of uint64[rows, 2]
-        Of the row key and of the content, from which `ids` are made.
+        Of the row key and of the content, from which `ids` are made; of groups only.
     keyed : Keyed, optional
         For engines that workers may ask for rows by a key.
     """
@@ -69,6 +69,13 @@ class ReadRows:
     without_label: int
     hashes: tuple[Words, Words]
     keyed: Keyed | None = None
+
+    def forgotten(self) -> ReadRows:
+        """Without what only dealing rows out needs: of many small rows more than their values."""
+        return replace(
+            self, labels=pa.chunked_array([], pa.null()), split=None, weights=None,
+            ids=np.empty((0, 2), np.uint64), order=np.empty(0, np.int64),
+        )  # fmt: skip
 
 
 def read_rows(data: Dataset, context: RunContext, store: RowStore, progress: Progress) -> ReadRows:
@@ -108,9 +115,10 @@ class _Reading:
                 self.progress("reading", self.seen)
         self.store.finish()
         self._check_rows(self.store.rows)
-        content = np.concatenate(self.content)
-        key = np.concatenate(self.keys) if self.keys else content
+        content = _joined(self.content)
+        key = _joined(self.keys) if self.keys else content
         ids, order = identities(key, content)
+        none: Words = np.empty((0, 2), np.uint64)
         return ReadRows(
             store=self.store,
             labels=pa.chunked_array(self.labels, None if self.labels else pa.null()),
@@ -122,7 +130,7 @@ class _Reading:
                 np.concatenate([content, np.concatenate(self.groups)]) if self.groups else content
             ),
             without_label=self.seen - self.store.rows,
-            hashes=(key, content),
+            hashes=(key, content) if self.data.groups else (none, none),
             keyed=self._keyed(key, content),
         )
 
@@ -195,6 +203,13 @@ class _Reading:
         total = sum(int(w) << (64 * j) for j, w in enumerate(content.sum(0, dtype=np.uint64)))
         digest.update(f"{len(content)}|{total}".encode())
         return digest.hexdigest()
+
+
+def _joined(parts: list[Words]) -> Words:
+    """One array of many, which are forgotten."""
+    found = np.concatenate(parts)
+    parts.clear()
+    return found
 
 
 def _own(column: pa.Array) -> pa.Array:
