@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import gradbase as gb
 import shop
 from gradbase.cli import app, main
+from gradbase.engines import ENGINES, readiness
 from gradbase.errors import BindError, DataError, StoreError
 
 
@@ -143,6 +144,18 @@ def test_doctor_says_what_an_operator_asks():
     assert lines["gemm_flops"] == "100 GFLOP/s"
     assert lines["batch_s"] == "200 µs"
     assert lines["udf_rows"] == "2,048"
+
+
+def test_doctor_says_which_engines_can_be_used(monkeypatch):
+    """Each with its driver and what lies under it, or with what is missing."""
+    monkeypatch.setenv("JAVA_HOME", "/nowhere")
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    for module in [m for m in sys.modules if m.startswith("gradbase.engines.postgres")]:
+        monkeypatch.delitem(sys.modules, module)
+    found = {name: readiness(name) for name in ENGINES}
+    assert found["duckdb"].startswith("usable: duckdb 2")
+    assert found["postgresql"].endswith("`psycopg` is missing; pip install 'gradbase[postgres]'")
+    assert found["spark"].startswith("not usable: ")
 
 
 def test_errors_are_printed_without_a_traceback(monkeypatch, capsys):

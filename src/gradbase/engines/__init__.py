@@ -18,6 +18,7 @@ __all__ = [
     "NativeResult",
     "connect",
     "quote_identifier",
+    "readiness",
 ]
 
 ENGINES = {
@@ -73,6 +74,17 @@ def connect(
     if server:
         return _load(server)(text, read_only=read_only)
     return _embedded(text, read_only=read_only)
+
+
+def readiness(name: str) -> str:
+    """Whether the engine `name` can be used here: what it runs on, or what is missing."""
+    package = ENGINES[name].partition(":")[0]
+    try:
+        return importlib.import_module(package).readiness()
+    except ModuleNotFoundError as error:
+        return f"not usable: `{error.name}` is missing; pip install 'gradbase[{EXTRAS[name]}]'"
+    except ImportError as error:  # a driver without its C library
+        return f"not usable: {error}"
 
 
 def _embedded(text: str, *, read_only: bool) -> Engine:

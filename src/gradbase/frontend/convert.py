@@ -40,7 +40,9 @@ _AGGREGATES = (
 )  # fmt: skip
 _SET_RETURNING = (exp.Explode, exp.Unnest, exp.Columns, exp.PositionalColumn, exp.Star)
 _VOLATILE = frozenset(
-    "random uuid gen_random_uuid uuidv4 uuidv7 nextval currval setseed clock_timestamp".split()
+    "random uuid gen_random_uuid uuidv4 uuidv7 nextval currval lastval setseed clock_timestamp "
+    "random_normal rand randn randstr monotonically_increasing_id spark_partition_id "
+    "input_file_name".split()
 )
 _ATOMIC = (Column, Literal, Parameter, PredictCall)
 _INT32 = SqlType("int32")

@@ -33,6 +33,11 @@ def type_sql(of: SqlType) -> str:
     return "INTEGER" if of.kind == "null" else _current.get().type_name(of)
 
 
+def nulls_of(direction: str) -> str:
+    """Where NULLs go that an ORDER BY does not speak of: first or last."""
+    return _current.get().nulls(direction)
+
+
 def element_sql(number: int) -> tuple[str, str]:
     """What stands before and behind a list to take its element, from 1."""
     before, behind = _current.get().element("\0", number).split("\0")

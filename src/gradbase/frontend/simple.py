@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from gradbase.errors import BindError
 from gradbase.frontend.convert import Converter
 from gradbase.frontend.cursor import read_number
+from gradbase.frontend.dialect import nulls_of
 from gradbase.frontend.names import distinct_names
 from gradbase.frontend.rich import Bound, Rich, render
 from gradbase.frontend.select_list import Item, read_items
@@ -252,12 +253,12 @@ def _same_text(converter: Converter, span: Span, items: list[Item]) -> int | Non
 
 def _direction(converter: Converter, span: Span) -> tuple[Span, str]:
     text, (first, last) = converter.text, span
-    nulls, direction = "last", "asc"
+    nulls, direction = "", "asc"
     if last - first > 2 and text.word(last - 2) == "NULLS":
         nulls, last = text.word(last - 1).lower(), last - 2
     if last - first > 1 and text.word(last - 1) in ("ASC", "DESC"):
         direction, last = text.word(last - 1).lower(), last - 1
-    return (first, last), f"{direction} nulls {nulls}"
+    return (first, last), f"{direction} nulls {nulls or nulls_of(direction)}"
 
 
 def _position(converter: Converter, span: Span, count: int) -> int | None:

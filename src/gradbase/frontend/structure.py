@@ -359,11 +359,21 @@ def _primary(text: Text, i: int) -> tuple[Span, str]:
     first = i
     while text.word(i + 1) == "." and i + 2 < len(text.tokens):
         i += 2
-    if text.word(i) in ("PIVOT", "UNPIVOT", "VALUES"):
+    if text.word(i) == "VALUES":
+        return _values(text, i), ""
+    if text.word(i) in ("PIVOT", "UNPIVOT"):
         raise Unrecognised
     alias = text.tokens[i].name
     last = text.after(i + 1) if text.word(i + 1) == "(" else i + 1
     return (first, last), alias
+
+
+def _values(text: Text, i: int) -> Span:
+    """``VALUES (…), (…)`` without parentheses around it, as Spark has it."""
+    end = text.after(i + 1)
+    while text.word(end) == "," and text.word(end + 1) == "(" and not text.is_subquery(end + 1):
+        end = text.after(end + 1)
+    return (i, end)
 
 
 def _join_condition(text: Text, i: int, end: int) -> tuple[Span | None, tuple[str, ...], int]:

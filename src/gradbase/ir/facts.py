@@ -273,6 +273,10 @@ class Dialect(Protocol):
         """A struct (where there is none: JSON) of expressions by name."""
         ...
 
+    def nulls(self, direction: str) -> str:
+        """Where ``ORDER BY x asc|desc`` puts NULLs: first or last."""
+        ...
+
     def element(self, value: str, number: int) -> str:
         """An element of a list, from 1."""
         ...

@@ -22,6 +22,7 @@ from gradbase.frontend.model_statements import (
     SetOptions,
     SetVersion,
 )
+from gradbase.ir.types import SqlType
 
 if TYPE_CHECKING:
     from gradbase.ir.relational import Values
@@ -80,7 +81,8 @@ def describe(session: Session, statement: DescribeModel) -> Values:
 
 def _time(session: Session, expression: str) -> dt.datetime | None:
     """What the user's expression means, in UTC."""
-    query = f"SELECT CAST(({expression}\n) AS TIMESTAMPTZ) AS expires"
+    kind = session.engine.dialect.type_name(SqlType("timestamptz"))
+    query = f"SELECT CAST(({expression}\n) AS {kind}) AS expires"
     try:
         column = session.engine.fetch(query).column(0)
     except EngineError as error:

@@ -45,10 +45,10 @@ def _machine() -> Iterator[tuple[str, str]]:
 
 
 def _engines() -> Iterator[tuple[str, str]]:
-    from gradbase.engines import ENGINES
+    from gradbase.engines import ENGINES, readiness
 
     for name in ENGINES:
-        yield f"engine {name}", f"found, {_version(name)}"
+        yield f"engine {name}", readiness(name)
 
 
 def _calibration(recalibrate: bool) -> Iterator[tuple[str, str]]:

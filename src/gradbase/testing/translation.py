@@ -87,8 +87,13 @@ def _spark(node: exp.Expression) -> exp.Expression:
             pass
         case exp.Bracket(expressions=[place]) if not place.is_string:
             # A constant was read as one that counts from 0.
-            known = place.is_int
-            place = exp.Literal.number(int(place.name) + 1) if known else exp.cast(place, "INT")
+            match place:
+                case exp.Literal():
+                    place = exp.Literal.number(int(place.name) + 1)
+                case exp.Add(this=counted, expression=exp.Neg()):
+                    place = exp.cast(counted, "INT")
+                case _:
+                    place = exp.cast(place, "INT")
             return exp.Anonymous(this="try_element_at", expressions=[node.this, place])
         case exp.DataType(this=exp.DataType.Type.ARRAY) if node.args.get("values"):
             node.set("values", None)
@@ -128,6 +133,8 @@ def _number(text: str) -> exp.Expression:
 _CHANGES = {"spark": _spark, "postgres": _postgres}
 
 
+_WITH_LISTS = ("BUCKETIZE", "NGRAMS", "ROBUST_SCALER", "ROC_CURVE")
+"""Functions of ours that take a list of constants, written as we read it."""
 _OWN: dict[str, dict[str, str]] = {
     "any_value": {},
     "isnan": {},
@@ -149,6 +156,7 @@ def _masked(sql: str, dialect: str) -> tuple[str, list[str]]:
     spans = [(t.start, t.end) for i, t in enumerate(tokens) if _is_own(t, tokens[i + 1 : i + 2])]
     for first, opening in prediction_calls(tokens):
         spans.append((tokens[first].start, tokens[opening].start))
+        takes_list = tokens[opening - 1].upper in _WITH_LISTS  # behind the data
         for i in range(opening + 1, pairs.get(opening, opening)):
             if tokens[i].upper in ("MODEL", "TABLE") and tokens[i + 1].is_name:
                 end = i + 1
@@ -157,9 +165,11 @@ def _masked(sql: str, dialect: str) -> tuple[str, list[str]]:
                 spans.append((tokens[i].start, tokens[end].end))
             elif tokens[i].upper == "STRUCT" and tokens[i + 1].text == "(":
                 spans.append((tokens[i].start, tokens[i].end))
-            elif dialect == "postgres" and i == opening + 1:
-                continue  # the data of a function, an ARRAY there
-            elif tokens[i].text == "[" and not any(t.is_name for t in tokens[i : pairs.get(i, i)]):
+            elif tokens[i].text == "[" and (
+                i > opening + 1 and not any(t.is_name for t in tokens[i : pairs.get(i, i)])
+                if dialect == "postgres"
+                else takes_list and tokens[i - 1].text == ","
+            ):
                 spans.append((tokens[i].start, tokens[pairs[i]].end))
     kept: list[str] = []
     for start, end in sorted(set(spans), reverse=True):

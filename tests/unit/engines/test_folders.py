@@ -86,8 +86,32 @@ def test_a_damaged_file_is_said_when_it_is_read(folder):
     (folder / "bad.parquet").write_bytes(b"PAR1")
     with open_folder(folder) as db:
         assert db.table("customers").arrow().num_rows == 80
-        with pytest.raises(EngineError, match="the file of table bad cannot be read"):
-            db.table("bad").arrow()
+        for query in ("FROM bad", "SELECT count(*) FROM bad", "SELECT minutes FROM bad"):
+            with pytest.raises(EngineError, match="the file of table bad cannot be read"):
+                db.sql(query).fetchall()
+
+
+def test_a_file_with_uneven_rows_is_not_a_table_of_one_column(folder):
+    """DuckDB would take the whole header for a name."""
+    (folder / "uneven.csv").write_text("a,b\n1,2\n3,4\nx,y,z,5\n6,7\n" * 30)
+    (folder / "marked.csv").write_text("a;b\n1;2\n")
+    (folder / "single.csv").write_text("a\n1\n")
+    with open_folder(folder) as db:
+        assert db.sql("FROM marked").fetchall() == [(1, 2)]
+        assert db.sql("FROM single").fetchall() == [(1,)]
+        with pytest.raises(EngineError, match="table uneven cannot be read"):
+            db.sql("SELECT a FROM uneven").fetchall()
+
+
+def test_files_of_other_columns_and_types_are_one_table(folder):
+    """Columns by name, NULL where a file has none, types that hold all."""
+    parts = folder / "changed" / "region=u's a"
+    parts.mkdir(parents=True)
+    pq.write_table(pa.table({"a": [1, 2], "b": ["x", "y"]}), parts / "1.parquet")
+    pq.write_table(pa.table({"a": [0.5], "c": [True]}), parts / "2.parquet")
+    with open_folder(folder) as db:
+        rows = db.sql("SELECT a, b, c FROM changed WHERE region = 'u''s a' ORDER BY a").fetchall()
+    assert rows == [(0.5, None, True), (1.0, "x", None), (2.0, "y", None)]
 
 
 def test_reading_only_needs_a_catalog(folder):

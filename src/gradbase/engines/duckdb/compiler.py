@@ -40,6 +40,10 @@ class DuckDBDialect:
         pairs = (f"{quote_identifier(n)} := {v}" for n, v in values.items())
         return f"struct_pack({', '.join(pairs)})"
 
+    def nulls(self, direction: str) -> str:  # noqa: ARG002
+        """Behind all values, unless its setting ``default_null_order`` says otherwise."""
+        return "last"
+
     def element(self, value: str, number: int) -> str:
         """An element of a list, from 1."""
         return f"({value})[{number}]"

@@ -133,9 +133,19 @@ def _show(engine: DuckDBEngine, tables: Mapping[str, str]) -> None:
 def _readable(engine: DuckDBEngine, name: str, query: str) -> str:
     """The query, or for a damaged file one that says so: the other files are still of use."""
     try:
-        engine.types(query)
+        columns = engine.types(query)
+        if "read_csv" in query and len(columns) == 1 and (mark := _mark(columns[0][0])):
+            query = f"{query.removesuffix(')')}, delim = {literal(mark, TEXT)})"
+            engine.types(query)
     except EngineError as error:
-        reason = str(error).partition("\n")[0]
-        problem = literal(f"the file of table {name} cannot be read: {reason}", TEXT)
-        return f"SELECT error({problem}) AS unreadable"
+        reason = " ".join(str(error).split("\n")[:2])
+        problem = f"the file of table {name} cannot be read: {reason}"
+        raised = f"error({literal(problem, TEXT)})"
+        # Who asks for a column of it is told which there are: this one. Counting rows fails too.
+        return f"SELECT {raised} AS {quote_identifier(problem)} WHERE {raised} IS NOT NULL"
     return query
+
+
+def _mark(header: str) -> str:
+    """What parts the names of a header that was taken for one name, as rows of it are uneven."""
+    return next((mark for mark in ",;\t|" if mark in header), "")

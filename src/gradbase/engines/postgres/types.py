@@ -221,6 +221,10 @@ class PostgresDialect:
         pairs = (f"{_text(n)}, {v}" for n, v in values.items())
         return f"jsonb_build_object({', '.join(pairs)})"
 
+    def nulls(self, direction: str) -> str:
+        """NULL counts as the largest."""
+        return "last" if direction == "asc" else "first"
+
     def element(self, value: str, number: int) -> str:
         """An element of an array, from 1."""
         return f"({value})[{number}]"

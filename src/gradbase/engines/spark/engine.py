@@ -303,8 +303,13 @@ class SparkEngine:
     def register(self, name: str, rows: Any) -> None:
         """Make an Arrow table, pandas or Polars DataFrame a temporary view of Spark's session."""
         self._check_open()
+        from pyspark.sql.pandas.types import from_arrow_schema
+
+        table = taken(rows)
         with translated(), quiet():
-            frame = self.session.createDataFrame(taken(rows))
+            # A time without a zone stays one, whatever zone the session is in.
+            schema = from_arrow_schema(table.schema, prefer_timestamp_ntz=True)
+            frame = self.session.createDataFrame(table, schema)
         self.show(name, frame)
         self.writes += 1
 

@@ -22,15 +22,21 @@ log = logging.getLogger("gradbase.engines")
 OLDEST_JAVA = 17
 
 
+def java() -> str | None:
+    """Where Java is: that of JAVA_HOME, else the one on the path."""
+    home = os.environ.get("JAVA_HOME")
+    found = os.path.join(home, "bin", "java") if home else shutil.which("java")  # noqa: PTH118
+    return found if found and os.path.exists(found) else None  # noqa: PTH110
+
+
 def java_problem() -> str | None:
     """Why Spark cannot run here, None where it can."""
-    home = os.environ.get("JAVA_HOME")
-    java = os.path.join(home, "bin", "java") if home else shutil.which("java")  # noqa: PTH118
-    if not java or not os.path.exists(java):  # noqa: PTH110
+    program = java()
+    if program is None:
         return "there is no Java on this machine"
     try:
         said = subprocess.run(  # noqa: S603
-            [java, "-version"], capture_output=True, text=True, timeout=60, check=False
+            [program, "-version"], capture_output=True, text=True, timeout=60, check=False
         ).stderr
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"Java does not run: {error}"

@@ -112,6 +112,10 @@ class SparkDialect:
         pairs = (f"{text_literal(n)}, {v}" for n, v in values.items())
         return f"named_struct({', '.join(pairs)})"
 
+    def nulls(self, direction: str) -> str:
+        """NULL counts as the smallest."""
+        return "first" if direction == "asc" else "last"
+
     def element(self, value: str, number: int) -> str:
         """An element of an array, from 1; NULL behind its end."""
         return f"try_element_at({value}, {number})"
