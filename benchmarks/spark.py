@@ -1,9 +1,10 @@
-"""Predictions on Spark: `PREDICT` on the executors, against Spark's own ``predict_batch_udf``.
+"""Spark: `PREDICT` on the executors against ``predict_batch_udf``, rows out into tensors.
 
     python benchmarks/spark.py [rows]
 
 The same network (8-64-1), the same rows, the sum of all predictions; ``local[2]``. Both keep their
-network in Spark's Python processes; the first run of each, which starts them, is not counted.
+network in Spark's Python processes; the first run of each, which starts them, is not counted. Then
+the same rows as one tensor in this process, by our way of reading and by Spark's own.
 """
 
 from __future__ import annotations
@@ -39,12 +40,31 @@ def main(rows: int) -> None:
         f"SELECT {', '.join(FEATURES)}, x0 - x1 AS y FROM points LIMIT 2000"
     )
     db.sql("SET gradbase.representation = 'executors'")
+    db.engine.session.conf.set("spark.sql.execution.arrow.pyspark.enabled", "true")
     ours = speed(lambda: db.sql("SELECT sum(PREDICT(m, *)) FROM points").fetchall(), rows)
     theirs = speed(own(db.engine.session, folder), rows)
     print(f"PREDICT on executors  {ours / 1e6:6.2f} million rows/s")
     print(f"predict_batch_udf     {theirs / 1e6:6.2f} million rows/s")
     print(f"ratio                 {ours / theirs:6.2f}")
+    for name, run in tensors(db).items():
+        print(f"{name:21} {speed(run, rows) / 1e6:6.2f} million rows/s into a tensor")
     db.close()
+
+
+def tensors(db: gb.Session) -> dict[str, Any]:
+    """Ways to have all rows as one tensor here."""
+    import torch
+
+    frame = db.engine.session.table("points")
+
+    def stacked(columns: Any) -> torch.Tensor:
+        return torch.from_numpy(np.column_stack([c.to_numpy() for c in columns]))
+
+    return {
+        "gradbase": lambda: stacked(db.sql("SELECT * FROM points").arrow().columns),
+        "toArrow": lambda: stacked(frame.toArrow().columns),
+        "toPandas by Arrow": lambda: torch.from_numpy(frame.toPandas().to_numpy()),
+    }
 
 
 def speed(run: Any, rows: int) -> float:

@@ -25,6 +25,8 @@ _STOPPED = re.compile(
 )
 _LOST = re.compile(r"ExecutorLostFailure|executor .{0,40}(lost|exited)|heartbeat", re.IGNORECASE)
 _MEMORY = re.compile(r"OutOfMemoryError|Java heap space|maxResultSize")
+_CLASSED = re.compile(r"\[[A-Z][A-Z_]+(?:\.[A-Z_]+)*\] [^\n]+")
+_CAUSED = re.compile(r"^Caused by: ([^\n]+)", re.MULTILINE)
 _OURS = re.compile(
     r"gradbase\.errors\.(\w+): (?P<message>.*?)(?:\n  at: (?P<at>[^\n]*))?"
     r"(?:\n  hint: (?P<hint>[^\n]*))?(?:\n\s*SQLSTATE|\n\s*\n|\n\tat |\Z)",
@@ -67,7 +69,11 @@ def _of_worker(text: str) -> GradbaseError | None:
 
 
 def _said(text: str) -> str:
-    """The message without the stack of the JVM."""
+    """The message without the stack of the JVM; of a chain of causes the one that says most."""
+    if text.startswith("An error occurred while calling"):
+        classed, causes = _CLASSED.search(text), _CAUSED.findall(text)
+        if classed or causes:
+            return classed[0] if classed else causes[-1]
     return text.partition("\n\tat ")[0].partition("\n\nJVM stacktrace")[0].strip()
 
 
