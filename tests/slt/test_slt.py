@@ -73,10 +73,6 @@ def test_slt_on_postgres(path, config, tmp_path):
 
 SPARK_CORE = ("native", "predict_joins", "predict_table", "rules_predict")
 """What runs on Spark in `make test`: statements of its own, predictions, rules."""
-SPARK = (
-    *SPARK_CORE, "catalog", "explain", "folds", "linear", "native_restart", "native_session",
-    "search_procedures",
-)  # fmt: skip
 
 
 @pytest.mark.xdist_group("spark")
@@ -86,7 +82,6 @@ SPARK = (
         pytest.param(p, id=n, marks=[] if n in SPARK_CORE else [pytest.mark.slow])
         for p in FILES
         for n in [p.relative_to(HERE).with_suffix("").as_posix()]
-        if n in SPARK
     ],
 )
 def test_slt_on_spark(path, tmp_path):

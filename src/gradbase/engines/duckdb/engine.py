@@ -11,8 +11,7 @@ from weakref import WeakKeyDictionary
 import duckdb
 import pyarrow as pa
 
-from gradbase.engines import moments
-from gradbase.engines.base import SUFFIX, Function, Moments, Parameters, View
+from gradbase.engines.base import SUFFIX, Function, Parameters, View
 from gradbase.engines.compiler import OPERATORS
 from gradbase.engines.duckdb.compiler import DuckDBDialect, compile_relation
 from gradbase.engines.duckdb.connections import Connections
@@ -34,8 +33,10 @@ from gradbase.engines.duckdb.statistics import DuckDBStatistics
 from gradbase.engines.duckdb.streaming import furnished, reading
 from gradbase.engines.duckdb.transactions import DuckDBTransaction
 from gradbase.engines.duckdb.using import Running, Using, told
+from gradbase.engines.moments import Ask
 from gradbase.engines.results import BATCH_ROWS, NativeCount, NativeRows
 from gradbase.engines.rows import Row
+from gradbase.engines.sharing import EngineBase, Rows
 from gradbase.engines.views import drained
 from gradbase.errors import BindError, near
 from gradbase.ir.facts import Capabilities
@@ -54,7 +55,7 @@ CAPABILITIES = Capabilities(
 )
 
 
-class DuckDBEngine:
+class DuckDBEngine(EngineBase):
     """A DuckDB file, or a database in memory. Safe to use from several threads.
 
     Statements that read committed tables run side by side, each on a connection of its own. Those
@@ -121,10 +122,6 @@ class DuckDBEngine:
             bound = bind(connection, parsed, sql, values)
         parsed.remember(bound)
         return types_of(bound.names, bound.types)
-
-    def schema(self, sql: str, parameters: Parameters = None) -> Schema:
-        """Schema of a query; BindError where two columns share a name."""
-        return Schema(tuple(Field(n, t) for n, t in self.types(sql, parameters)))
 
     def has_table(self, database: str, schema: str, table: str) -> bool:
         """Whether there is such a table as committed now."""
@@ -285,46 +282,6 @@ class DuckDBEngine:
             with translated():
                 cursor.commit()
 
-    # -- order-free statistics ---------------------------------------------------------------------
-
-    def exact_moments(
-        self,
-        sql: str,
-        columns: Sequence[str],
-        parameters: Parameters = None,
-        *,
-        views: Mapping[str, pa.Table] | None = None,
-    ) -> dict[str, Moments]:
-        """Order-free statistics of columns of a query, see `moments.exact_moments`."""
-        with self._snapshot(sql, parameters, views) as (ask, schema):
-            return moments.exact_moments(ask, sql, schema, columns)
-
-    def vocabulary(
-        self,
-        sql: str,
-        columns: Sequence[str],
-        limit: int,
-        parameters: Parameters = None,
-        *,
-        views: Mapping[str, pa.Table] | None = None,
-    ) -> dict[str, list[tuple[str, int]]]:
-        """Most frequent values as text with their counts; ties in order of their UTF-8 bytes."""
-        with self._snapshot(sql, parameters, views) as (ask, schema):
-            schema.select(tuple(columns))
-            return moments.vocabulary(ask, sql, columns, limit)
-
-    def distinct_counts(
-        self,
-        sql: str,
-        columns: Sequence[str],
-        parameters: Parameters = None,
-        *,
-        views: Mapping[str, pa.Table] | None = None,
-    ) -> dict[str, int]:
-        """Distinct values (NULL not counted) of columns of a query, exactly."""
-        with self._snapshot(sql, parameters, views) as (ask, schema):
-            return moments.distinct_counts(ask, sql, schema, columns)
-
     # -- the session's own -------------------------------------------------------------------------
 
     def register(self, name: str, rows: Any) -> None:
@@ -354,9 +311,9 @@ class DuckDBEngine:
     # -- inside ------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _snapshot(
-        self, sql: str, parameters: Parameters, views: Mapping[str, pa.Table] | None
-    ) -> Generator[tuple[moments.Ask, Schema]]:
+    def snapshot(
+        self, sql: str, parameters: Parameters, views: Rows
+    ) -> Generator[tuple[Ask, str, Schema]]:
         """Run several queries over `sql` that all see the same rows."""
         values = self._values(sql, parameters)
         with (
@@ -373,6 +330,7 @@ class DuckDBEngine:
                 found = types_of(bound.names, bound.types)
                 yield (
                     lambda query: connection.sql(query, params=values).fetchall(),
+                    sql,
                     Schema(tuple(Field(n, t) for n, t in found)),
                 )
             finally:

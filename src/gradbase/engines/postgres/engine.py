@@ -15,16 +15,15 @@ import pyarrow as pa
 from blake3 import blake3
 from psycopg import pq
 
-from gradbase.engines import moments
 from gradbase.engines.base import (
     Function,
-    Moments,
     NativeResult,
     Parameters,
     SideTable,
     View,
 )
 from gradbase.engines.compiler import OPERATORS
+from gradbase.engines.moments import Ask
 from gradbase.engines.postgres import side_tables
 from gradbase.engines.postgres.compiler import (
     DIALECT,
@@ -45,6 +44,7 @@ from gradbase.engines.postgres.types import Catalogue, Described, PostgresDialec
 from gradbase.engines.postgres.views import drop_table, furnished, keep_rows
 from gradbase.engines.results import BATCH_ROWS
 from gradbase.engines.rows import Row
+from gradbase.engines.sharing import EngineBase, Rows
 from gradbase.engines.views import drained
 from gradbase.errors import GradbaseError, StoreError
 from gradbase.ir.facts import Capabilities
@@ -67,7 +67,7 @@ _LOCK = 0x6772_6164_6261_7365
 """Key of the advisory lock that writers of the catalog hold: the letters of our name."""
 
 
-class PostgresEngine:
+class PostgresEngine(EngineBase):
     """A database of a PostgreSQL server. Safe to use from several threads.
 
     Statements run side by side, each on a connection of its own with the session's settings. Those
@@ -82,6 +82,7 @@ class PostgresEngine:
     """
 
     name = "postgresql"
+    spelling = PostgresSpelling()
 
     def __init__(self, url: str, *, read_only: bool = False) -> None:
         self.read_only = read_only
@@ -151,10 +152,6 @@ class PostgresEngine:
         with self._using(sql) as connection:
             text = written(sql, parameters, connection, missing_is_null=True)
             return [(c.name, c.type) for c in describe(connection, text, self._types)]
-
-    def schema(self, sql: str, parameters: Parameters = None) -> Schema:
-        """Schema of a query; BindError where two columns share a name."""
-        return Schema(tuple(Field(n, t) for n, t in self.types(sql, parameters)))
 
     def has_table(self, database: str, schema: str, table: str) -> bool:  # noqa: ARG002
         """Whether there is such a table as committed now, whether it may be read or not."""
@@ -279,50 +276,7 @@ class PostgresEngine:
         """Whether a query reads the same on other connections."""
         return not self._connections.needs_main(sql)
 
-    # -- order-free statistics ---------------------------------------------------------------------
-
-    def exact_moments(
-        self,
-        sql: str,
-        columns: Sequence[str],
-        parameters: Parameters = None,
-        *,
-        views: Mapping[str, pa.Table] | None = None,
-    ) -> dict[str, Moments]:
-        """Order-free statistics of columns of a query, see `moments.exact_moments`."""
-        with self._snapshot(sql, parameters, views) as (ask, text, schema):
-            return moments.exact_moments(ask, text, schema, columns, PostgresSpelling())
-
-    def vocabulary(
-        self,
-        sql: str,
-        columns: Sequence[str],
-        limit: int,
-        parameters: Parameters = None,
-        *,
-        views: Mapping[str, pa.Table] | None = None,
-    ) -> dict[str, list[tuple[str, int]]]:
-        """Most frequent values as text with their counts; ties in order of their UTF-8 bytes."""
-        with self._snapshot(sql, parameters, views) as (ask, text, schema):
-            schema.select(tuple(columns))
-            return moments.vocabulary(ask, text, columns, limit, PostgresSpelling())
-
-    def distinct_counts(
-        self,
-        sql: str,
-        columns: Sequence[str],
-        parameters: Parameters = None,
-        *,
-        views: Mapping[str, pa.Table] | None = None,
-    ) -> dict[str, int]:
-        """Distinct values (NULL not counted) of columns of a query, exactly."""
-        with self._snapshot(sql, parameters, views) as (ask, text, schema):
-            return moments.distinct_counts(ask, text, schema, columns, PostgresSpelling())
-
     # -- the session's own -------------------------------------------------------------------------
-
-    def limit(self, *, threads: int = 0, memory_bytes: int = 0) -> None:
-        """Nothing: the server has limits of its own."""
 
     def register(self, name: str, rows: Any) -> None:
         """Make an Arrow table, pandas or Polars DataFrame a temporary table of this session."""
@@ -384,9 +338,9 @@ class PostgresEngine:
             yield connection, text, describe(connection, text, self._types)
 
     @contextlib.contextmanager
-    def _snapshot(
-        self, sql: str, parameters: Parameters, views: Mapping[str, pa.Table] | None
-    ) -> Generator[tuple[moments.Ask, str, Schema]]:
+    def snapshot(
+        self, sql: str, parameters: Parameters, views: Rows
+    ) -> Generator[tuple[Ask, str, Schema]]:
         """Run several queries over `sql` that all see the same rows."""
         with self._using(sql) as connection:
             alone = connection.pgconn.transaction_status == pq.TransactionStatus.IDLE

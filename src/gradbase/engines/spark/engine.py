@@ -12,18 +12,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from gradbase.engines import moments
 from gradbase.engines.base import (
     Engine,
     Function,
     Mapped,
-    Moments,
     Parameters,
     Transaction,
     View,
 )
 from gradbase.engines.compiler import OPERATORS
+from gradbase.engines.moments import Ask
 from gradbase.engines.rows import Row, rows_of
+from gradbase.engines.sharing import EngineBase, Rows
 from gradbase.engines.spark import reading
 from gradbase.engines.spark.catalog import ManifestEngine
 from gradbase.engines.spark.compiler import ELSEWHERE, SparkCompiler, SparkSpelling
@@ -38,7 +38,7 @@ from gradbase.errors import BindError, StoreError, UnsupportedError
 from gradbase.ir.facts import Capabilities
 from gradbase.ir.node import Node
 from gradbase.ir.relational import Relation
-from gradbase.ir.types import Field, Schema, SqlType
+from gradbase.ir.types import Schema, SqlType
 
 CAPABILITIES = Capabilities(
     engine="spark",
@@ -56,7 +56,7 @@ CAPABILITIES = Capabilities(
 _GROUP = "spark.jobGroup.id"
 
 
-class SparkEngine:
+class SparkEngine(EngineBase):
     """A Spark session with a store for models beside it. Safe to use from several threads.
 
     Parameters
@@ -71,6 +71,7 @@ class SparkEngine:
 
     name = "spark"
     dialect = SparkDialect()
+    spelling = SparkSpelling()
 
     def __init__(
         self, session: Any, store: str | Path | None = None, *, read_only: bool = False
@@ -128,10 +129,6 @@ class SparkEngine:
         """Column names (not necessarily distinct) and types of a query; nothing is executed."""
         found = self.frame(sql, parameters, missing_is_null=True)
         return [(f.name, from_spark(f.dataType)) for f in found.schema.fields]
-
-    def schema(self, sql: str, parameters: Parameters = None) -> Schema:
-        """Schema of a query; BindError where two columns share a name."""
-        return Schema(tuple(Field(n, t) for n, t in self.types(sql, parameters)))
 
     def has_table(self, database: str, schema: str, table: str) -> bool:
         """Whether there is such a table."""
@@ -255,50 +252,7 @@ class SparkEngine:
             self.stop(tag)
         self._catalog.interrupt()
 
-    # -- order-free statistics ---------------------------------------------------------------------
-
-    def exact_moments(
-        self,
-        sql: str,
-        columns: Sequence[str],
-        parameters: Parameters = None,
-        *,
-        views: Mapping[str, pa.Table] | None = None,
-    ) -> dict[str, Moments]:
-        """Order-free statistics of columns of a query, see `moments.exact_moments`."""
-        with self._asking(sql, parameters, views) as (ask, schema):
-            return moments.exact_moments(ask, sql, schema, columns, SparkSpelling())
-
-    def vocabulary(
-        self,
-        sql: str,
-        columns: Sequence[str],
-        limit: int,
-        parameters: Parameters = None,
-        *,
-        views: Mapping[str, pa.Table] | None = None,
-    ) -> dict[str, list[tuple[str, int]]]:
-        """Most frequent values as text with their counts; ties in order of their UTF-8 bytes."""
-        with self._asking(sql, parameters, views) as (ask, schema):
-            schema.select(tuple(columns))
-            return moments.vocabulary(ask, sql, columns, limit, SparkSpelling())
-
-    def distinct_counts(
-        self,
-        sql: str,
-        columns: Sequence[str],
-        parameters: Parameters = None,
-        *,
-        views: Mapping[str, pa.Table] | None = None,
-    ) -> dict[str, int]:
-        """Distinct values (NULL not counted) of columns of a query, exactly."""
-        with self._asking(sql, parameters, views) as (ask, schema):
-            return moments.distinct_counts(ask, sql, schema, columns, SparkSpelling())
-
     # -- the session's own -------------------------------------------------------------------------
-
-    def limit(self, *, threads: int = 0, memory_bytes: int = 0) -> None:
-        """Spark's resources are Spark's affair."""
 
     def register(self, name: str, rows: Any) -> None:
         """Make an Arrow table, pandas or Polars DataFrame a temporary view of Spark's session."""
@@ -343,16 +297,16 @@ class SparkEngine:
     # -- inside ------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _asking(
-        self, sql: str, parameters: Parameters, views: Mapping[str, pa.Table] | None
-    ) -> Generator[tuple[moments.Ask, Schema]]:
+    def snapshot(
+        self, sql: str, parameters: Parameters, views: Rows
+    ) -> Generator[tuple[Ask, str, Schema]]:
         """Queries over `sql`; Spark has no snapshot: a file that changes meanwhile is an error."""
 
         def ask(query: str) -> list[Row]:
             return rows_of(reading.whole(self.frame(query, parameters)))
 
         with seen(self, views, parameters), self.tagged(self.new_tag()):
-            yield ask, self.schema(sql, parameters)
+            yield ask, sql, self.schema(sql, parameters)
 
     def _check_open(self) -> None:
         if self._closed:
