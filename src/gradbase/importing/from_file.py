@@ -23,6 +23,7 @@ from gradbase.ir.tensor import Tensor
 
 FORMATS = {"onnx": "onnx", "torch": "pt2"}
 """What model_type says of a file, and its kind."""
+_WEIGHTS_ONLY = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".h5", ".npz")
 
 
 def imported_file(name: str, constants: Constants, kind: str, wanted: Wanted) -> Model:
@@ -60,9 +61,14 @@ def kind_of_file(path: Path) -> str:
     """``onnx`` or ``pt2``, by the file's name."""
     found = KINDS.get(path.suffix.lower())
     if found is None:
+        hint = "objects of scikit-learn and torch modules are given as objects, not as files"
+        if path.suffix.lower() in _WEIGHTS_ONLY:
+            hint = (
+                "such files have weights but no network: load them into the module and give "
+                "db.import_model the module, or write it with torch.export.save"
+            )
         raise UnsupportedError(
-            f"`{path}` is no file that can be imported; there are {', '.join(KINDS)}",
-            hint="objects of scikit-learn and torch modules are given as objects, not as files",
+            f"`{path}` is no file that can be imported; there are {', '.join(KINDS)}", hint=hint
         )
     return found
 

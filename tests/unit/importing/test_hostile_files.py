@@ -320,6 +320,13 @@ def test_other_files(db, tmp_path, suffix):
     refused(db, path, "no file that can be imported", gb.errors.UnsupportedError)
 
 
+def test_files_of_weights_alone_say_what_to_do(db, tmp_path):
+    (tmp_path / "m.safetensors").write_bytes(b"")
+    with pytest.raises(gb.errors.UnsupportedError, match="no file that can be imported") as error:
+        db.import_model("m", tmp_path / "m.safetensors")
+    assert "weights but no network" in str(error.value)
+
+
 def test_nothing_has_run():
     from pathlib import Path
 
