@@ -12,12 +12,12 @@ from gradbase.runtime.constants import constant_value
 from gradbase.runtime.encode import Blobs
 from gradbase.runtime.trees import pruned
 
-_MOST_BYTES = 16 << 20
+_MOST_BYTES = 4 << 20
 """Larger constants are not read while a statement is planned."""
 
 
 class WeightFacts:
-    """Looks into constants of up to 16 MB.
+    """Looks into constants of up to 4 MB.
 
     Parameters
     ----------

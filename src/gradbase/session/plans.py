@@ -112,9 +112,10 @@ class AskedRows:
         return found
 
     def promises(self, table: str, columns: tuple[str, ...] = ()) -> Promises | None:
-        found = self._engine.statistics.promises(table, columns)
-        self._promises[table, columns] = found
-        return found
+        question = (table, columns)
+        if question not in self._promises:
+            self._promises[question] = self._engine.statistics.promises(table, columns)
+        return self._promises[question]
 
     def hold(self) -> bool:
         """Whether promises are given as they were, and tables are about as large.

@@ -65,7 +65,7 @@ def test_columns_of_zeros_are_idle(db):
 
 
 def test_what_is_large_is_not_looked_at(db):
-    assert facts(db).idle(Param("no such blob", (4096, 4096))) is None
+    assert facts(db).idle(Param("no such blob", (1024, 1025))) is None
 
 
 def test_a_missing_blob_is_for_whoever_runs_the_plan(db):

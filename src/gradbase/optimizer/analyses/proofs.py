@@ -125,4 +125,6 @@ def finite(relation: Relation, column: str, context: Context) -> bool:
 
 
 def _promises(found: Source, context: Context) -> Promises | None:
-    return context.statistics.promises(found.scan.table, (found.column,))
+    """Of all columns that are read at once: a question takes a millisecond."""
+    scan = found.scan
+    return context.statistics.promises(scan.table, tuple(map(scan.source, scan.columns.names)))
