@@ -116,6 +116,38 @@ def arrow_stream(con: Any, net: Network, score: Callable[..., pa.Array], batch: 
     return pa.Table.from_batches(found)
 
 
+def drain(con: Any) -> None:
+    """What nothing that streams the columns can be faster than."""
+    con.cursor().sql(f"SELECT id, {', '.join(NAMES)} FROM t").to_arrow_table()
+
+
+def onnx_session(net: Network) -> Any:
+    """The network in ONNX Runtime, with one thread; None where it is not installed."""
+    try:
+        import onnxruntime
+        from onnx import TensorProto, helper, numpy_helper
+    except ImportError:
+        return None
+    kind, make = TensorProto.FLOAT, helper.make_tensor_value_info
+    weights = [
+        numpy_helper.from_array(getattr(net, n).numpy(), n) for n in ("W1", "b1", "W2", "b2")
+    ]
+    nodes = [
+        helper.make_node("Gemm", ["x", "W1", "b1"], ["h"], transB=1),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("Gemm", ["r", "W2", "b2"], ["z"], transB=1),
+        helper.make_node("Sigmoid", ["z"], ["p"]),
+    ]
+    ends = [make("x", kind, ["n", COLUMNS])], [make("p", kind, ["n", 1])]
+    graph = helper.make_graph(nodes, "net", *ends, weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
 def pandas_export(con: Any, net: Network, batch: int) -> pa.Table:
     frame = con.cursor().sql(f"SELECT id, {', '.join(NAMES)} FROM t").df()
     values = frame[NAMES].to_numpy()
@@ -192,6 +224,22 @@ def duel(cases: dict[str, Callable[[], Any]], rival: str) -> float:
 
 
 def full_cases(db: Any, con: Any, net: Network, model: str) -> dict[str, Callable[[], Any]]:
+    cases = _by_torch(db, con, net, model)
+    session = onnx_session(net)
+    if session is None:
+        return cases
+
+    def by_onnx(_net: Network, columns: list[pa.Array]) -> pa.Array:
+        x = np.stack([c.to_numpy() for c in columns], axis=1)
+        return pa.array(session.run(None, {"x": x})[0][:, 0].astype(np.float64))
+
+    for batch in (2048, 8192, 16384):
+        run = lambda b=batch: arrow_stream(con, net, by_onnx, b)  # noqa: E731
+        cases[f"arrow+onnxruntime {batch}"] = run
+    return cases
+
+
+def _by_torch(db: Any, con: Any, net: Network, model: str) -> dict[str, Callable[[], Any]]:
     ours = f"SELECT id, PREDICT_PROBA({model}, *) AS p FROM t"
     cases: dict[str, Callable[[], Any]] = {"gradbase": lambda: db.sql(ours).arrow()}
     for threads in (1, torch.get_num_threads()):
@@ -326,6 +374,13 @@ def compare(
         ):
             seconds = measure(cases, check(expected), options.repeat)
             found.append(report(f"28-{width}-1: {query}", seconds, options.rows, cases))
+            if check is checker:
+                floor = measure({"scan": lambda: drain(con)}, lambda _: None, options.repeat)[
+                    "scan"
+                ]
+                found[-1] |= {"scan": floor}
+                print(f"  DuckDB's own scan into Arrow takes {floor:.3f} s: gradbase takes "
+                      f"{seconds['gradbase'] / floor:.2f}x")  # fmt: skip
     finally:
         con.remove_function("score")
         con.close()

@@ -51,6 +51,7 @@ class History:
         self._lock = threading.Lock()
         self._known: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._changed = False
+        self._told: dict[str, float] = {}
         self.version = 0
         """Grows when a ratio has moved by about a quarter: plans may be other ones now."""
         if path is not None:
@@ -70,7 +71,9 @@ class History:
         with self._lock:
             before = self._faded(operator)
             after = before + _STEP * (found - before)
-            self.version += round(after / _STEP) != round(before / _STEP)
+            if abs(after - self._told.get(operator, 0.0)) >= _STEP:
+                self._told[operator] = after
+                self.version += 1
             self._known[operator] = (after, self._now())
             self._known.move_to_end(operator)
             while len(self._known) > KEPT:

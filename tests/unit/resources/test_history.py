@@ -31,6 +31,17 @@ def test_what_tells_nothing_is_left_out(run):
     assert history.ratio("dl m") == 1.0
 
 
+def test_plans_are_made_anew_only_where_a_ratio_moved_by_a_quarter():
+    history = History(now=lambda: 0.0)
+    learnt(history, 1.1)
+    assert history.version == 0
+    learnt(history, 3.0)
+    moved = history.version
+    assert 0 < moved < 6
+    learnt(history, 2.9)
+    assert history.version == moved
+
+
 def test_ratios_fade():
     clock = [0.0]
     history = History(now=lambda: clock[0])
