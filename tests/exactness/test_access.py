@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 
 import gradbase as gb
+from gradbase.engines.postgres import PostgresEngine
 from gradbase.errors import EngineError
 from gradbase.runtime.train import targeted
-from gradbase.selection.executors import processes, supplying
+from gradbase.selection.executors import processes, remote_executor, supplying
 from gradbase.selection.executors.worker import Worker
 from gradbase.testing.servers import postgres_url
 
@@ -94,8 +97,14 @@ def test_any_access_gives_the_same_trials(engine, access, options, found):
             assert not db.sql(left).fetchall()
 
 
-def test_rows_that_change_while_workers_ask_for_them_are_an_error(monkeypatch):
+def test_rows_that_are_others_than_those_read_are_an_error(monkeypatch):
+    """Should a database not keep the state that the search began with."""
     make = targeted.make_part
+
+    def thawed(engine):
+        return contextlib.nullcontext(engine)
+
+    monkeypatch.setattr(PostgresEngine, "frozen", thawed)
 
     def changed(*args):
         db.sql("UPDATE t SET a = a + 1 WHERE id = 7")
@@ -127,3 +136,31 @@ def test_names_of_files_stay_in_the_workers_folder():
     taken = supplying.Supplied()
     taken.take({"data": "rows"}, {"file:../../escaped": torch.zeros(3, dtype=torch.uint8)})
     assert [p.name for p in taken._folder("rows").iterdir()] == ["escaped"]
+
+
+def test_rows_that_others_change_meanwhile(monkeypatch):
+    """Workers read the state that the search began with."""
+    plain = remote_executor.side_rows
+    with opened("postgresql") as db:
+        expected = trained(db, executor="in_process")[0]
+
+        def changed(data, keyed):
+            db.engine.run("UPDATE t SET a = a + 1")
+            db.engine.run("DELETE FROM t WHERE id % 5 = 0")
+            return plain(data, keyed)
+
+        monkeypatch.setattr(remote_executor, "side_rows", changed)
+        found, report = trained(db, executor="processes", workers=1, shard_access="targeted")
+        assert found == expected
+        assert report.access == "targeted"
+        assert db.sql("SELECT count(*) FROM t").fetchall() == [(96,)]
+
+
+def test_temporary_tables_go_as_files():
+    """No other connection sees them."""
+    with opened("postgresql") as db:
+        expected = trained(db, executor="in_process")[0]
+        db.sql("ALTER TABLE t RENAME TO kept").fetchall()
+        db.sql("CREATE TEMPORARY TABLE t AS SELECT * FROM kept").fetchall()
+        found, report = trained(db, executor="processes", workers=1, shard_access="targeted")
+        assert (found, report.access) == (expected, "export")

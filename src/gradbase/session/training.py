@@ -31,6 +31,7 @@ from gradbase.ir.scalar import Column
 from gradbase.ir.unlabelled import Solve
 from gradbase.selection import transform_only, unlabelled
 from gradbase.selection.api import MlpSpace, search
+from gradbase.selection.executors.choosing import one_state
 from gradbase.selection.piloting import ModuleFacts
 from gradbase.selection.run import RunInfo, RunResult, run
 from gradbase.selection.search import Planned, build, terms_of
@@ -364,7 +365,8 @@ def train(
         return found
 
     try:
-        return run(search, context, session.store, info, replan=replan, interrupted=interrupted)
+        with one_state(search, context) as at:
+            return run(search, at, session.store, info, replan=replan, interrupted=interrupted)
     except (StoreError, EngineError) as error:
         hint = f"then RESUME SEARCH {quote_identifier(search.name)} goes on with what was trained"
         hint = f"{error.hint}; {hint}" if error.hint else hint

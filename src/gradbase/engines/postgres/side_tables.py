@@ -38,11 +38,15 @@ def snapshot_of(url: str) -> str:
 @contextlib.contextmanager
 def exported(home: Connections) -> Generator[str]:
     """The name of what is committed now, kept until the block ends."""
-    with home.other() as holder, holder.transaction():
-        holder.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        holder.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-        ((name,),) = holder.execute("SELECT pg_export_snapshot()").fetchall()
-        yield str(name)
+    with home.other() as holder:
+        holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        try:
+            holder.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            ((name,),) = holder.execute("SELECT pg_export_snapshot()").fetchall()
+            yield str(name)
+        finally:
+            with contextlib.suppress(psycopg.OperationalError):  # the server may be gone
+                holder.execute("ROLLBACK")
 
 
 @contextlib.contextmanager

@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
 from gradbase.selection.executors.base import Executor
 from gradbase.selection.executors.in_process import InProcess
 from gradbase.selection.executors.remote_executor import RemoteExecutor, Surroundings
+from gradbase.selection.executors.supplying import TARGETED
+
+if TYPE_CHECKING:
+    from gradbase.ir.learning import Search
+    from gradbase.runtime.context import RunContext
+
+
+@contextlib.contextmanager
+def one_state(search: Search, context: RunContext) -> Generator[RunContext]:
+    """Where workers ask for rows by themselves: all read the state that is committed now."""
+    engine = context.engine
+    if search.access != TARGETED or not engine.capabilities.side_tables:
+        yield context
+        return
+    with engine.frozen() as reader:
+        yield dataclasses.replace(context, engine=reader)
 
 
 def executor_of(at: Surroundings, workers: int) -> Executor:
