@@ -91,9 +91,9 @@ def test_tables_of_a_process_that_died_are_swept(engine, url):
 
 def test_what_others_do_not_see(engine):
     """Temporary tables and open transactions."""
-    assert engine.seen_by_others("SELECT * FROM points")
+    assert engine.why_not_targeted("SELECT * FROM points") == ""
     engine.run("CREATE TEMPORARY TABLE mine AS SELECT 1 AS id")
-    assert not engine.seen_by_others("SELECT * FROM mine")
+    assert "a temporary table" in engine.why_not_targeted("SELECT * FROM mine")
     engine.run("BEGIN")
     with pytest.raises(UnsupportedError, match="open transaction"), engine.side_table(KEYS):
         pass
@@ -105,8 +105,10 @@ def test_a_role_that_may_make_no_table(engine, url):
     name = "side_reader"
     engine.run(f"CREATE ROLE {name} LOGIN")
     engine.run(f"GRANT SELECT ON points TO {name}")
+    engine.run("CREATE SCHEMA gradbase")
     with contextlib.closing(connect(url.replace("postgres:", f"{name}:", 1))) as reader:
         refused = pytest.raises(EngineError, match=r"permission denied[\s\S]*GRANT")
         with refused, reader.side_table(KEYS):
             pass
+        assert "may make no table" in reader.why_not_targeted("SELECT * FROM points")
         assert reader.fetch("SELECT count(*) AS n FROM points")["n"].to_pylist() == [4]

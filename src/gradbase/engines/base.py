@@ -149,8 +149,8 @@ class SideTables(Protocol):
         """
         ...
 
-    def seen_by_others(self, sql: str) -> bool:
-        """Whether a query reads the same on other connections: no temporary table, nothing open."""
+    def why_not_targeted(self, sql: str) -> str:
+        """Why others cannot be asked for rows of a query: what it reads, a right; '' if they can."""
         ...
 
     def side_table(self, rows: pa.Table) -> AbstractContextManager[SideTable]:

@@ -272,9 +272,9 @@ class PostgresEngine(EngineBase):
         """Rows in a table that other connections see, at an address that reads the same state."""
         return side_tables.side_table(self._connections, rows, self.state)
 
-    def seen_by_others(self, sql: str) -> bool:
-        """Whether a query reads the same on other connections."""
-        return not self._connections.needs_main(sql)
+    def why_not_targeted(self, sql: str) -> str:
+        """Why other connections cannot be asked for rows of a query; empty where they can."""
+        return side_tables.why_not(self._connections, sql)
 
     # -- the session's own -------------------------------------------------------------------------
 

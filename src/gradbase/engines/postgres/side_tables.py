@@ -35,6 +35,16 @@ def snapshot_of(url: str) -> str:
     return found[1] if found else ""
 
 
+def why_not(home: Connections, sql: str) -> str:
+    """Why others cannot be asked for rows of a query; empty where they can."""
+    if home.needs_main(sql):
+        return "other connections do not see what it reads (a temporary table, an open transaction)"
+    may = "SELECT bool_or(has_schema_privilege(oid, 'CREATE')) FROM pg_namespace WHERE nspname = %s"
+    with home.other() as connection:
+        ((allowed,),) = connection.execute(may, ["gradbase"]).fetchall()
+    return "the role may make no table in schema gradbase" if allowed is False else ""
+
+
 @contextlib.contextmanager
 def exported(home: Connections) -> Generator[str]:
     """The name of what is committed now, kept until the block ends."""

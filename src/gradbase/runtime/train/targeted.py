@@ -50,9 +50,7 @@ def refused(dataset: Dataset, data: TrainingData, context: RunContext) -> str:
         return "the query has parameters"
     if dataset.prepared or any(isinstance(n, OURS) for n in walk(dataset.relation)):
         return "columns are computed here before they are encoded"
-    if not context.engine.seen_by_others(context.engine.compile(dataset.relation)):
-        return "other connections do not see what it reads (a temporary table, an open transaction)"
-    return ""
+    return context.engine.why_not_targeted(context.engine.compile(dataset.relation))
 
 
 def side_rows(data: TrainingData, keyed: Keyed) -> pa.Table:
