@@ -150,7 +150,7 @@ class SideTables(Protocol):
         ...
 
     def why_not_targeted(self, sql: str) -> str:
-        """Why others cannot be asked for rows of a query: what it reads, a right; '' if they can."""
+        """Why others cannot be asked for the rows of a query; empty where they can."""
         ...
 
     def side_table(self, rows: pa.Table) -> AbstractContextManager[SideTable]:
