@@ -32,7 +32,7 @@ def test_long_searches_of_modules_go_to_processes(db, case, monkeypatch):
     )
     assert (", processes" in text) == (expected == "processes"), text
     if expected == "processes":
-        assert "shards that workers map (direct access)" in text
+        assert "access to rows: " in text
         assert "in this process ≈" in text
 
 
