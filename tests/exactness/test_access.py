@@ -6,13 +6,13 @@ import contextlib
 
 import pytest
 import torch
+from inline_workers import inline  # noqa: F401 (a fixture)
 
 import gradbase as gb
 from gradbase.engines.postgres import PostgresEngine
 from gradbase.errors import EngineError
 from gradbase.runtime.train import targeted
-from gradbase.selection.executors import processes, remote_executor, supplying
-from gradbase.selection.executors.worker import Worker
+from gradbase.selection.executors import remote_executor, supplying
 from gradbase.testing.servers import postgres_url
 
 ROWS = """
@@ -22,27 +22,7 @@ CASE WHEN sin(i) + cos(3 * i) > 0 THEN 1 ELSE 0 END AS y FROM
 """
 
 
-class Here:
-    """A worker without a process of its own."""
-
-    def __init__(self):
-        self.worker = Worker()
-
-    def ask(self, message, check):
-        check()
-        return self.worker.handle(message)
-
-    def close(self):
-        pass
-
-
-@pytest.fixture(autouse=True)
-def _here(monkeypatch):
-    def started(_threads, hello, check):
-        link = Here()
-        return link, link.ask(hello, check)
-
-    monkeypatch.setattr(processes, "started", started)
+pytestmark = pytest.mark.usefixtures("inline")
 
 
 def trained(db, **options):

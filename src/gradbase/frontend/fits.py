@@ -259,6 +259,7 @@ def _fit(spec: TrainingSpec, dataset: Dataset, trial: int, given: Mapping[str, A
         patience=spec.patience,
         first_shard=trial if spec.shard_order == STAGGERED else 0,
         loss=spec.loss,
+        replicas=spec.replicas or 1,
         metric=spec.metric if reference_of(spec.metric) else "",
     )
 

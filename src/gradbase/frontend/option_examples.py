@@ -93,6 +93,7 @@ OPTION_EXAMPLES: dict[str, tuple[str, str, str]] = {
     ),
     "shard_order": ("shard_order = 'staggered', shards = 2, num_trials = 2", "logistic_reg", CHURN),
     "shard_access": ("shard_access = 'direct'", "", CHURN),
+    "replicas": ("replicas = 2", "logistic_reg", CHURN),
     "executor": ("executor = 'in_process'", "", CHURN),
     "workers": ("workers = 2, num_trials = 2", "logistic_reg", CHURN),
     "threads_per_unit": ("threads_per_unit = 1", "", CHURN),

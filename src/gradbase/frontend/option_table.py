@@ -361,6 +361,12 @@ _ROWS = (
         values=ACCESS,
     ),
     Option(
+        "replicas", "replicas", "int", 0,
+        "Parts of each batch (1, 2, 4, …) whose gradients up to so many workers compute for one "
+        "trial, added in a fixed order: the result depends on this number, not on the workers. "
+        "0: one.", low=0, high=64,
+    ),
+    Option(
         "workers", "workers", "int", 0, "Units that train at once; 0: as many as pay.",
         low=0, high=1024,
     ),

@@ -112,6 +112,7 @@ class TrainingSpec:
     parallel: int = 8
     executor: str = "auto"
     shard_access: str = "auto"
+    replicas: int = 0
     workers: int = 0
     threads_per_unit: int = 0
     space: Mapping[str, Dimension] = field(default_factory=dict)

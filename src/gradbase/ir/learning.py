@@ -315,6 +315,7 @@ class Fit(Node):
     classes. `start` is the model that is continued: its encodings stay, its weights are the first.
     In epoch e it begins with shard `first_shard` + e: 0, or with a staggered order its number.
     `loss` is one of `stepping.LOSSES`, '' the task's; `metric` is a user's own (see `ir.metrics`).
+    Gradients of `replicas` parts of a batch, a power of two, are added in pairs.
     """
 
     data: Dataset
@@ -332,6 +333,7 @@ class Fit(Node):
     first_shard: int = 0
     loss: str = ""
     metric: str = ""
+    replicas: int = 1
 
 
 @node

@@ -36,6 +36,8 @@ _SENT = 4
 """How often a byte is copied on its way through a socket and into a file."""
 _ASKED_BYTES_S, _MARKED_ROWS_S = 50e6, 1e6
 """A server's answer, joined and encoded; and writing a side table (orders of magnitude only)."""
+_MEETING_S = 3e-4
+"""Of a team, in a step: each waits for the last (loopback, own measurement)."""
 _MODULE_FLOPS = 1e6
 """FLOPs a row and forward pass of a Python module, whose layers are not known here."""
 _SMALL_LAYER, _GROWTH = 64 * 64, 0.35
@@ -133,6 +135,20 @@ def access_seconds(search: Search, context: Context) -> dict[str, float]:
         asked = size * copies / max(search.workers, 1) / _ASKED_BYTES_S
         found["targeted"] = rows / _MARKED_ROWS_S + asked
     return found
+
+
+def team_seconds(fit: Fit, size: int, context: Context) -> float:
+    """Training a fit whose batches' parts `size` workers compute: less work, more to be said."""
+    if size == 1:
+        return group_seconds((fit,), context)
+    steps = training_rows(fit, context) / fit.batch_size * fit.epochs
+    part = max(fit.batch_size // size, 1)
+    saved = steps * (
+        step_seconds((fit,), fit.batch_size, context) - step_seconds((fit,), part, context)
+    )
+    sizes = products_of(fit, context) if isinstance(fit.network, Mlp) else []
+    sent = 4 * sum(i * o for i, o in sizes) * (size - 1) * _SENT / context.calibration.copy_bytes_s
+    return group_seconds((fit,), context) - saved + steps * (_MEETING_S + sent)
 
 
 def held_seconds(groups: Sequence[tuple[Fit, ...]], context: Context) -> float:
@@ -251,7 +267,7 @@ def outputs_of(fit: Fit, context: Context) -> int:
 
 def group_key(fit: Fit, context: Context) -> object:
     """Equal for fits that can train as one stack; None for one that cannot."""
-    if fit.optimizer.name not in _STACKED:
+    if fit.optimizer.name not in _STACKED or fit.replicas > 1:
         return None
     shape = _shape(fit, context)
     if shape is None:

@@ -28,12 +28,15 @@ class Ready:
         All that the trial still has before it.
     last : int or None
         The worker that has its state.
+    pinned : bool
+        No other worker will do: it is one of a team that know each other.
     """
 
     trial: Hashable
     shard: int | None
     remaining_s: float
     last: Worker | None = None
+    pinned: bool = False
 
 
 def choose(
@@ -44,6 +47,7 @@ def choose(
     Longest remaining first. Where every worker holds everything (not `hop`) a trial stays where it
     is, so that its state need not move, and trials of other workers are left to them.
     """
+    ready = [r for r in ready if not r.pinned or r.last in (None, worker)]
     here = [r for r in ready if r.shard is None or holds(worker, r.shard)]
     if not here:
         return None

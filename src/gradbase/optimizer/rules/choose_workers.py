@@ -13,6 +13,7 @@ from gradbase.optimizer.cost_fit import (
     held_seconds,
     hops,
     makespan,
+    team_seconds,
 )
 from gradbase.optimizer.cost_memory import fit_bytes
 from gradbase.optimizer.quantities import quantity
@@ -39,7 +40,7 @@ def choose_workers(n: Node, ctx: Context) -> Node | None:
             workers = min(range(1, most + 1), key=lambda w: (round(makespan(each, w), 3), w))
             chosen = n.replace(
                 trials=ordered if ctx.settings.optimizer else trials,
-                workers=n.workers or max(workers, 1),
+                workers=n.workers or _with_teams(n, max(workers, 1), ctx),
                 threads=n.threads or 1,
             )
             places = _places(chosen, each, ctx)
@@ -59,6 +60,20 @@ def choose_workers(n: Node, ctx: Context) -> Node | None:
 _HERE, _PROCESSES = "in this process", "in worker processes"
 _WORTH = 0.9
 """Other processes must be expected to be so much faster: they take memory of their own."""
+
+
+def _with_teams(n: Search, workers: int, ctx: Context) -> int:
+    """One worker for each replica of each trial, where others than this process train."""
+    if n.executor in ("auto", "in_process"):
+        return workers
+    wanted = len(n.trials) * max(f.replicas for f in n.fits)
+    return max(workers, min(ctx.threads, wanted))
+
+
+def _team(n: Search) -> int:
+    """Workers that share each trial's batches; 1: none do."""
+    share = max(n.workers // max(len(n.trials), 1), 1)
+    return min(*(f.replicas for f in n.fits), 1 << share.bit_length() - 1)
 
 
 def _fits(trial: Fit | FusedFit) -> tuple[Fit, ...]:
@@ -95,6 +110,13 @@ def _choice(
         what += f", {chosen.executor}" + (", hopping from shard to shard" if hops(chosen) else "")
         reason += f"; access to rows: {chosen.access}"
         alternatives += tuple(Alternative(f"{way} access", s) for way, s in accesses.items())
+        team = _team(chosen)
+        if team > 1:
+            what += f", {team} of them for each trial (data-parallel)"
+            alternatives += tuple(
+                Alternative(f"{size} for each trial", team_seconds(chosen.fits[0], size, ctx))
+                for size in (1, team)
+            )
     if chosen.workers > 1:
         alternatives += tuple(Alternative(place, s) for place, s in places.items())
     return Choice(what, reason, alternatives, found.details if found else ())

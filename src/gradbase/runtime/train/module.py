@@ -184,11 +184,15 @@ class ModuleFit:
         """Add up the gradients of a batch, part by part; its mean loss."""
         total = torch.zeros(())
         for part in batch.split(-(-len(batch.y) // self.parts)):
-            with torch.enable_grad():
-                loss = self._loss(self._call(part.x), part) * (len(part.y) / len(batch.y))
-                guarded(self.fit, self.name, loss.backward)
-            total += loss.detach()
+            total += self.backward(part, len(part.y) / len(batch.y))
         return total
+
+    def backward(self, part: Batch, share: float) -> Tensor:
+        """Add the gradients of a part of a batch; its share of the batch's mean loss."""
+        with torch.enable_grad():
+            loss = self._loss(self._call(part.x), part) * share
+            guarded(self.fit, self.name, loss.backward)
+        return loss.detach()
 
     def outputs(self, part: str) -> tuple[Tensor, list[float]]:
         """(outputs [1, rows, outputs], mean loss) over a part of the rows, in eval mode."""

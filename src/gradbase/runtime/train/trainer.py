@@ -42,6 +42,7 @@ from gradbase.runtime.train.given import Networks, build, loss_of, own_metric, s
 from gradbase.runtime.train.losses import unit_of
 from gradbase.runtime.train.module import ModuleFit
 from gradbase.runtime.train.normal_equation import NormalEquation
+from gradbase.runtime.train.replicas import ReplicatedModule, ReplicatedStack, Team, check_replicas
 from gradbase.runtime.train.stacked import Stack
 from gradbase.runtime.train.step_memory import StepMemory
 from gradbase.runtime.train.threads import torch_threads
@@ -111,11 +112,13 @@ class Trainer:
         self._networks = networks
         loss = loss_of(self.fits[0], networks)
         schedules = schedules_of(networks)
+        check_replicas(self.fits[0])
         with torch.no_grad(), torch_threads(threads):
             if self.fits[0].optimizer.name == NORMAL_EQUATION:
                 self._engine = NormalEquation(self.fits[0], data, dtype)
             elif isinstance(self.fits[0].network, Mlp):
-                self._engine = Stack(
+                kind = ReplicatedStack if self.fits[0].replicas > 1 else Stack
+                self._engine = kind(
                     self.fits, data, dtype, alone=not fused, loss=loss, schedules=schedules
                 )
             else:
@@ -124,7 +127,8 @@ class Trainer:
                     modules = [m.to(dtype) for m in modules]
                     self._engine = ModuleStack(self.fits, data, modules, loss, schedules)
                 else:
-                    self._engine = ModuleFit(
+                    own = ReplicatedModule if self.fits[0].replicas > 1 else ModuleFit
+                    self._engine = own(
                         self.fits[0], data, modules[0], loss, own=networks, schedules=schedules
                     )
 
@@ -142,6 +146,11 @@ class Trainer:
         """Let a user's module take each batch in `parts`, adding up gradients (`tolerance`)."""
         assert isinstance(self._engine, ModuleFit)
         self._engine.parts = parts
+
+    def join(self, team: Team) -> None:
+        """Compute a share of each batch's parts; `team` the others."""
+        assert isinstance(self._engine, ReplicatedStack | ReplicatedModule)
+        self._engine.team = team
 
     def keep_within(self, size_bytes: int, folder: Path) -> None:
         """Let what a step of a user's module does not need at the moment wait in a file."""

@@ -49,4 +49,5 @@ def executor_of(at: Surroundings, workers: int) -> Executor:
             return RemoteExecutor(
                 at, lambda hello, check: cluster.started(threads, hello, check),
                 workers=workers, threads=threads, leave=cluster.leave,
+                host=cluster.host,
             )  # fmt: skip

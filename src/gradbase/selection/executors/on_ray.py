@@ -106,6 +106,11 @@ class Cluster:
             link.close()
             raise
 
+    @property
+    def host(self) -> str:
+        """Where its workers reach this process."""
+        return self._ray.util.get_node_ip_address()
+
     def leave(self) -> None:
         """Disconnect, unless the cluster is the user's own."""
         if self._ours:

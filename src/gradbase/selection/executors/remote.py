@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
-from gradbase.errors import GradbaseError
+from gradbase.errors import GradbaseError, TrainingError
 from gradbase.ir.printer import print_plan
 from gradbase.resources.units import Ready
 from gradbase.runtime.train.trainer import Evaluation, Ran, Trainer
@@ -20,7 +22,7 @@ from gradbase.selection.executors.messages import (
     pack,
     prefixed,
 )
-from gradbase.selection.executors.pool import Member, Pool, Reply
+from gradbase.selection.executors.pool import MOST_ATTEMPTS, Member, Pool, Reply
 from gradbase.selection.executors.supplying import Supply
 from gradbase.store.records import Scores
 
@@ -30,6 +32,14 @@ if TYPE_CHECKING:
     from gradbase.selection.group import Group
 
 _numbers = itertools.count()
+
+
+class Meeting(NamedTuple):
+    """Address of the store at which a team meets, and how many they are."""
+
+    host: str
+    port: int
+    size: int
 
 
 class RemoteTrainer:
@@ -48,6 +58,8 @@ class RemoteTrainer:
         What workers are told about the group's rows, threads and memory.
     supply : Supply
         Of rows that a worker lacks.
+    meeting : Meeting, optional
+        Where the workers of a team find each other: they train each unit together.
     build : callable
         Makes a trainer here, for what is done once when training ends.
     """
@@ -60,10 +72,13 @@ class RemoteTrainer:
         how: Mapping[str, Any],
         *,
         supply: Supply,
+        meeting: Meeting | None = None,
         build: Callable[[], Trainer],
     ) -> None:
         self.data, self.pool, self._how, self._build = data, pool, how, build
-        self._supply = supply
+        self._supply, self._meeting = supply, meeting
+        self._team = 0
+        self._lasts: list[int | None] = [None] * (meeting.size if meeting else 1)
         self.group, self.failed = group, dict[int, GradbaseError]()
         self.ran: Ran | None = None
         self._members = list(range(len(group.outcomes)))
@@ -84,7 +99,7 @@ class RemoteTrainer:
     def run_unit(self, epoch: int, shard: int) -> list[float]:
         version = next(self._versions)
         message = {"do": "unit", "epoch": epoch, "shard": shard, "next": version}
-        reply = self._ask(message, shard)
+        reply = self._asked_team(message, shard) if self._meeting else self._ask(message, shard)
         self._unit_s = reply.seconds
         self._states |= by_place(reply.tensors)
         self._version = version
@@ -138,7 +153,40 @@ class RemoteTrainer:
 
     def _ask(self, message: Message, shard: int | None) -> Reply:
         """The answer of whichever worker is given to it."""
-        ready = Ready(self._name, shard, self._remaining_s(), self._last)
+        reply = self._answer(message, shard, self._last)
+        self._last = reply.worker
+        for place, error in reply.message.get("failed", {}).items():
+            self._fail(int(place), heard(error))
+        return reply
+
+    def _asked_team(self, message: Message, shard: int) -> Reply:
+        """The first one's answer where several workers train a unit together."""
+        assert self._meeting is not None
+        host, port, size = self._meeting
+        for _ in range(MOST_ATTEMPTS):
+            team = {"host": host, "port": port, "size": size, "name": f"{self._name}-{self._team}"}
+            messages = [{**message, "team": {**team, "rank": rank}} for rank in range(size)]
+            with ThreadPoolExecutor(size, "gradbase-team") as threads:
+                replies = list(threads.map(self._answer, messages, [shard] * size, self._lasts))
+            if not any("left" in reply.message for reply in replies):
+                break
+            self._team += 1  # who is left finds the others under another name
+        else:
+            raise TrainingError(f"{MOST_ATTEMPTS} teams of {size} workers lost one of them")
+        for reply in replies[1:]:
+            self._knows(reply, message["next"])
+        self._lasts = [reply.worker for reply in replies]
+        first = replies[0]
+        self._last = first.worker
+        for place, error in first.message.get("failed", {}).items():
+            self._fail(int(place), heard(error))
+        moved = sum(reply.moved_bytes for reply in replies)
+        return dataclasses.replace(first, moved_bytes=moved)
+
+    def _answer(self, message: Message, shard: int | None, last: int | None) -> Reply:
+        """What a worker says that has everything it needs."""
+        pinned = "team" in message and last is not None
+        ready = Ready(self._name, shard, self._remaining_s(), last, pinned)
         light = {
             **message, **self._how, "group": self._name, "version": self._version,
             "active": self._members,
@@ -147,9 +195,6 @@ class RemoteTrainer:
         while {"missing", "absent"} & reply.message.keys():  # it kept others instead; or lacks rows
             names = reply.message.get("absent", [])
             reply = self.pool.ask(ready, lambda _worker, n=names: self._whole(light, n))
-        self._last = reply.worker
-        for place, error in reply.message.get("failed", {}).items():
-            self._fail(int(place), heard(error))
         return reply
 
     def _packed(self, light: Message, worker: Member) -> bytes:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch.distributed import TCPStore
+
 from gradbase.errors import CancelledError, ResourceError
 from gradbase.ir.learning import Dataset, PythonNetwork, Search
 from gradbase.optimizer.cost_fit import hops
@@ -22,7 +24,7 @@ from gradbase.runtime.train.targeted import query_of, refused, side_rows
 from gradbase.selection.executors.base import Link
 from gradbase.selection.executors.messages import VERSION, heard, pack, unpack
 from gradbase.selection.executors.pool import Pool
-from gradbase.selection.executors.remote import RemoteTrainer
+from gradbase.selection.executors.remote import Meeting, RemoteTrainer
 from gradbase.selection.executors.supplying import EXPORT, TARGETED, Supply
 from gradbase.selection.executors.versions import versions
 from gradbase.selection.networks import Networks
@@ -83,6 +85,8 @@ class RemoteExecutor:
         How many, and torch's threads in each.
     leave : callable
         Called when all workers are gone.
+    host : str
+        Where workers reach this process.
     """
 
     def __init__(
@@ -93,6 +97,7 @@ class RemoteExecutor:
         workers: int,
         threads: int,
         leave: Callable[[], None] = lambda: None,
+        host: str = "127.0.0.1",
     ) -> None:
         self._leave = leave
         self.at, self._start, self.workers, self.threads = at, start, workers, threads
@@ -108,7 +113,8 @@ class RemoteExecutor:
         self._lease: Lease | None = None
         self._functions = functions_of(at.search, at.python_modules)
         shutil.rmtree(self._folder, ignore_errors=True)  # of a process that died
-        self._closed = False
+        self._closed, self._host = False, host
+        self._store: TCPStore | None = None
         self._starting = _Starting(lambda: self.pool.join(self.workers))
 
     def grow(self, workers: int) -> None:
@@ -137,7 +143,13 @@ class RemoteExecutor:
         }
         with self._leased(number, admission.size_bytes):
             yield RemoteTrainer(
-                group, data, self.pool, how, supply=supply, build=lambda: group.build(data)
+                group,
+                data,
+                self.pool,
+                how,
+                supply=supply,
+                meeting=self._meeting(group),
+                build=lambda: group.build(data),
             )
 
     def close(self) -> None:
@@ -150,6 +162,18 @@ class RemoteExecutor:
             self.at.context.broker.release(self._lease)
             self._lease = None
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _meeting(self, group: Group) -> Meeting | None:
+        """For a group whose batches several workers can share: where these find each other."""
+        replicas = group.outcomes[0].fit.replicas
+        share = self.workers // max(len(self.at.search.trials), 1)
+        size = min(replicas, 1 << max(share, 1).bit_length() - 1)
+        if size < 2:
+            return None
+        with self._lock:
+            if self._store is None:
+                self._store = TCPStore(self._host, 0, is_master=True, wait_for_workers=False)
+            return Meeting(self._host, self._store.port, size)
 
     # -- beginning ---------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from gradbase.errors import InternalError
 from gradbase.frontend.torch_export import Exporter
 from gradbase.ir.learning import Fit, FusedFit
 from gradbase.ir.parser import parse_plan
+from gradbase.runtime.train.replicas import Gloo, TeamLost
 from gradbase.runtime.train.sharded import ShardedData
 from gradbase.runtime.train.trainer import Trainer, make_trainer
 from gradbase.selection.executors.messages import (
@@ -43,6 +44,7 @@ class Worker:
 
     def __init__(self) -> None:
         self._rows = Supplied()
+        self._teams: dict[str, Gloo] = {}
         self._trainers: OrderedDict[int, tuple[int, Trainer]] = OrderedDict()
         self._networks = Networks()
         self._cache_bytes = 0
@@ -60,6 +62,9 @@ class Worker:
             return does[message["do"]](message, tensors)
         except Absent as absent:
             return pack({"absent": absent.names})
+        except TeamLost as lost:
+            self._teams.clear()
+            return pack({"left": str(lost)})
         except Exception as error:  # noqa: BLE001 (told to the search, which decides)
             return pack({"error": told(error)})
 
@@ -80,12 +85,15 @@ class Worker:
         if trainer is None:
             return pack(MISSING)
         self._check(message, trainer, [f"shard-{message['shard']}"])
+        if "team" in message:
+            trainer.join(self._team(message["team"]))
         del self._trainers[message["group"]]  # what a unit that fails leaves behind is no state
         built, read = time.perf_counter(), trainer.data.read_s
         losses = trainer.run_unit(message["epoch"], message["shard"])
         ended, decoded = time.perf_counter(), trainer.data.read_s - read
         self._trainers[message["group"]] = (message["next"], trainer)
-        states = {place: trainer.state(place) for place in trainer.active}
+        leads = message.get("team", {}).get("rank", 0) == 0  # the others come to the same
+        states = {p: trainer.state(p) for p in trainer.active} if leads else {}
         seconds = {
             "build": built - started,
             "hop": time.perf_counter() - ended,
@@ -93,6 +101,17 @@ class Worker:
             "train": ended - built - decoded,
         }
         return self._answer(trainer, {"losses": losses, "seconds": seconds}, prefixed(states))
+
+    def _team(self, asked: Message) -> Gloo:
+        """The team that a message names; one at a time."""
+        found = self._teams.get(asked["name"])
+        if found is None or found.rank != asked["rank"]:
+            self._teams.clear()
+            found = Gloo(
+                asked["host"], asked["port"], asked["name"], rank=asked["rank"], size=asked["size"]
+            )
+            self._teams[asked["name"]] = found
+        return found
 
     def _evaluate(self, message: Message, tensors: dict[str, Tensor]) -> bytes:
         trainer = self._trainer(message, tensors)
