@@ -1,6 +1,6 @@
 """Two workers against one: trials that hop or stay, against data-parallel and averaged training.
 
-``python benchmarks/hop.py [--rows 200000] [--trials 8] [--epochs 4]``
+``python benchmarks/hop.py [--rows 200000] [--trials 16] [--epochs 4]``
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def line(name, seconds, one, sizes, loss):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=200_000)
-    parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--trials", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=4)
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
