@@ -21,7 +21,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
 __all__ = [
@@ -121,7 +121,7 @@ class OptimizerBug(InternalError):  # noqa: N818
 
 
 @contextmanager
-def noted(place: str) -> Iterator[None]:
+def noted(place: str) -> Generator[None]:
     """Add `place` as a note to an error of ours that is raised below."""
     try:
         yield

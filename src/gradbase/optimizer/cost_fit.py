@@ -37,7 +37,7 @@ _SENT = 4
 _ASKED_BYTES_S, _MARKED_ROWS_S = 50e6, 1e6
 """A server's answer, joined and encoded; and writing a side table (orders of magnitude only)."""
 _MEETING_S = 3e-4
-"""Of a team, in a step: each waits for the last (loopback, own measurement)."""
+"""Of a team, in a step: each waits for the last (an order of magnitude)."""
 _MODULE_FLOPS = 1e6
 """FLOPs a row and forward pass of a Python module, whose layers are not known here."""
 _SMALL_LAYER, _GROWTH = 64 * 64, 0.35
