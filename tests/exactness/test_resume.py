@@ -113,7 +113,7 @@ PARTS = [
     (
         normalised,
         "sgd",
-        ("module.0.weight", "module.1.running_mean", "slot.0.momentum_buffer", "steps"),
+        ("module.0.weight", "module.1.running_mean", "slot.", "steps"),
     ),
 ]
 
@@ -134,7 +134,7 @@ def test_every_part_of_a_state_counts(db, killing, monkeypatch, case):
 
         def without(self, *place, load=load, part=part):
             found = load(self, *place)
-            return {n: torch.zeros_like(t) if n == part else t for n, t in found.items()}
+            return {n: torch.zeros_like(t) if n.startswith(part) else t for n, t in found.items()}
 
         monkeypatch.setattr(states.States, "load", without)
         db.resume("m")

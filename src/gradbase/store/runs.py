@@ -149,20 +149,24 @@ class Runs:
         self._catalog.insert(handle, "units", [(run_id, *unit) for unit in units])
 
     def interrupted(self) -> list[str]:
-        """Ids of runs that the catalog calls running, but whose process died."""
-        rest = "FROM {g}.runs WHERE status = ? AND process <> ?"
-        rows = self._catalog.rows(["run_id"], rest, [RUNNING, process()])
-        return self._dead([row["run_id"] for row in rows])
+        """Ids of runs that the catalog calls running, but that ended or whose process died."""
+        rows = self._catalog.rows(
+            ["run_id", "process"], "FROM {g}.runs WHERE status = ?", [RUNNING]
+        )
+        return self._dead([(row["run_id"], row["process"]) for row in rows])
 
-    def _dead(self, of_others: Sequence[str]) -> list[str]:
-        """Of the runs of other processes those that died, and of this one those that ended.
+    def _dead(self, running: Sequence[tuple[str, str]]) -> list[str]:
+        """Of `running` (ids and their processes) those that run no more."""
+        return [run_id for run_id, owner in running if self._is_dead(run_id, owner)]
 
-        A database that is shared has others that live: their journals say so, where they are here.
-        """
-        if self._catalog.engine.capabilities.shared:
-            folders = (self.path / run_id for run_id in of_others)
-            of_others = [f.name for f in folders if (f / FILE).exists() and not _goes_on(f)]
-        return [*of_others, *_ENDED]
+    def _is_dead(self, run_id: str, owner: str) -> bool:
+        """Where a database is shared other processes live: their journals say so, if here."""
+        if owner == process():
+            return run_id in _ENDED
+        if not self._catalog.engine.capabilities.shared:
+            return True
+        folder = self.path / run_id
+        return (folder / FILE).exists() and Run(folder).status != RUNNING
 
     def mark_interrupted(self) -> None:
         """Say in the catalog which runs died with their process."""
@@ -192,15 +196,10 @@ class Runs:
 
     def _mark_interrupted(self, handle: Transaction) -> None:
         table = f"{self._catalog.schema}.runs"
-        select = f"SELECT run_id FROM {table} WHERE status = ? AND process <> ?"
-        of_others = [row[0] for row in handle.execute(select, [RUNNING, process()]).fetchall()]
+        running = handle.execute(f"SELECT run_id, process FROM {table} WHERE status = ?", [RUNNING])
         update = f"UPDATE {table} SET status = ? WHERE status = ? AND run_id = ?"
-        for run_id in self._dead(of_others):
+        for run_id in self._dead(running.fetchall()):
             handle.execute(update, [INTERRUPTED, RUNNING, run_id])
-
-
-def _goes_on(folder: Path) -> bool:
-    return Run(folder).status == RUNNING
 
 
 def _units(events: Sequence[Event]) -> list[tuple[Any, ...]]:

@@ -36,7 +36,9 @@ def assert_same(a, b):
         assert torch.equal(x, y)
 
 
-@pytest.mark.parametrize("fraction", FRACTIONS)
+@pytest.mark.parametrize(
+    "fraction", [FRACTIONS[0], *(pytest.param(f, marks=pytest.mark.slow) for f in FRACTIONS[1:])]
+)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_weights_and_gradients_are_bitwise_equal(name, fraction):
     """Three steps, a ``with`` around each: the same bits, a peak within the limit."""

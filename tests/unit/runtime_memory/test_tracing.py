@@ -87,7 +87,7 @@ def test_trace_does_not_change_what_is_computed():
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("name", ["mlp", "recurrent"])
+@pytest.mark.parametrize("name", ["mlp", pytest.param("recurrent", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("calls", "inside", "marks"),
     [(1, 5, None), (2, 3, None), (3, 2, None), (4, 1, False), (2, 3, False)],

@@ -245,7 +245,7 @@ def test_a_wrong_loss_fails_its_trials_with_words(db):
         ({"loss": "hubr"}, "option `loss` has no value 'hubr'"),
         ({"lr_decay": 0.5}, "lr_decay goes with lr_schedule exponential or step, found constant"),
         ({"clip_norm": -1}, "option `clip_norm` must be at least 0"),
-        ({"loss": own_huber, "group_by": ["a"]}, "group_by takes losses by name"),
+        ({"loss": own_huber, "group_by": ["a"]}, "group_by takes loss by name"),
     ],
     ids=lambda v: str(v)[:20],
 )

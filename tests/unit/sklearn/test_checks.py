@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import gradbase
@@ -28,6 +29,7 @@ def test_check(estimator, check):
     check(estimator)
 
 
+@pytest.mark.slow
 def test_results_are_the_same_under_array_api_dispatch():
     """scikit-learn leaves this check out unless SCIPY_ARRAY_API is set when Python starts."""
     sources = str(Path(gradbase.__file__).parents[1])

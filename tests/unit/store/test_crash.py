@@ -29,7 +29,7 @@ def run(module, *args, limit=None):
     )
 
 
-@pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [13, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("operation", ["first", "replace", "drop"])
 def test_killed_at_any_step(tmp_path, operation, stride):
     """Every write, flush, rename, deletion and statement of making and dropping a model."""

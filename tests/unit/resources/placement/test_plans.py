@@ -106,7 +106,9 @@ def test_nothing_overlaps(intervals, period, alignment):
     assert gb.memory.verify(plan) <= plan.height
 
 
-@pytest.mark.parametrize("method", ["greedy", "local", "exact", "auto"])
+@pytest.mark.parametrize(
+    "method", ["greedy", "local", pytest.param("exact", marks=pytest.mark.slow), "auto"]
+)
 @pytest.mark.parametrize("period", [None, 400])
 def test_every_method_holds_beyond_tiny(method, period):
     plan = gb.memory.plan(some(150), method=method, time_limit=0.5, period=period)
