@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from test_module_fit import Given
+from given_networks import Given
 from training_tables import dataset_of, fit_of, make_table, prepared
 
 from gradbase.errors import BindError, DataError

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 import torch
+from given_networks import Given
 from torch import nn
 from training_tables import dataset_of, make_table, prepared
 
@@ -16,19 +17,6 @@ from gradbase.runtime.train.module import make_optimizer
 from gradbase.runtime.train.trainer import make_trainer
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "adagrad")
-
-
-class Given:
-    """`Networks` that always build the same thing."""
-
-    def __init__(self, make):
-        self.make = make
-
-    def build(self, network, *, n_inputs, n_outputs, seed):
-        del network
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return self.make(n_inputs, n_outputs)
 
 
 def small(inputs, outputs):

@@ -7,6 +7,7 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
+from given_networks import Given
 from torch import nn
 from training_tables import dataset_of, make_table, prepared
 
@@ -74,19 +75,6 @@ NETWORKS = {
     ),
     "branches": Branches, "attention": Attention, "embedding": Codes,
 }  # fmt: skip
-
-
-class Given:
-    """`Networks` that always build the same kind of module."""
-
-    def __init__(self, make):
-        self.make = make
-
-    def build(self, network, *, n_inputs, n_outputs, seed):
-        del network
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return self.make(n_inputs, n_outputs)
 
 
 @pytest.fixture(scope="module")

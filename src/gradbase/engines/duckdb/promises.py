@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gradbase.engines.base import quote_identifier
-from gradbase.errors import GradbaseError
+from gradbase.errors import EngineError
 from gradbase.ir.facts import Promises, Reference
 
 if TYPE_CHECKING:
@@ -106,6 +106,6 @@ def _rows(
 ) -> list[tuple[Any, ...]]:
     try:
         found = engine.fetch(sql, parameters)
-    except GradbaseError:
+    except EngineError:
         return []
     return [tuple(row.values()) for row in found.to_pylist()]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradbase.errors import GradbaseError
+from gradbase.errors import EngineError
 from gradbase.ir.facts import Promises, Reference
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def promises(engine: PostgresEngine, table: str, columns: tuple[str, ...]) -> Pr
             return None
         ((oid, filled),) = tables
         rows = engine.rows(_CONSTRAINTS, {"oid": oid}, None)
-    except GradbaseError:
+    except EngineError:
         return None
     unique = frozenset(frozenset(own) for kind, _, own, _ in rows if kind in "pu")
     references = frozenset(

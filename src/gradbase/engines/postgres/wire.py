@@ -113,9 +113,8 @@ class DirectCopy:
         self._encoding = connection.info.encoding
         self._socket = socket.socket(fileno=os.dup(connection.pgconn.socket))
         self._buffer = bytearray(_ROOM)
-        self._at = self._end = (
-            0  # the first byte that is not understood yet, and how many there are
-        )
+        self._at = 0  # the first byte that is not understood yet
+        self._end = 0  # behind the last one received
         self._size = 0  # of the last row
         self._received = 0
         self._head, self._ready = True, False

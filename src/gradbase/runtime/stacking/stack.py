@@ -21,7 +21,7 @@ from gradbase.runtime.train.losses import Loss, RowLoss, RunningLoss
 from gradbase.runtime.train.module import guarded, make_optimizer
 from gradbase.runtime.train.networks import ALIGNED, padded
 from gradbase.runtime.train.schedules import CLIP_EPS, Schedules, factor, no_schedules
-from gradbase.runtime.train.stacked import LEAST_PLACES
+from gradbase.runtime.train.stacked import LEAST_PLACES, class_weights_of
 from gradbase.runtime.train.step_memory import StepMemory, module_memory
 from gradbase.runtime.train.updates import FlatUpdate
 
@@ -82,7 +82,9 @@ class ModuleStack:
         self.members = Members(count, stream_of=[self._streams.index(k) for k in keys])
         self._fill(modules)
         self._dress(modules[0], each)
-        self.loss = Loss(self.data.task, self._class_weights(), loss=self._loss)
+        self.loss = Loss(
+            self.data.task, class_weights_of(self.data, self._places, self.dtype), loss=self._loss
+        )
         self._stepping = [f.optimizer.stepping for f in self._places]
         self._clips = [s.clip_norm or math.inf for s in self._stepping]
 
@@ -111,13 +113,6 @@ class ModuleStack:
             parameters, buffers = vars(part)["_parameters"], vars(part)["_buffers"]
             kind = parameters if own in parameters else buffers
             kind[own] = Stacked(value, self.members)
-
-    def _class_weights(self) -> Tensor | None:
-        found = [self.data.class_weights(f) for f in self._places]
-        if not any(found):
-            return None
-        ones = (1.0,) * len(self.data.target.classes)
-        return torch.tensor([weights or ones for weights in found], dtype=self.dtype)
 
     def step_memory(self) -> StepMemory | None:
         """What a step holds: about what its members hold alone."""

@@ -102,7 +102,9 @@ class Stack:
             Tower(shape, found, self.dtype, alone=self.alone, name=name)
             for shape, found, name in zip(self.shapes, optimizers, _NAMES, strict=False)
         ]
-        self.loss = Loss(self.data.task, self._class_weights(), loss=self._loss)
+        self.loss = Loss(
+            self.data.task, class_weights_of(self.data, self._places, self.dtype), loss=self._loss
+        )
         self._stepping = [f.optimizer.stepping for f in self._places]
         self._clips = [s.clip_norm or math.inf for s in self._stepping]
         self._drop_rates = [_dropout(f) for f in self._places]
@@ -110,13 +112,6 @@ class Stack:
         if any(n.l1_reg_activation for n in networks):
             factors = torch.tensor([n.l1_reg_activation for n in networks], dtype=self.dtype)
             self.towers[0].kernel.penalty = networks[0].bottleneck, factors.view(-1, 1, 1)
-
-    def _class_weights(self) -> Tensor | None:
-        found = [self.data.class_weights(f) for f in self._places]
-        if not any(found):
-            return None
-        ones = (1.0,) * len(self.data.target.classes)
-        return torch.tensor([weights or ones for weights in found], dtype=self.dtype)
 
     # -- a unit ------------------------------------------------------------------------------------
 
@@ -235,3 +230,12 @@ class Stack:
 def _dropout(fit: Fit) -> float:
     assert isinstance(fit.network, Mlp), fit.network
     return fit.network.dropout
+
+
+def class_weights_of(data: TrainingData, fits: Sequence[Fit], dtype: torch.dtype) -> Tensor | None:
+    """What the losses of `fits` are multiplied by: Tensor[fits, classes]; None: by nothing."""
+    found = [data.class_weights(fit) for fit in fits]
+    if not any(found):
+        return None
+    ones = (1.0,) * len(data.target.classes)
+    return torch.tensor([weights or ones for weights in found], dtype=dtype)
