@@ -261,6 +261,18 @@ def test_saving_a_model_inside():
     assert torch.equal(torch.load(buffer), torch.zeros(9_000))
 
 
+def test_an_order_of_another_step_refuses_nothing():
+    """What an earlier step handed to numpy is expected until this one goes another way."""
+    for handed_out in (4, 0):
+        with memory.budget("200KB" if handed_out else "100KB") as report:
+            tensors = [torch.full((9_100,), float(i)) for i in range(6)]
+            arrays = [t.numpy() for t in tensors[:handed_out]]
+            total = sum(t.sum() for t in tensors[handed_out:])
+        assert len(arrays) == handed_out
+        assert total == 9_100 * sum(range(handed_out, 6))
+        assert report.peak <= report.limit
+
+
 def test_gradients_of_gradients():
     """The graph is kept and differentiated again."""
 

@@ -72,6 +72,7 @@ class Pager:
         self.report, self.load = report, 0
         self.stuck = 0  # bytes that were made and cannot leave
         self._fixed = 0  # bytes that cannot leave, known from before
+        self._peak = 0  # of `load`; the report's counts what is expected, too
         self.clock = self.away = 0  # operators; blocks that have no memory
         self.blocks: dict[int, Block] = {}
         self.freed: deque[Block] = deque()  # filled whenever a storage dies, on any thread
@@ -95,12 +96,21 @@ class Pager:
 
         What cannot leave counts from the start once it is known, seen again or not.
         """
-        unseen = max(0, self._fixed - self.report.persistent - self.stuck)
-        return self.load + unseen - self.report.limit
+        return self.load + self._unseen - self.report.limit
+
+    @property
+    def _unseen(self) -> int:
+        return max(0, self._fixed - self.report.persistent - self.stuck)
 
     def expect_fixed(self, size: int) -> None:
         """Iterations of this kind find or make `size` bytes that cannot leave."""
         self._fixed = size
+
+    def expect_nothing(self) -> None:
+        """It is not that kind of iteration: what was expected and has not been seen is not there."""
+        if self._unseen:
+            self.report.peak = self._peak
+        self._fixed = 0
 
     def adopt(self, storage: UntypedStorage, *, made: bool) -> Block:
         """Watch a storage that an operator has made, or that was there when first touched."""
@@ -238,7 +248,8 @@ class Pager:
                 self._tier.close()
 
     def _note_peak(self) -> None:
-        self.report.peak = max(self.report.peak, self.over + self.report.limit)
+        self._peak = max(self._peak, self.load)
+        self.report.peak = max(self.report.peak, self.load + self._unseen)
 
     def _make_room(self, need: int, touched: set[int], rank: Rank) -> None:
         """Release blocks until `need` more bytes fit."""

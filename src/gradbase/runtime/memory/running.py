@@ -231,13 +231,15 @@ class Running(TorchDispatchMode):
         """What the operator allocated against what was foreseen and the limit."""
         self.report.operations += 1
         order = self.follower.order
-        if order is not None:
+        if order is None:
+            self.pager.expect_nothing()
+        else:
             self.report.foreseen += 1
             if self.follower.position >= SURE:
                 self.pager.expect_fixed(order.fixed)
         working_set = call.working_set + self.pager.stuck
         self._working_set = max(self._working_set, working_set)
-        over = self.pager.over
+        over = self.pager.load - self.report.limit  # what is expected refuses nothing
         if over > 0 and self.pager.cramped:
             self._too_small = True
         elif over > 0:
