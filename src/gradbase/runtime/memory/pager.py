@@ -107,7 +107,7 @@ class Pager:
         self._fixed = size
 
     def expect_nothing(self) -> None:
-        """It is not that kind of iteration: what was expected and has not been seen is not there."""
+        """It is another kind of iteration: what was expected, but not seen, is not there."""
         if self._unseen:
             self.report.peak = self._peak
         self._fixed = 0
