@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ from gradbase.ir.facts import Pilot
 from gradbase.ir.learning import Fit, PythonNetwork
 from gradbase.ir.stepping import OWN_LOSS
 from gradbase.resources.calibration import default_path
+from gradbase.runtime import stacking
 from gradbase.runtime.stacking.alike import likeness
 from gradbase.runtime.stacking.pilot import pilot
 from gradbase.runtime.train.module import make_optimizer
@@ -105,9 +107,16 @@ def _first_answer(key: Hashable, look: Callable[[], Pilot]) -> Pilot:
     A stack rounds differently from modules alone, so the choice between them may not follow how
     busy the machine is: a search that is repeated or resumed has to come to the same weights.
     """
-    digest = hashlib.sha256(repr((torch.__version__, key)).encode()).hexdigest()
+    digest = hashlib.sha256(repr((torch.__version__, _sources(), key)).encode()).hexdigest()
     path = default_path().parent / "pilots" / f"{digest[:16]}.json"
     return _read(path) or _keep(path, look())
+
+
+@functools.cache
+def _sources() -> str:
+    """Digest of what computes stacks: another version of it takes another time."""
+    files = sorted(Path(stacking.__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()
 
 
 def _read(path: Path) -> Pilot | None:

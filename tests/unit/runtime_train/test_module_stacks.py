@@ -69,6 +69,12 @@ NETWORKS = {
         nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout2d(0.2), nn.MaxPool2d(2), nn.Conv2d(4, 3, 2),
         nn.Flatten(), nn.Linear(12, o),
     ),
+    "strided convolutions": lambda i, o: nn.Sequential(
+        nn.Linear(i, 72), nn.Unflatten(1, (2, 6, 6)), nn.ReLU(inplace=True), nn.Dropout(0.2),
+        nn.Conv2d(2, 4, 3, stride=(1, 2), dilation=(2, 1), bias=False), nn.ReLU(inplace=True),
+        nn.Dropout(0.2), nn.Conv2d(4, 4, 2, groups=2), nn.AvgPool2d((1, 1)), nn.Flatten(),
+        nn.Linear(4, o),
+    ),
     "one dimension": lambda i, o: nn.Sequential(
         nn.Linear(i, 16), nn.Unflatten(1, (4, 4)), nn.Conv1d(4, 6, 3), nn.GroupNorm(2, 6),
         nn.ConvTranspose1d(6, 2, 2), nn.AdaptiveAvgPool1d(2), nn.Flatten(), nn.Linear(4, o),

@@ -16,15 +16,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gradbase.errors import UnsupportedError
-from gradbase.runtime.stacking.tensors import Members, Rates, Stacked, mapped
+from gradbase.runtime.stacking.convolutions import convolution
+from gradbase.runtime.stacking.tensors import (
+    Members,
+    Rates,
+    Stacked,
+    all_of,
+    mapped,
+    members_of,
+    rows_innermost,
+)
 from gradbase.runtime.train.networks import padded
-
-
-def _all(value: Tensor, of: Members) -> Tensor:
-    """Tensor[members, *shape] of a layer's parameter or input."""
-    if isinstance(value, Stacked):
-        return value.spread()
-    return value.expand(of.count, *value.shape)
 
 
 class _Linear(torch.autograd.Function):
@@ -55,56 +57,55 @@ class _Linear(torch.autograd.Function):
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Stacked:  # noqa: A002
     """``F.linear``; a batch that all members share is not copied."""
-    of = _members(input, weight, bias)
-    x, w = _all(input, of), _all(weight, of)
+    of = members_of(input, weight, bias)
+    x, w = all_of(input, of), all_of(weight, of)
     rows = x.reshape(of.count, -1, x.shape[-1])
-    z: Any = _Linear.apply(rows, w, None if bias is None else _all(bias, of))
+    z: Any = _Linear.apply(rows, w, None if bias is None else all_of(bias, of))
     return Stacked(z.view(*x.shape[:-1], w.shape[1]), of)
 
 
-def _convolution(function: Callable[..., Any]) -> Callable[..., Any]:
-    def layer(
-        input: Tensor,  # noqa: A002
-        weight: Tensor,
-        bias: Tensor | None = None,
-        *args: Any,
-        **kwargs: Any,
-    ) -> Stacked:
-        of = _members(input, weight, bias)
-        xs, ws = _all(input, of).unbind(), _all(weight, of).unbind()
-        bs = [None] * of.count if bias is None else _all(bias, of).unbind()
-        found = [function(x, w, b, *args, **kwargs) for x, w, b in zip(xs, ws, bs, strict=True)]
-        return Stacked(torch.stack(found), of)
-
-    return layer
-
-
 class _BatchNorm(torch.autograd.Function):
-    """x [M, B, C, L] standardised by the first `rows` rows, for each member and channel.
+    """x [M, B, C, L] standardised by the first `rows` rows, for each member and channel; then
+    times `weight` plus `bias` [M, 1, C, 1].
 
     Source: Ioffe and Szegedy 2015, section 3.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, rows: int, eps: float) -> Any:  # type: ignore[override]
-        var, mean = torch.var_mean(x[:, :rows], (1, 3), correction=0, keepdim=True)
+    def forward(  # type: ignore[override]  # noqa: PLR0917
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, rows: int, eps: float
+    ) -> Any:
+        count = (
+            rows * x.shape[3]
+        )  # (torch.var_mean takes ten times as long where rows are innermost)
+        mean = x[:, :rows].sum((1, 3), keepdim=True).div_(count)
+        z = x - mean
+        own = z[:, :rows]
+        var = (own * own).sum((1, 3), keepdim=True).div_(count)
         scale = (var + eps).rsqrt_()
-        z = (x - mean).mul_(scale)
-        ctx.save_for_backward(z, scale)
-        ctx.rows = rows
+        z.mul_(scale)
+        ctx.save_for_backward(z, scale, weight)
+        ctx.rows, ctx.has_bias = rows, bias is not None
         ctx.mark_non_differentiable(mean, var)
+        if weight is not None:
+            z = z * weight if bias is None else torch.addcmul(bias, z, weight)
         return z, mean, var
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:  # type: ignore[override]
-        z, scale = ctx.saved_tensors
-        dz, own = grads[0], slice(0, ctx.rows)
-        dx = torch.zeros_like(z)
-        inner, normal = dz[:, own], z[:, own]
-        of_mean = inner.mean((1, 3), keepdim=True)
-        of_scale = (inner * normal).mean((1, 3), keepdim=True)
-        dx[:, own] = (inner - of_mean).addcmul_(normal, of_scale, value=-1).mul_(scale)
-        return dx, None, None
+        z, scale, weight = ctx.saved_tensors
+        dz, rows = grads[0], ctx.rows
+        inner, normal = dz[:, :rows], z[:, :rows]
+        of_bias = inner.sum((1, 3), keepdim=True)
+        of_weight = (inner * normal).sum((1, 3), keepdim=True)
+        count = rows * z.shape[3]
+        dx = dz - of_bias / count
+        dx.addcmul_(z, of_weight, value=-1 / count).mul_(
+            scale if weight is None else scale * weight
+        )
+        dx[:, rows:] = 0
+        own = weight is not None
+        return dx, of_weight if own else None, of_bias if ctx.has_bias else None, None, None
 
 
 def batch_norm(  # noqa: PLR0917
@@ -118,34 +119,35 @@ def batch_norm(  # noqa: PLR0917
     eps: float = 1e-5,
 ) -> Stacked:
     """``F.batch_norm``; running statistics of all members are changed in place."""
-    of = _members(input, weight, bias, running_mean)
-    x = _all(input, of)
+    of = members_of(input, weight, bias, running_mean)
+    x = all_of(input, of)
     flat = x.reshape(*x.shape[:3], -1)
     channels = (of.count, 1, flat.shape[2], 1)
+    w, b = (None if v is None else all_of(v, of).view(channels) for v in (weight, bias))
     if training:
-        z, mean, var = _moments(flat, of.rows, eps)
+        z, mean, var = _standardised(flat, w, b, of.rows, eps)
         count = of.rows * flat.shape[3]
         _move(running_mean, mean, momentum, 1.0)
         _move(running_var, var, momentum, count / max(count - 1, 1))
     else:
         assert running_mean is not None
         assert running_var is not None
-        mean, var = (_all(v, of).view(channels) for v in (running_mean, running_var))
+        mean, var = (all_of(v, of).view(channels) for v in (running_mean, running_var))
         z = (flat - mean) * (var + eps).rsqrt()
-    if weight is not None:
-        z = z * _all(weight, of).view(channels)
-    if bias is not None:
-        z = z + _all(bias, of).view(channels)
+        z = z if w is None else z * w
+        z = z if b is None else z + b
     return Stacked(z.view(x.shape), of)
 
 
-def _moments(x: Tensor, rows: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+def _standardised(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, rows: int, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
     if rows * x.shape[3] < 2:
         shape = [rows, *x.shape[2:]]
         raise ValueError(
             f"Expected more than 1 value per channel when training, got input size {shape}"
         )
-    found: Any = _BatchNorm.apply(x, rows, eps)
+    found: Any = _BatchNorm.apply(x, weight, bias, rows, eps)
     return found
 
 
@@ -164,8 +166,8 @@ def layer_norm(
     eps: float = 1e-5,
 ) -> Stacked:
     """``F.layer_norm``; one call for the rows of all members."""
-    of = _members(input, weight, bias)
-    x = _all(input, of)
+    of = members_of(input, weight, bias)
+    x = all_of(input, of)
     between = [1] * (x.dim() - 1 - len(normalized_shape))
     z = F.layer_norm(x, list(normalized_shape), eps=eps)
     return _affine(z, weight, bias, of, (*between, *normalized_shape))
@@ -179,8 +181,8 @@ def group_norm(
     eps: float = 1e-5,
 ) -> Stacked:
     """``F.group_norm``; one call for the rows of all members."""
-    of = _members(input, weight, bias)
-    x = _all(input, of)
+    of = members_of(input, weight, bias)
+    x = all_of(input, of)
     z = F.group_norm(x.reshape(-1, *x.shape[2:]), num_groups, eps=eps).view(x.shape)
     return _affine(z, weight, bias, of, (1, x.shape[2], *[1] * (x.dim() - 3)))
 
@@ -190,8 +192,8 @@ def _affine(
 ) -> Stacked:
     """z times each member's weight plus its bias, both of `shape` behind the members."""
     if weight is not None:
-        z = z * _all(weight, of).reshape(of.count, *shape)
-    return Stacked(z if bias is None else z + _all(bias, of).reshape(of.count, *shape), of)
+        z = z * all_of(weight, of).reshape(of.count, *shape)
+    return Stacked(z if bias is None else z + all_of(bias, of).reshape(of.count, *shape), of)
 
 
 def embedding(  # noqa: PLR0917
@@ -208,8 +210,8 @@ def embedding(  # noqa: PLR0917
     if max_norm is not None or scale_grad_by_freq or sparse or padding_idx is not None:
         raise UnsupportedError("an embedding with padding_idx, max_norm or sparse gradients "
                                "cannot be computed for several networks at once")  # fmt: skip
-    of = _members(input, weight)
-    table = _all(weight, of)
+    of = members_of(input, weight)
+    table = all_of(weight, of)
     if not isinstance(input, Stacked) or input.shared:
         codes = input.value if isinstance(input, Stacked) else input
         found = table.index_select(1, codes.reshape(-1))
@@ -235,6 +237,7 @@ def _dropout(like: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
         of, value = input.of, input.value
         rates = p.each if isinstance(p, Rates) else (p,) * of.count
         first = (value if input.shared else value[0])[: of.rows]
+        first = first.contiguous() if rows_innermost(value) else first  # as it is for one alone
         masks = _masks(of, rates, lambda: like(first))
         padding = input.shape[0] - of.rows
         masks = F.pad(masks, (0, 0) * (masks.dim() - 2) + (0, padding)) if padding else masks
@@ -269,14 +272,14 @@ def attention(*args: Any, **kwargs: Any) -> Any:
     if not plain or any(given.get(n) is not None for n in unusual) or given.get("is_causal"):
         return mapped(F.multi_head_attention_forward, args, kwargs)
     weight, bias = given["in_proj_weight"], given["in_proj_bias"]
-    of, heads = _members(weight), given["num_heads"]
+    of, heads = members_of(weight), given["num_heads"]
     query: Tensor = given["query"]
     length, rows, width = query.shape
 
     def projected(place: int, name: str) -> Tensor:
         part = slice(place * width, (place + 1) * width)
-        b = None if bias is None else Stacked(_all(bias, of)[:, part], of)
-        x = linear(given[name], Stacked(_all(weight, of)[:, part], of), b).value  # [M, L, B, E]
+        b = None if bias is None else Stacked(all_of(bias, of)[:, part], of)
+        x = linear(given[name], Stacked(all_of(weight, of)[:, part], of), b).value  # [M, L, B, E]
         return x.unflatten(3, (heads, -1)).permute(0, 2, 3, 1, 4).flatten(0, 1)
 
     q, k, v = (projected(i, n) for i, n in enumerate(("query", "key", "value")))
@@ -307,10 +310,6 @@ def flatten(input: Stacked, start_dim: int = 0, end_dim: int = -1) -> Stacked:  
     return Stacked(torch.flatten(input.value, at), input.of, shared=input.shared)
 
 
-def _members(*values: object) -> Members:
-    return next(v.of for v in values if isinstance(v, Stacked))
-
-
 def _of_channels(x: Tensor) -> Tensor:
     return x.new_empty((*x.shape[:2], *[1] * (x.dim() - 2)))
 
@@ -331,6 +330,6 @@ LAYERS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.dropout: _dropout(torch.empty_like),
     F.dropout: _dropout(torch.empty_like),
     **dict.fromkeys((F.dropout1d, F.dropout2d, F.dropout3d), _dropout(_of_channels)),
-    **{function: _convolution(function) for function in _CONVOLUTIONS},
+    **{function: convolution(function) for function in _CONVOLUTIONS},
 }
 """torch's functions and what computes them for all members."""

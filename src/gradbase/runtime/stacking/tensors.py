@@ -142,6 +142,23 @@ _ROW_BY_ROW: set[Callable[..., Any]] = {
 """Functions that treat the first dimension row by row, whatever their arguments."""
 
 
+def members_of(*values: object) -> Members:
+    """The members of the first stacked one of a layer's tensors."""
+    return next(v.of for v in values if isinstance(v, Stacked))
+
+
+def rows_innermost(value: Tensor) -> bool:
+    """Whether Tensor[members, rows, channels, height, width] lies as `convolutions` makes it."""
+    return value.dim() == 5 and value.stride(1) == 1
+
+
+def all_of(value: Tensor, of: Members) -> Tensor:
+    """Tensor[members, *shape] of a layer's parameter or input."""
+    if isinstance(value, Stacked):
+        return value.spread()
+    return value.expand(of.count, *value.shape)
+
+
 def _alike(args: tuple[Any, ...]) -> bool:
     """Whether tensors among the arguments have as many dimensions, so that they broadcast alike."""
     tensors = [a for a in args if isinstance(a, Tensor)]
@@ -161,10 +178,14 @@ def _folded(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, A
     x: Stacked = args[0]
     if x.shared:
         return Stacked(func(x.value, *args[1:], **kwargs), x.of, shared=True)
-    found = func(x.value.flatten(0, 1), *args[1:], **kwargs)
+    value = x.value
+    swapped = rows_innermost(value)  # rows and channels, which pools treat alike, swap places
+    value = value.transpose(1, 2) if swapped else value
+    found = func(value.flatten(0, 1), *args[1:], **kwargs)
     if not isinstance(found, Tensor):
         return mapped(func, args, kwargs)
-    return x.like(found.unflatten(0, x.value.shape[:2]))
+    found = found.unflatten(0, value.shape[:2])
+    return x.like(found.transpose(1, 2) if swapped else found)
 
 
 def _of(values: Any) -> Members:
