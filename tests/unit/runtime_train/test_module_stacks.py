@@ -72,8 +72,8 @@ NETWORKS = {
     "strided convolutions": lambda i, o: nn.Sequential(
         nn.Linear(i, 72), nn.Unflatten(1, (2, 6, 6)), nn.ReLU(inplace=True), nn.Dropout(0.2),
         nn.Conv2d(2, 4, 3, stride=(1, 2), dilation=(2, 1), bias=False), nn.ReLU(inplace=True),
-        nn.Dropout(0.2), nn.Conv2d(4, 4, 2, groups=2), nn.AvgPool2d((1, 1)), nn.Flatten(),
-        nn.Linear(4, o),
+        nn.Dropout(0.2), nn.Conv2d(4, 4, 1, groups=2), nn.Conv2d(4, 3, (2, 1)), nn.AvgPool2d(1), nn.Flatten(),
+        nn.Dropout(0.2), nn.Linear(6, o),
     ),
     "one dimension": lambda i, o: nn.Sequential(
         nn.Linear(i, 16), nn.Unflatten(1, (4, 4)), nn.Conv1d(4, 6, 3), nn.GroupNorm(2, 6),

@@ -148,8 +148,8 @@ def members_of(*values: object) -> Members:
 
 
 def rows_innermost(value: Tensor) -> bool:
-    """Whether Tensor[members, rows, channels, height, width] lies as `convolutions` makes it."""
-    return value.dim() == 5 and value.stride(1) == 1
+    """Whether Tensor[members, rows, …] lies as `convolutions` makes it, or is a view of such."""
+    return value.dim() > 2 and value.stride(1) == 1 and value.stride(-1) > 1
 
 
 def all_of(value: Tensor, of: Members) -> Tensor:
@@ -179,7 +179,8 @@ def _folded(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, A
     if x.shared:
         return Stacked(func(x.value, *args[1:], **kwargs), x.of, shared=True)
     value = x.value
-    swapped = rows_innermost(value)  # rows and channels, which pools treat alike, swap places
+    # Rows and channels, which pools treat alike, swap places.
+    swapped = value.dim() == 5 and rows_innermost(value)
     value = value.transpose(1, 2) if swapped else value
     found = func(value.flatten(0, 1), *args[1:], **kwargs)
     if not isinstance(found, Tensor):
