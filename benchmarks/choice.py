@@ -6,6 +6,9 @@ the forced ones. All forms give the same answer, which is checked. Planning a qu
 timed too: it may take 1 % of the query, or 15 ms.
 
     python benchmarks/choice.py --queries 200
+
+On a machine that is quiet for minutes only, `--resume FILE --seconds 60` measures a part and goes on
+from FILE the next time.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ import numpy as np
 
 import gradbase as gb
 
-FORMS = ("dl", "udf", "sql")
+FORMS = ("dl", "onnx", "udf", "sql")
 ROWS = (100, 2_000, 30_000, 200_000, 1_000_000)
 NEAR, NEAR_S = 1.15, 0.005
 FAR = 2.0
@@ -164,6 +167,13 @@ def same(expected: Any, found: Any, sql: str, form: str) -> None:
         assert np.allclose(left, right, rtol=1e-4, atol=atol, equal_nan=True), (sql, form)
 
 
+def kept(path: Path | None) -> list[Outcome]:
+    """Outcomes of earlier runs."""
+    if path is None or not path.exists():
+        return []
+    return [Outcome(**json.loads(line)) for line in path.read_text().splitlines()]
+
+
 def report(outcomes: list[Outcome]) -> dict[str, Any]:
     good = sum(o.good for o in outcomes)
     far = [o for o in outcomes if o.far]
@@ -197,14 +207,21 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=BUDGET_S, help="stop after so long")
     parser.add_argument("--json", type=Path, help="write the results there")
+    parser.add_argument("--resume", type=Path, help="outcomes so far: read, and added to")
     options = parser.parse_args()
     generator = random.Random(options.seed)
-    outcomes: list[Outcome] = []
+    queries = [query(generator) for _ in range(options.queries)]
+    outcomes = kept(options.resume)
     with gb.connect(progress=False) as db:
         prepare(db)
         started = time.perf_counter()
-        while len(outcomes) < options.queries and time.perf_counter() - started < options.seconds:
-            outcomes.append(compare(db, query(generator), options.repeat))
+        for sql in queries[len(outcomes) :]:
+            if time.perf_counter() - started > options.seconds:
+                break
+            outcomes.append(compare(db, sql, options.repeat))
+            if options.resume:
+                with options.resume.open("a") as file:
+                    file.write(json.dumps(outcomes[-1].__dict__) + "\n")
     found = report(outcomes)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))

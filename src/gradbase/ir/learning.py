@@ -256,6 +256,7 @@ class Dataset(Node):
     takes them as they are. Rows of equal `groups` (columns) are a relation of their own.
     """
 
+    in_plan = True
     relation: Relation
     features: tuple[str, ...]
     label: str
@@ -318,6 +319,7 @@ class Fit(Node):
     Gradients of `replicas` parts of a batch, a power of two, are added in pairs.
     """
 
+    in_plan = True
     data: Dataset
     trial: int
     network: Network
@@ -340,6 +342,7 @@ class Fit(Node):
 class FusedFit(Node):
     """Fits of equal shape that train as one stack (`tolerance`)."""
 
+    in_plan = True
     fits: tuple[Fit, ...]
 
 

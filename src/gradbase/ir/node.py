@@ -69,6 +69,8 @@ class Node(metaclass=_Interned):
     __slots__ = ("__dict__", "__weakref__")
     row_independent: ClassVar[bool] = True
     """Whether a row's result depends on that row alone."""
+    in_plan: ClassVar[bool] = False
+    """Whether it is a relation, a dataset or a fit: no expression and no part of a network."""
     derived: ClassVar[tuple[str, ...]] = ()
     """Cached properties that follow from the children's; settled when the node is built."""
 
@@ -89,6 +91,11 @@ class Node(metaclass=_Interned):
             elif isinstance(value, tuple):
                 found.extend(v for v in value if isinstance(v, Node))
         return tuple(found)
+
+    @functools.cached_property
+    def stands_on(self) -> tuple[Node, ...]:
+        """The relations, datasets and fits among the children."""
+        return tuple(c for c in self.children if c.in_plan)
 
     def with_children(self, children: tuple[Node, ...]) -> Self:
         """The same operator over other children (as many as `self.children`)."""

@@ -15,6 +15,7 @@ JOINS = ("inner", "left", "right", "full", "cross", "semi", "anti")
 class Relation(Node):
     """A bag of rows with a schema."""
 
+    in_plan = True
     derived = ("schema",)
 
     @property

@@ -103,7 +103,7 @@ def scalar_seconds(scalar: Scalar, context: Context) -> float:
 def _inputs(node: Node) -> tuple[Node, ...]:
     if isinstance(node, Search):
         return tuple(dict.fromkeys(f.data for f in node.fits))
-    return tuple(c for c in node.children if isinstance(c, (Relation, Dataset, Fit, FusedFit)))
+    return node.stands_on
 
 
 def _made(relation: Relation, rows: float, seconds: float, flops: float = 0.0) -> Estimate:

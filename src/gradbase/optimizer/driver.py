@@ -69,8 +69,9 @@ def optimize(root: Node, context: Context, trace: Trace | None = None) -> Node:
     _check_disabled(context)
     trace = trace if trace is not None else Trace()
     context.reserve(plan_nodes(root))
+    settled: dict[str, Node] = {}
     for stage in STAGES:
-        root = _run_stage(stage, root, context, trace)
+        root = _run_stage(stage, root, context, trace, settled)
     check_complete(root)
     return root
 
@@ -84,16 +85,23 @@ def runs(rule: Rule, context: Context) -> bool:
     return settings.optimizer and not disabled and rule.allowed(settings.exactness)
 
 
-def _run_stage(stage: Stage, root: Node, context: Context, trace: Trace) -> Node:
+def _run_stage(
+    stage: Stage, root: Node, context: Context, trace: Trace, settled: dict[str, Node]
+) -> Node:
+    """`settled` holds for each rule a plan that it leaves as it is: its turn there is skipped."""
     rules = [r for r in stage.rules if runs(r, context)]
     for _ in range(stage.passes):
         before = root
         for rule in rules:
+            if settled.get(rule.name) is root:
+                continue
             started = time.perf_counter()
             after, firings = apply(rule, root, context, top_down=stage.top_down)
             seconds = time.perf_counter() - started
             trace.seconds[rule.name] = trace.seconds.get(rule.name, 0.0) + seconds
-            if after is not root:
+            if after is root:
+                settled[rule.name] = root
+            else:
                 trace.steps.append(Step(rule.name, stage.name, firings, seconds, after))
                 root = after
         if root is before or stage.passes == 1:
@@ -116,13 +124,16 @@ def apply(rule: Rule, root: Node, context: Context, *, top_down: bool = True) ->
     computed for each of them.
     """
     fired = 0
-    shared = _shared_predictions(root)
+    shared: frozenset[Node] | None = None
 
     def fire(node: Node, times: int) -> Node:
-        nonlocal fired
+        nonlocal fired, shared
         for _ in range(times):
             after = rule.rewrite(node, context)
-            if after is None or after is node or _splits(node, after, shared):
+            if after is None or after is node:
+                return node
+            shared = _shared_predictions(root) if shared is None else shared
+            if _splits(node, after, shared):
                 return node
             _check(rule, node, after)
             node, fired = after, fired + 1
@@ -139,7 +150,7 @@ def apply(rule: Rule, root: Node, context: Context, *, top_down: bool = True) ->
         if rewritten is None:
             rewritten = fire(node, _AT_ONE_NODE) if top_down else node
             stack.append((node, rewritten))
-            stack.extend((c, None) for c in reversed(plan_children(rewritten)) if c not in done)
+            stack.extend((c, None) for c in reversed(rewritten.stands_on) if c not in done)
             continue
         rebuilt = _over(rewritten, done)
         if rewritten in context.choices:
@@ -151,7 +162,7 @@ def apply(rule: Rule, root: Node, context: Context, *, top_down: bool = True) ->
 def _shared_predictions(root: Node) -> frozenset[Node]:
     """What several operators stand on and has a `Predict` at or below it."""
     order = list(plan_nodes(root))
-    readers = Counter(c for n in order for c in plan_children(n))
+    readers = Counter(c for n in order for c in n.stands_on)
     several = [n for n in order if readers[n] > 1 and isinstance(n, Relation)]
     return frozenset(n for n in several if any(isinstance(b, Predict) for b in plan_nodes(n)))
 
@@ -163,26 +174,22 @@ def _splits(before: Node, after: Node, shared: frozenset[Node]) -> bool:
     return not needed <= set(plan_nodes(after))
 
 
-def plan_children(node: Node) -> tuple[Node, ...]:
-    """The relations, fits and datasets that a node stands on (not expressions, not networks)."""
-    return tuple(c for c in node.children if isinstance(c, (Relation, Dataset, Fit, FusedFit)))
-
-
 def plan_nodes(root: Node) -> Iterator[Node]:
-    """What `plan_children` reaches from `root`, each node once, parents first."""
+    """What `root` stands on and itself, each node once, parents first."""
     seen: set[Node] = {root}
     stack = [root]
     while stack:
         node = stack.pop()
         yield node
-        below = [c for c in plan_children(node) if c not in seen]
+        below = [c for c in node.stands_on if c not in seen]
         seen.update(below)
         stack.extend(reversed(below))
 
 
 def _over(node: Node, done: dict[Node, Node]) -> Node:
-    children = tuple(done.get(c, c) for c in node.children)
-    return node if children == node.children else node.with_children(children)
+    if all(done.get(c, c) is c for c in node.stands_on):
+        return node
+    return node.with_children(tuple(done.get(c, c) for c in node.children))
 
 
 # -- checks ------------------------------------------------------------------------------------

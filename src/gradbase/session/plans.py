@@ -97,19 +97,20 @@ class AskedRows:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._tables: dict[str, int | None] = {}
+        self._tables: dict[str, TableStatistics | None] = {}
         self._queries: dict[str, int | None] = {}
         self._promises: dict[tuple[str, tuple[str, ...]], Promises | None] = {}
         self._trust()
 
     def table(self, table: str) -> TableStatistics | None:
-        found = self._engine.statistics.table(table)
-        self._tables[table] = found.rows if found else None
-        return found
+        if table not in self._tables:
+            self._tables[table] = self._engine.statistics.table(table)
+        return self._tables[table]
 
     def query_rows(self, sql: str) -> int | None:
-        found = self._queries[sql] = self._engine.statistics.query_rows(sql)
-        return found
+        if sql not in self._queries:
+            self._queries[sql] = self._engine.statistics.query_rows(sql)
+        return self._queries[sql]
 
     def promises(self, table: str, columns: tuple[str, ...] = ()) -> Promises | None:
         question = (table, columns)
@@ -129,13 +130,17 @@ class AskedRows:
             return True
         self._trust()
         statistics = self._engine.statistics
-        tables = ((statistics.table(t), rows) for t, rows in self._tables.items())
-        return all(_alike(now.rows if now else None, rows) for now, rows in tables) and all(
+        tables = ((statistics.table(t), found) for t, found in self._tables.items())
+        return all(_alike(_rows(now), _rows(found)) for now, found in tables) and all(
             _alike(statistics.query_rows(q), rows) for q, rows in self._queries.items()
         )
 
     def _trust(self) -> None:
         self._writes, self._until = self._engine.writes, time.monotonic() + TRUSTED_S
+
+
+def _rows(of: TableStatistics | None) -> int | None:
+    return None if of is None else of.rows
 
 
 def _alike(now: int | None, before: int | None) -> bool:

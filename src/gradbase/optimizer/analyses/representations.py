@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 
 from gradbase.ir.grouping import ByGroup
@@ -38,7 +39,7 @@ def misfit(n: Predict | Evaluate, representation: str, ctx: Context) -> str:
         case "onnx":
             if isinstance(n, Evaluate):
                 return "evaluations are computed by torch"
-            if not all(importlib.util.find_spec(name) for name in _ONNX):
+            if not _has_onnx():
                 return "ONNX Runtime is not installed (pip install 'gradbase[onnx]')"
             return f"{_whole(model)}, which has no form in ONNX" if stays_whole(model) else ""
         case "sql" if isinstance(n, Predict):
@@ -47,6 +48,11 @@ def misfit(n: Predict | Evaluate, representation: str, ctx: Context) -> str:
     if isinstance(n, Evaluate) and representation in INSIDE:
         return "rows that are evaluated leave the engine"
     return ""
+
+
+@functools.cache
+def _has_onnx() -> bool:
+    return all(importlib.util.find_spec(name) for name in _ONNX)
 
 
 def _is_movable(model: Model) -> bool:

@@ -60,7 +60,7 @@ def split_layer_over_join(n: Node, ctx: Context) -> Node | None:
         read |= at.predicate.columns if isinstance(at, Filter) else frozenset[str]()
         read |= columns_in(at.keys) if isinstance(at, Sort) else frozenset[str]()
         at = at.child
-    if not isinstance(at, Predict) or at.representation:
+    if not isinstance(at, Predict) or at.representation or not _is_joined(at.child):
         return None
     made = _Split(at, read, ctx).made()
     if made is None:
@@ -68,6 +68,13 @@ def split_layer_over_join(n: Node, ctx: Context) -> Node | None:
     for relation in reversed(path):
         made = relation.with_children((made, *relation.children[1:]))
     return n.replace(child=made)
+
+
+def _is_joined(relation: Relation) -> bool:
+    """Whether `_Split` can come to a join."""
+    while isinstance(relation, (Filter, Project)):
+        relation = relation.child
+    return isinstance(relation, Join)
 
 
 Part = tuple[int, int]
