@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from gradbase.ir.chains import chain_of
-from gradbase.ir.conversion import ToTensor, per_row
+from gradbase.ir.conversion import Category, MultiHot, ToTensor, per_row
 from gradbase.ir.facts import Settings
+from gradbase.ir.imported import Trees
 from gradbase.ir.learning import Evaluate, Model, Predict
-from gradbase.ir.relational import Filter, Relation
+from gradbase.ir.relational import Filter, Project, Relation
 from gradbase.ir.shapes import elements
-from gradbase.ir.tensor import Concat
+from gradbase.ir.tensor import Concat, Unary
 from gradbase.ir.types import Schema
-from gradbase.optimizer.analyses.portable import sql_terms
+from gradbase.optimizer.analyses.portable import sql_work
 from gradbase.optimizer.analyses.repeats import distinct_share, finding_seconds
 from gradbase.optimizer.context import Context
+from gradbase.optimizer.cost_preprocess import ELEMENTS, handing_seconds
 from gradbase.optimizer.cost_tiled import CHECKED_BYTES_S, RELATIONAL, tiled_plan, tiled_seconds
 from gradbase.resources.calibration import Calibration
 
@@ -32,17 +34,26 @@ BATCHES = tuple(256 << i for i in range(7))
 one that computes: 28-16-1 over 2 million rows took 0.106 s in batches of 16,384, 0.113 s of
 32,768."""
 
-_SETUP_S = {"dl": 2e-3, "udf": 6e-3, "executors": 0.2, "sql": 1e-3}
-"""Starting a stream or registering a function, which takes 4 ms longer (measured with one row);
+_SETUP_S = {"dl": 1.5e-3, "udf": 3e-3, "executors": 0.2, "sql": 1e-3}
+"""Starting a stream or registering a function, which takes a little longer (measured with one row);
 asking Spark's Python processes, which have the program already."""
-_PLANNED_S = 2e-5
-"""An engine reading and planning a number of a model's SQL."""
+_CALLED_S = 2.5e-4
+"""Python's part of a call of a model inside the engine: threads take turns with it."""
+_CODE_S, _STEP_S, _CURVE_S = 5e-8, 2.5e-8, 1.5e-9
+"""One value that torch's runtime spends most on: a text or number told by its code, a level of a
+tree, a tanh, sigmoid or the like (200,000 rows on one core of an EPYC)."""
+_STRIDES = 20.0
+"""Gathering columns to rows, against copying them in order."""
+_EXPORTED_STEPS = 2.0
+"""A level of a tree in ONNX Runtime, which runs our steps one by one, against torch's."""
+MORSEL_ROWS = 122_880
+"""Rows that one thread of the engine takes at a time: fewer are not shared."""
 _EXPORT_S, _ONNX_OPS = 3.0, 8
 """Writing a network as ONNX once in a session; small torch calls that a call is worth."""
 _FETCH_S, _HAND_S = 2e-7, 3e-8
 """A value on its way from Spark to this process, from Spark to its own Python and back."""
-ENGINE_ROWS = 16_384
-"""Rows of a batch that an engine hands over."""
+ENGINE_ROWS, BATCH_ROWS = 16_384, 32_768
+"""Rows of a batch that an engine hands over; of one of several that are computed at once."""
 _CACHED, _SHARED = 4.0, 2.0
 """How much faster activations move in the second-level and in the last-level cache than
 `copy_bytes_s` (28-16-1 is fastest in tiles of 16,384 rows, 28-256-1 in tiles of 4,096)."""
@@ -52,12 +63,49 @@ _COLUMN_OPS = 0.25
 """Small torch calls that gathering one column of a tile is worth."""
 
 
+class Work(NamedTuple):
+    """What a row of a model is to the program, beside multiplications.
+
+    Parameters
+    ----------
+    calls : int
+        Calls of torch; columns are gathered, not called for.
+    size : int, bytes
+        Of all tensors.
+    codes, steps, curves : int
+        Values told by their codes, levels of trees, values of functions other than ReLU.
+    """
+
+    calls: int
+    size: int
+    codes: int
+    steps: int
+    curves: int
+
+    def seconds(self, steps: float = 1.0) -> float:
+        """Of codes, trees (a level takes `steps` times as long) and functions."""
+        return self.codes * _CODE_S + self.steps * steps * _STEP_S + self.curves * _CURVE_S
+
+
 @functools.lru_cache(maxsize=256)
-def _shape(model: Model) -> tuple[int, int]:
-    """(calls of torch, bytes of all tensors per row); columns are gathered, not called for."""
+def work_of(model: Model) -> Work:
+    """The work of one row."""
     tensors = per_row(model)
-    calls = [n for n in tensors if not isinstance(n, (Concat, ToTensor))]
-    return len(calls), sum(4 * elements(n.shape) for n in tensors)
+    calls = codes = steps = curves = 0
+    for n in tensors:
+        calls += not isinstance(n, (Concat, ToTensor))
+        match n:
+            case ToTensor(encoding=Category()):
+                codes += 1
+            case ToTensor(encoding=MultiHot()):
+                codes += ELEMENTS
+            case Trees():
+                steps += n.roots.shape[-1] * max(n.depth, 1)
+            case Unary(op=op) if not op.startswith("relu"):
+                curves += elements(n.shape)
+            case _:
+                pass
+    return Work(calls, sum(4 * elements(n.shape) for n in tensors), codes, steps, curves)
 
 
 def is_native(model: Model, context: Machine) -> bool:
@@ -86,30 +134,34 @@ def operator_name(model: Model, representation: str) -> str:
 def row_seconds(model: Model, batch: int, context: Machine) -> float:
     """Computing one row of a batch of `batch` rows on one core, without what history says."""
     calibration = context.calibration
+    work = work_of(model)
     if is_native(model, context):
         per_batch = (1 + _COLUMN_OPS * len(model.features)) * calibration.op_s
         read = 4 * len(model.features) / (calibration.copy_bytes_s * _SHARED)
-        return model.flops / calibration.layers_flops + read + per_batch / batch
-    operators, traffic = _shape(model)
+        arithmetic = model.flops / calibration.layers_flops
+        return arithmetic + work.seconds() + read + per_batch / batch
     working = (8 * model.widest + 4 * len(model.features)) * batch
     speed = calibration.copy_bytes_s
     if working <= calibration.cache_bytes:
         speed *= _CACHED
     elif working <= _SHARED_CACHE * calibration.cache_bytes:
         speed *= _SHARED
-    calls = operators + _COLUMN_OPS * len(model.features)
+    calls = work.calls + _COLUMN_OPS * len(model.features)
     per_batch = calls * calibration.op_s + model.param_bytes / (speed * _CACHED)
-    return model.flops / calibration.gemm_flops + traffic / speed + per_batch / batch
+    arithmetic = model.flops / calibration.gemm_flops + work.seconds()
+    return arithmetic + work.size / speed + per_batch / batch
 
 
 def onnx_row_seconds(model: Model, batch: int, context: Machine) -> float:
     """As `row_seconds`, by ONNX Runtime: operators are fused, and one call does all."""
     calibration = context.calibration
-    _, traffic = _shape(model)
+    work = work_of(model)
     speed = calibration.copy_bytes_s * _CACHED
     calls = (_ONNX_OPS + _COLUMN_OPS * len(model.features)) * calibration.op_s
     arithmetic = model.flops / (calibration.onnx_flops or calibration.gemm_flops)
-    return arithmetic + traffic / speed + calls / batch
+    arithmetic += work.seconds(_EXPORTED_STEPS)
+    gathered = 4 * len(model.features) * _STRIDES / calibration.copy_bytes_s
+    return arithmetic + gathered + work.size / speed + calls / batch
 
 
 def predict_seconds(
@@ -128,9 +180,9 @@ def predict_seconds(
         handed = _values(n.child.schema) * _HAND_S
         return _SETUP_S["executors"] + rows * (handed + compute) / context.threads
     if representation == SQL:
-        terms = sql_terms(n.model)
-        computed = rows * terms * context.calibration.sql_term_s / context.threads
-        return _SETUP_S[SQL] + terms * _PLANNED_S + computed
+        calibration, (planned, computed) = context.calibration, sql_work(n.model)
+        seconds = rows * computed * calibration.sql_term_s / _lanes(n.child, MORSEL_ROWS, context)
+        return _SETUP_S[SQL] + planned * calibration.sql_plan_s + seconds
     if representation == RELATIONAL:
         return _SETUP_S["dl"] + tiled_seconds(n, rows, tiled_plan(n, batch, context), context)
     return _SETUP_S["udf"] + loading + _udf(n, rows, context)
@@ -149,7 +201,7 @@ def _dl(
 ) -> float:
     """Scan and network overlap where the network is the dearer one."""
     calibration = context.calibration
-    scan = rows * _values(n.child.schema) * calibration.arrow_value_s
+    scan = rows * sum(handing_seconds(f.type, context) for f in n.child.schema)
     batches = math.ceil(rows / max(batch, ENGINE_ROWS))
     over = batches * (calibration.batch_s + len(n.features) * calibration.op_s)
     compute = rows * row_seconds(n.model, min(batch, math.ceil(rows)), context)
@@ -161,22 +213,32 @@ def _dl(
     # The same test as the runtime's, whatever the batch: else a slower batch would seem to overlap.
     arithmetic = n.model.flops / calibration.gemm_flops
     if arithmetic > len(n.features) * calibration.arrow_value_s / 2:
-        return over + max(scan, (scan + compute) / context.threads)
+        lanes = min(context.threads, math.ceil(rows / BATCH_ROWS))
+        return over + max(scan, (scan + compute) / lanes)
     return over + scan + compute
 
 
 def _udf(n: Predict | Evaluate, rows: float, context: Context) -> float:
-    """Engines hand over a chunk's rows as a filter leaves them, so calls follow the rows before."""
+    """Engines hand over a chunk's rows as a filter leaves them, so calls follow the rows before.
+
+    A column of few rows is handed over in the time of a full one.
+    """
     calibration = context.calibration
-    before = max(_before_filters(n.child, context), rows)
+    before = max(_rows_before(n.child, context), rows)
     calls = math.ceil(before / calibration.udf_rows)
     per_call = min(rows / calls, calibration.udf_rows)
     outputs = len(n.methods) if isinstance(n, Predict) else 1
     values = _values(n.child.schema.select(tuple(dict.fromkeys(n.features)))) + 1
-    handed = rows * values * calibration.udf_value_s
-    compute = rows * row_seconds(n.model, max(1, int(per_call)), context) / context.threads
+    each = calibration.udf_call_s + values * calibration.udf_rows * calibration.udf_value_s
+    lanes = _lanes(n.child, MORSEL_ROWS, context)
+    compute = rows * row_seconds(n.model, max(1, int(per_call)), context) / lanes
     compute *= context.history.ratio(operator_name(n.model, "udf"))
-    return outputs * (calls * calibration.udf_call_s + handed + compute)
+    return outputs * (calls * (each + _CALLED_S) + compute)
+
+
+def _lanes(relation: Relation, rows_each: int, context: Context) -> int:
+    """Threads of the engine that share the rows below a filter."""
+    return min(context.threads, math.ceil(max(_rows_before(relation, context), 1.0) / rows_each))
 
 
 def _values(schema: Schema) -> int:
@@ -184,7 +246,8 @@ def _values(schema: Schema) -> int:
     return sum(f.type.length if f.type.kind == "array" else 1 for f in schema)
 
 
-def _before_filters(relation: Relation, context: Context) -> float:
-    while isinstance(relation, Filter):
+def _rows_before(relation: Relation, context: Context) -> float:
+    """Rows that the engine passes over, of which filters leave those of `relation`."""
+    while isinstance(relation, (Filter, Project)):
         relation = relation.child
     return context.estimates[relation].rows

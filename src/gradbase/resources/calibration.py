@@ -45,6 +45,8 @@ class Calibration:
         Chains of layers in machine code of ours on one core; 0: it cannot be built here.
     sql_term_s : float, seconds
         A number of a model's SQL for one row, on one core; 0: not known.
+    sql_plan_s : float, seconds
+        The engine reading and planning a number of a model's SQL.
     onnx_flops : float, FLOP/s
         Layers in ONNX Runtime on one core; 0: it is not installed, or not known.
     """
@@ -63,6 +65,7 @@ class Calibration:
     cache_bytes: int = 1 << 20
     layers_flops: float = 0.0
     sql_term_s: float = 0.0
+    sql_plan_s: float = 1.0e-4
     onnx_flops: float = 0.0
 
     def save(self, path: Path) -> None:

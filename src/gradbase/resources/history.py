@@ -23,6 +23,8 @@ LEAST_S = 0.02
 """Seconds that a run must have computed for its ratio to count."""
 MOST = 4.0
 KEPT = 512
+FORMULAS = 2
+"""Grows when the formulas of cost do: ratios to what others expected mean nothing."""
 FADES_S = 7 * 86_400.0
 _STEP = 0.25
 
@@ -85,7 +87,7 @@ class History:
         with self._lock:
             if self._path is None or not self._changed:
                 return
-            text = json.dumps(self._known, indent=0)
+            text = json.dumps({"formulas": FORMULAS, "ratios": self._known}, indent=0)
             temporary = self._path.with_suffix(f".{os.getpid()}.tmp")
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,9 +108,11 @@ def default_history() -> History:
 
 
 def _read(path: Path) -> dict[str, tuple[float, float]]:
-    """What the file says; nothing where it is missing or damaged."""
+    """What the file says; nothing where it is missing, damaged, or of other formulas."""
     try:
         found = json.loads(path.read_text())
-        return {str(k): (float(v), float(at)) for k, (v, at) in found.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        if found["formulas"] != FORMULAS:
+            return {}
+        return {str(k): (float(v), float(at)) for k, (v, at) in found["ratios"].items()}
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return {}

@@ -203,13 +203,12 @@ def predict_stream(
     timing = Timing(node.model, told, context)
 
     def work(batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
-        with leased(context, f"predict {node.model.name}", threads=runners.threads) as threads:
-            start = time.perf_counter()
+        lease = leased(context, f"predict {node.model.name}", threads=runners.threads)
+        with lease as threads, timing.of(batch.num_rows):
             features = reads(batch.select(positions))
             with runners.one(features, threads) as runner:
                 run = runner if repeats is None else functools.partial(repeats, runner)
                 columns = run(features, first_row)
-            timing.add(batch.num_rows, time.perf_counter() - start)
         context.metrics.add("predicted_rows", batch.num_rows)
         for field, column in zip(added, columns, strict=True):
             batch = batch.append_column(field, column)  # old columns do not pass through Python
@@ -250,13 +249,21 @@ class Timing:
         self._expected_s = self._measured_s = 0.0
         self._lock = threading.Lock()
 
-    def add(self, rows: int, seconds: float) -> None:
-        """A batch of `rows` took so long."""
-        self._context.metrics.add("predict_seconds", seconds)
+    @contextlib.contextmanager
+    def of(self, rows: int) -> Generator[None]:
+        """A batch of `rows` is computed inside, in this thread.
+
+        History learns from the thread's own seconds: those that other programs took from it say
+        nothing about the model.
+        """
+        start, own = time.perf_counter(), time.thread_time()
+        yield
+        self._context.metrics.add("predict_seconds", time.perf_counter() - start)
+        measured = time.thread_time() - own
+        seconds_of = onnx_row_seconds if self._representation == ONNX else row_seconds
         with self._lock:
-            seconds_of = onnx_row_seconds if self._representation == ONNX else row_seconds
             self._expected_s += rows * seconds_of(self._model, rows, self._context)
-            self._measured_s += seconds
+            self._measured_s += measured
 
     def tell(self) -> None:
         """The statement has ended."""
@@ -375,16 +382,15 @@ def _in_engine(
 
     def run(columns: list[pa.Array]) -> list[pa.Array]:
         context.check_cancelled()
-        start = time.perf_counter()
-        features = reads(pa.RecordBatch.from_arrays(columns, names))
         try:
-            with runners.one(features) as runner:
-                made = runner(features)
+            with timing.of(len(columns[0])):
+                features = reads(pa.RecordBatch.from_arrays(columns, names))
+                with runners.one(features) as runner:
+                    made = runner(features)
         except DataError as error:
             hint = f"rows are counted within one call of the engine; {error.hint}"
             raise DataError(error.message, at=error.at, hint=hint) from None
         context.metrics.add("predicted_rows", features.num_rows)
-        timing.add(features.num_rows, time.perf_counter() - start)
         return made
 
     return run

@@ -18,7 +18,14 @@ _FUNCTIONS = frozenset(
      "selu")
 )  # fmt: skip
 _OPERATORS = (Concat, Linear, Unary, Binary, Softmax, OneHot, Embedding, Trees, ToTensor)
+_TREE_TERMS = 3
+"""Numbers of a node: feature, threshold, value."""
 _METHODS = ("value", "label", "proba", "raw")
+_CURVED = 10.0
+"""Numbers that a function other than ReLU takes as long as (DuckDB's tanh: 20 ns)."""
+_PLANNED, _PASSED = 0.26, 0.2
+"""A number of a tree, against one of a layer: to be planned, and to be computed, as a row passes
+few of its nodes (8 trees of depth 5)."""
 _EXACT = frozenset(("bool", "int8", "int16", "uint8", "uint16", "float32"))
 """Types whose values float32 holds: trees compare in it."""
 
@@ -62,6 +69,23 @@ def _is_read(tensor: ToTensor, of: SqlType) -> bool:
 
 
 @functools.lru_cache(maxsize=256)
+def sql_work(model: Model) -> tuple[float, float]:
+    """What planning a model's SQL, and computing a row by it, take; a layer's number takes 1."""
+    planned = computed = float(sql_terms(model))
+    for tensor in per_row(model):
+        match tensor:
+            case Trees(value=value):
+                terms = _TREE_TERMS * elements(value.shape)
+                planned -= (1 - _PLANNED) * terms
+                computed -= (1 - _PASSED) * terms
+            case Unary(op=op) if not op.startswith("relu"):
+                computed += _CURVED * elements(tensor.shape)
+            case _:
+                pass
+    return planned, computed
+
+
+@functools.lru_cache(maxsize=256)
 def sql_terms(model: Model) -> int:
     """Numbers in the SQL of a model: weights, thresholds and leaves, standardisation."""
     found = 2 * len(model.features)
@@ -70,7 +94,7 @@ def sql_terms(model: Model) -> int:
             case Linear(weight=weight):
                 found += elements(weight.shape)
             case Trees(value=value):
-                found += 3 * elements(value.shape)
+                found += _TREE_TERMS * elements(value.shape)
             case OneHot(count=count):
                 found += count
             case Embedding(weight=weight):
