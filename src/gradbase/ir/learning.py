@@ -7,7 +7,7 @@ import functools
 from gradbase.errors import BindError, near
 from gradbase.ir.conversion import ToTable, per_row
 from gradbase.ir.derived import Derived, flattened
-from gradbase.ir.node import Node, node, walk
+from gradbase.ir.node import Node, Step, node, walk
 from gradbase.ir.relational import Relation
 from gradbase.ir.scalar import Column, Scalar
 from gradbase.ir.shapes import elements
@@ -246,7 +246,7 @@ class ClassWeight(Node):
 
 
 @node
-class Dataset(Node):
+class Dataset(Step):
     """The rows of a training query and everything that decides how they are dealt out.
 
     `features` and `label` are columns of `relation`; `row_key` () means content identity; `shards`
@@ -256,7 +256,6 @@ class Dataset(Node):
     takes them as they are. Rows of equal `groups` (columns) are a relation of their own.
     """
 
-    in_plan = True
     relation: Relation
     features: tuple[str, ...]
     label: str
@@ -308,7 +307,7 @@ class Dataset(Node):
 
 
 @node
-class Fit(Node):
+class Fit(Step):
     """One trial: `network` trained on `data`. Its result depends on these fields alone.
 
     With `early_stop`, `patience` epochs in a row that improve the loss by less than
@@ -319,7 +318,6 @@ class Fit(Node):
     Gradients of `replicas` parts of a batch, a power of two, are added in pairs.
     """
 
-    in_plan = True
     data: Dataset
     trial: int
     network: Network
@@ -339,10 +337,9 @@ class Fit(Node):
 
 
 @node
-class FusedFit(Node):
+class FusedFit(Step):
     """Fits of equal shape that train as one stack (`tolerance`)."""
 
-    in_plan = True
     fits: tuple[Fit, ...]
 
 

@@ -69,8 +69,6 @@ class Node(metaclass=_Interned):
     __slots__ = ("__dict__", "__weakref__")
     row_independent: ClassVar[bool] = True
     """Whether a row's result depends on that row alone."""
-    in_plan: ClassVar[bool] = False
-    """Whether it is a relation, a dataset or a fit: no expression and no part of a network."""
     derived: ClassVar[tuple[str, ...]] = ()
     """Cached properties that follow from the children's; settled when the node is built."""
 
@@ -94,8 +92,8 @@ class Node(metaclass=_Interned):
 
     @functools.cached_property
     def stands_on(self) -> tuple[Node, ...]:
-        """The relations, datasets and fits among the children."""
-        return tuple(c for c in self.children if c.in_plan)
+        """The steps of a plan among the children."""
+        return tuple(c for c in self.children if isinstance(c, Step))
 
     def with_children(self, children: tuple[Node, ...]) -> Self:
         """The same operator over other children (as many as `self.children`)."""
@@ -122,6 +120,10 @@ class Node(metaclass=_Interned):
         from gradbase.ir.printer import print_plan
 
         return print_plan(self)
+
+
+class Step(Node):
+    """A step of a plan: a relation, a dataset or a fit; no expression, no part of a network."""
 
 
 def walk(root: Node, leaves: Container[Node] = ()) -> Iterator[Node]:

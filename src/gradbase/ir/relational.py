@@ -5,17 +5,16 @@ from __future__ import annotations
 import functools
 
 from gradbase.errors import BindError
-from gradbase.ir.node import Node, node
+from gradbase.ir.node import Step, node
 from gradbase.ir.scalar import Literal, Scalar
 from gradbase.ir.types import Field, Schema
 
 JOINS = ("inner", "left", "right", "full", "cross", "semi", "anti")
 
 
-class Relation(Node):
+class Relation(Step):
     """A bag of rows with a schema."""
 
-    in_plan = True
     derived = ("schema",)
 
     @property
