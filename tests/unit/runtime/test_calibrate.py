@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 
 from gradbase.resources.calibration import Calibration
 from gradbase.runtime import calibrate
 
 
-def test_calibration_takes_seconds_and_is_kept(tmp_path, monkeypatch):
+def test_calibration_is_kept(tmp_path, monkeypatch):
     path = tmp_path / "deep" / "calibration.json"
-    start = time.perf_counter()
     found = calibrate.load_or_calibrate(path)
-    assert time.perf_counter() - start < 20  # about 2 on a quiet machine
     assert all(v > 0 for v in dataclasses.astuple(found))
     assert 1e8 < found.gemm_flops < 1e14
     assert found.udf_rows <= calibrate._ROWS

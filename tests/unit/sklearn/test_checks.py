@@ -8,7 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import (
+    check_regressors_int,
+    check_regressors_train,
+    parametrize_with_checks,
+)
 
 import gradbase
 from gradbase.sklearn import GradbaseClassifier, GradbaseRegressor
@@ -21,9 +25,27 @@ for kind in (GradbaseClassifier, GradbaseRegressor):
 """
 
 
-@parametrize_with_checks([GradbaseClassifier(), GradbaseRegressor()])
+@parametrize_with_checks([GradbaseClassifier()])
 def test_check(estimator, check):
     """What scikit-learn expects of every estimator."""
+    run(check, estimator)
+
+
+@pytest.mark.slow  # what both are is in one base class
+@parametrize_with_checks([GradbaseRegressor()])
+def test_check_of_regressors(estimator, check):
+    """The same of the other kind."""
+    run(check, estimator)
+
+
+@pytest.mark.parametrize("check", [check_regressors_train, check_regressors_int])
+def test_what_is_expected_of_regressors_only(check):
+    """Of those the checks that classifiers do not have."""
+    check("GradbaseRegressor", GradbaseRegressor())
+
+
+def run(check, estimator):
+    """Run one check."""
     if getattr(check, "func", check).__name__ == "check_array_api_input":
         return  # it needs a variable set before SciPy is imported: see below
     check(estimator)

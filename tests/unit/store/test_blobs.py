@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from blake3 import blake3
 
 from gradbase.errors import StoreError
 from gradbase.ir.tensor import Param
-from gradbase.store import Store, bytes_of, hash_of
+from gradbase.store import Store, bytes_of
 from gradbase.store.chunks import CHUNKED_ABOVE, LARGEST, SMALLEST, cut
 
 from .samples import record
@@ -50,9 +49,13 @@ def test_a_small_edit_shares_most_files(store):
     assert len(before) > 10
 
 
-@pytest.mark.parametrize("data", [noise(30_000_000), bytes(10_000_000), b"ab" * 4_000_000])
-def test_chunks_have_bounded_sizes(data):
+# Functions: pytest would write the bytes themselves into the names of the tests.
+@pytest.mark.parametrize(
+    "made", [lambda: noise(20_000_000), lambda: bytes(10_000_000), lambda: b"ab" * 4_000_000]
+)
+def test_chunks_have_bounded_sizes(made):
     """Also where the content allows no cut (all zeros), and they cover the blob."""
+    data = made()
     chunks = cut(memoryview(data))
     assert b"".join(chunks) == data
     assert all(len(c) <= LARGEST for c in chunks)
@@ -211,12 +214,3 @@ def test_opening_makes_no_folder(store):
     assert isinstance(store, Store)
     assert store.names() == ()
     assert not store.path.exists()
-
-
-def test_storing_100_mb_takes_less_than_a_few_seconds(store):
-    """1.5 s on a quiet machine; the bound is for a busy one."""
-    data = noise(100_000_000)
-    started = time.perf_counter()
-    name = store.blobs.put(data)
-    assert time.perf_counter() - started < 6
-    assert hash_of(store.blobs.get(name)) == name
