@@ -64,6 +64,11 @@ class FileWeight:
             at += len(part)
         return flat.reshape(weight.dims)
 
+    @property
+    def file(self) -> Path:
+        """Where its bytes are."""
+        return self.path.parent / self.weight.file if self.weight.file else self.path
+
     def parts(self, step_bytes: int) -> Iterator[Array]:
         """Its elements in C order, `step_bytes` of the file at a time.
 
@@ -74,8 +79,7 @@ class FileWeight:
         DataError
             The file has changed meanwhile.
         """
-        weight = self.weight
-        path = self.path.parent / weight.file if weight.file else self.path
+        weight, path = self.weight, self.file
         kind = np.dtype("<u2" if weight.dtype == "bfloat16" else weight.dtype)
         step = max(step_bytes // kind.itemsize * kind.itemsize, kind.itemsize)
         starts = range(0, weight.size, step)
@@ -161,10 +165,7 @@ class Constants(Mapping[str, Array]):
         if isinstance(load, FileWeight) and self._blobs is not None:
             weight, page_bytes = load.weight, self._blobs.page_bytes
             if weight.size > _WHOLE_PIECES * self.piece_bytes or self._in_tiles(weight):
-                dims, kind = weight.dims, plan_dtype(weight.dtype)
-                parts = load.parts(self.piece_bytes)
-                made = self._blobs.put_tiles(parts, dims, kind, page_bytes, by_content=False)
-                return Param(made, dims, kind)
+                return self._stored(self._blobs, load, page_bytes)
         found = np.ascontiguousarray(load())
         kind = str(found.dtype)
         exact = kind != "int64" or not found.size or int(np.abs(found).max()) < _EXACT_INTEGERS
@@ -177,6 +178,17 @@ class Constants(Mapping[str, Array]):
         else:
             self._loads[key] = load
         return Param(key, found.shape, kind)
+
+    def _stored(self, blobs: Blobs, load: FileWeight, page_bytes: int) -> Param:
+        """A large weight, on its way from the file into the store."""
+        weight, kind = load.weight, plan_dtype(load.weight.dtype)
+        made: str | None = None
+        if kind == weight.dtype:
+            made = blobs.copy_tiles(load.file, weight.start, weight.dims, kind, page_bytes)
+        if made is None:
+            parts = load.parts(self.piece_bytes)
+            made = blobs.put_tiles(parts, weight.dims, kind, page_bytes, by_content=False)
+        return Param(made, weight.dims, kind)
 
     def _in_tiles(self, weight: Weight) -> bool:
         """Whether a smaller weight will be read in tiles, as all of them together do not fit."""

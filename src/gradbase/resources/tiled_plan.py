@@ -18,7 +18,7 @@ from gradbase.ir.imported import Opaque, Text
 from gradbase.ir.learning import Model
 from gradbase.ir.node import walk
 from gradbase.ir.shapes import elements
-from gradbase.ir.splitting import groups_of, way_of, weight_of
+from gradbase.ir.splitting import groups_of, is_turned, way_of, weight_of
 from gradbase.ir.tensor import (
     DTYPES,
     Concat,
@@ -31,7 +31,7 @@ from gradbase.ir.tensor import (
     UserModule,
 )
 from gradbase.resources.sizes import readable
-from gradbase.resources.tiling import SMALLEST_PAGE, grid_for, page_bytes_for
+from gradbase.resources.tiling import SMALLEST_PAGE, page_bytes_for, weight_grid
 
 MOST_ROWS = 1 << 16
 _KEPT_SHARE = 4
@@ -87,7 +87,7 @@ class TiledPlan:
     def tiles(self) -> int:
         """Tiles that the weights are cut into."""
         return sum(
-            grid_for(*matrix_sizes(p), DTYPES[p.kind], self.page_bytes).tiles for p in self.tiled
+            weight_grid(*matrix_sizes(p), DTYPES[p.kind], self.page_bytes).tiles for p in self.tiled
         )
 
     @property
@@ -266,11 +266,13 @@ class Planner:
                 case _ if is_input(node):
                     keep(node, always=True)
                 case "linear":
-                    x = reads(node)[0]
+                    x, rows_of_tiles = reads(node)[0], self._in_rows(node)
                     fits = self.threads * _bytes(node, rows) <= most
-                    if kept.get(x) != "memory" and fits:
+                    if rows_of_tiles == "outputs":
+                        keep(x, always=True)
+                    elif rows_of_tiles == "inputs" or (kept.get(x) != "memory" and fits):
                         summed.add(node)
-                        keep(node)
+                        keep(node, always=rows_of_tiles == "inputs")
                     else:
                         keep(x)
                 case "rowwise" | "window" | "gather":
@@ -289,6 +291,18 @@ class Planner:
             if len(self.readers[node]) > 1 or node in self.roots:
                 keep(node, always=node in self.roots)
         return kept, summed
+
+    def _in_rows(self, node: Tensor) -> str | None:
+        """What the rows of a tall weight are, all of each in one tile: going along its columns
+        would read every tile again for each part."""
+        weight = in_tiles(node)
+        if weight not in self.tiled:
+            return None
+        rows, cols = matrix_sizes(weight)
+        grid = weight_grid(rows, cols, DTYPES[weight.kind], self.page_bytes)
+        if grid.across > 1 or rows <= cols:
+            return None
+        return "inputs" if is_turned(node) else "outputs"
 
     def ends(self, plan: TiledPlan) -> dict[int, list[Tensor]]:
         """Which results are read for the last time by each operator of `computed`."""

@@ -13,6 +13,8 @@ SMALLEST_PAGE, LARGEST_PAGE = 64 << 10, 4 << 20
 _LIMIT_SHARE = 128
 """A page is at most this part (one in …) of the memory limit."""
 _MULTIPLE = 64
+_TALL = 2
+"""A weight with so many times more rows than columns is tall."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,27 @@ def grid_for(rows: int, cols: int, item: int, page_bytes: int) -> Grid:
     across = math.ceil(cols / tile_cols)  # of about one width: a narrow last one wastes a page
     tile_cols = min(tile_cols, math.ceil(cols / across / _MULTIPLE) * _MULTIPLE)
     return Grid(rows, cols, item, _at_most(rows, elements // tile_cols), tile_cols)
+
+
+def weight_grid(rows: int, cols: int, item: int, page_bytes: int) -> Grid:
+    """Tiles of a weight: whole rows of a tall one, which lie in a file as they lie in pages.
+
+    A product with a tall weight makes its many outputs in parts, from all of its fewer inputs.
+    Other weights are cut as `grid_for` does.
+
+    Examples
+    --------
+    >>> grid = weight_grid(131072, 4096, 4, 4 << 20)
+    >>> grid.tile_rows, grid.tile_cols
+    (256, 4096)
+    >>> grid = weight_grid(4096, 4096, 4, 4 << 20)
+    >>> grid.tile_rows, grid.tile_cols
+    (1024, 1024)
+    """
+    fitting = page_bytes // max(cols * item, 1)
+    if rows < _TALL * cols or fitting < _MULTIPLE:
+        return grid_for(rows, cols, item, page_bytes)
+    return Grid(rows, cols, item, _at_most(rows, fitting), cols)
 
 
 def _at_most(all_of: int, fitting: int) -> int:

@@ -19,15 +19,18 @@ from numpy.typing import NDArray
 
 from gradbase.errors import StoreError
 from gradbase.ir.shapes import Shape
-from gradbase.ir.tensor import Param
-from gradbase.resources.tiling import LARGEST_PAGE
+from gradbase.ir.tensor import DTYPES, Param
+from gradbase.resources.tiling import LARGEST_PAGE, weight_grid
 from gradbase.store.chunks import cut
 from gradbase.store.files import reported
 from gradbase.store.folder import Folder, Lease
 from gradbase.store.pieces import FilePieces, Pieces
 from gradbase.store.tiles.ahead import ahead
-from gradbase.store.tiles.file import NUMPY_TYPES, TileFile
-from gradbase.store.tiles.writing import SUFFIX, TileWriter, file_name
+from gradbase.store.tiles.copying import copy_pages
+from gradbase.store.tiles.file import NUMPY_TYPES, TileFile, matrix_dims
+from gradbase.store.tiles.new_file import SUFFIX, NewFile, file_name
+from gradbase.store.tiles.origin import Origin
+from gradbase.store.tiles.writing import TileWriter
 
 HEADER = "gradbase chunks 1"
 LIST = ".chunks"
@@ -62,6 +65,8 @@ class Blobs:
         """Protects what is put outside of a commit, until this store names it or closes."""
         self.page_bytes = LARGEST_PAGE
         """Of the tiles of large weights; the session says how much memory there is."""
+        self._origins: dict[str, Origin] = {}
+        """Where files of tiles that were imported by this process came from, by their names."""
         self._aside: Folder | None = None
         """Where tiles are of a store that is only read."""
 
@@ -173,6 +178,31 @@ class Blobs:
             self.put(TileFile(tiled).whole())
         return made
 
+    def copy_tiles(
+        self, path: Path, start: int, dims: Shape, kind: str, page_bytes: int
+    ) -> str | None:
+        """As `put_tiles` of what lies in a file, as it is, from byte `start` on.
+
+        None where tiles are no ranges of it, or the store does not keep files: `put_tiles` cuts.
+        """
+        self._check_writable()
+        grid = weight_grid(*matrix_dims(dims), DTYPES[kind], page_bytes)
+        if grid.across > 1 or not isinstance(self.pieces, FilePieces):
+            return None
+        self.folder.prepare()
+        with NewFile(self.folder.halves, dims, kind, page_bytes) as new:
+            origin = copy_pages(new, path, start)
+            made = self._finish(new, self.folder)
+        self._origins[file_name(made, dims, kind)] = origin
+        return made
+
+    def _finish(self, new: NewFile, to: Folder) -> str:
+        with to.lock:
+            made = new.finish(to.blobs)
+            to.leases.add(self.lease)
+            self.lease.hashes.add(made)
+        return made
+
     def _put_tiles(
         self, to: Folder, parts: Iterable[NDArray[Any]], dims: Shape, kind: str, page_bytes: int,
         *, by_content: bool = True,
@@ -181,11 +211,7 @@ class Blobs:
         with TileWriter(to.halves, dims, kind, page_bytes, by_content=by_content) as writer:
             for part in ahead(parts):
                 writer.write(part)
-            with to.lock:
-                made = writer.finish(to.blobs)
-                to.leases.add(self.lease)
-                self.lease.hashes.add(made)
-        return made
+            return self._finish(writer, to)
 
     def tiles(self, param: Param, page_bytes: int) -> TileFile:
         """The file of tiles of a parameter; one that lies in chunks is cut into `page_bytes` first.
@@ -197,7 +223,8 @@ class Blobs:
         """
         name = file_name(checked(param.hash), param.dims, param.kind)
         found = next((p for p in (f.blobs / name for f in self._folders()) if p.is_file()), None)
-        return TileFile(self._tiled(param, page_bytes) if found is None else found)
+        path = self._tiled(param, page_bytes) if found is None else found
+        return TileFile(path, self._origins.get(name))
 
     def _folders(self) -> list[Folder]:
         return [self.folder] if self._aside is None else [self.folder, self._aside]

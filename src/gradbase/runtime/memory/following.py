@@ -61,7 +61,7 @@ class Follower:
                 self.order = None
         if len(self._calls) < _LONGEST:
             self._calls.append(call)
-        self._prefix = hash((self._prefix, call.signature))
+        self._prefix = call.after(self._prefix)
         self.position += 1
 
     def retime(self, seconds: dict[int, float]) -> None:
@@ -78,6 +78,11 @@ class Follower:
             del self.blocks[name]
         elif block.made:
             self._carried.append((block.size, self.position))
+
+    @property
+    def complete(self) -> bool:
+        """Whether the iteration has gone a known way to its end."""
+        return self.order is not None and self.position == len(self.order.calls)
 
     def end(self, alive: Iterable[Block]) -> None:
         """The iteration ends here, what is `alive` lives on: keep its order if it is a new one."""

@@ -27,7 +27,7 @@ class Call:
     Parameters
     ----------
     signature : int
-        Hash of the operator and its arguments' shapes.
+        Hash of the operator and of its arguments' shapes and dtypes.
     name : str
     made : tuple of int, bytes
         Sizes of the storages it makes.
@@ -47,6 +47,10 @@ class Call:
     touched: tuple[tuple[Name, bool], ...]
     working_set: int
     seconds: float
+
+    def after(self, prefix: int) -> int:
+        """Hash of a way that hashes to `prefix`, and of this call."""
+        return hash((prefix, self.signature, self.made))
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,10 +78,10 @@ class Order:
 
     @functools.cached_property
     def hashes(self) -> list[int]:
-        """Of the signatures before each position and of all: equal prefixes have equal hashes."""
+        """Of the calls before each position and of all: equal prefixes have equal hashes."""
         found = [0]
         for call in self.calls:
-            found.append(hash((found[-1], call.signature)))
+            found.append(call.after(found[-1]))
         return found
 
     @functools.cached_property

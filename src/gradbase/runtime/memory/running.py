@@ -23,7 +23,7 @@ from gradbase.runtime.memory.schedule import Moves, moves_of
 
 __all__ = ["Running"]
 
-_LEARNT = Orders()
+_LEARNT = {"cpu": Orders(), "cuda": Orders()}
 _UNKNOWN = 1e9  # a rank after every known use, before those that are never used again
 
 
@@ -33,7 +33,7 @@ class Running(TorchDispatchMode):
     def __init__(self, report: Report, pager: Pager, kind: str) -> None:
         super().__init__()
         self.report, self.pager, self.kind = report, pager, kind
-        self.follower = Follower(_LEARNT)
+        self.follower = Follower(_LEARNT[kind])
         self._resident = Resident() if kind == "cpu" else None
         self._backward = False  # this iteration has begun its backward pass
         self._working_set = 0
@@ -157,6 +157,8 @@ class Running(TorchDispatchMode):
 
     def _end(self) -> None:
         self._time()
+        if not self.follower.complete:
+            self.pager.expect_nothing()
         self.follower.end(list(self.pager.blocks.values()))
         self.report.iterations += self._backward
         self._backward = False
@@ -176,13 +178,13 @@ class Running(TorchDispatchMode):
             written = place in described.writes
             tensors = tensors_of(value, [])
             for tensor in tensors:
-                shapes.append(tensor.shape)
+                shapes += (tensor.shape, tensor.dtype)
                 for storage in storages_of(tensor):
                     block = self._block(storage, made=False)
                     if block is not None:
                         blocks[block] = blocks.get(block, False) or written
-            if not tensors and isinstance(value, (int, list, tuple)):
-                shapes.append(str(value))  # sizes that a result may have
+            if not tensors and isinstance(value, (int, list, tuple, torch.dtype)):
+                shapes.append(str(value))  # sizes and dtypes that a result may have
         return hash(tuple(shapes)), blocks
 
     def _block(self, storage: UntypedStorage, *, made: bool) -> Block | None:

@@ -61,7 +61,8 @@ class ProductParts(Lazy):
         return sums.reshape(*self.shape[:-1], stop - start)
 
     def cuts(self, width: int) -> Sequence[int]:
-        return even_cuts(self.shape[-1], width, self._product.output_tile)
+        tile = self._product.output_tile
+        return even_cuts(self.shape[-1], width, tile * max(1, width // tile))
 
 
 def summed(product: Product, x: Value, width: int, workers: Workers) -> torch.Tensor:

@@ -98,6 +98,8 @@ class TiledProgram:
             for start in range(0, features.num_rows, self.plan.rows):
                 batch = features.slice(start, self.plan.rows)
                 found.append(_Batch(self, batch, first_row + start).run())
+                for weight in self.tiled.values():
+                    weight.passed()
         return [torch.cat(parts) for parts in zip(*found, strict=True)]
 
     def leaf(self, node: Tensor) -> Leaf:

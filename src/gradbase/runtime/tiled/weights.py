@@ -26,6 +26,10 @@ class Weight(Protocol):
         """What lies in these rows and columns; content is there until the next one is asked for."""
         ...
 
+    def passed(self) -> None:
+        """A batch has had all of it."""
+        ...
+
 
 class HeldWeight:
     """A weight in memory.
@@ -43,6 +47,9 @@ class HeldWeight:
     def pieces(self, top: int, bottom: int, left: int, right: int) -> Iterator[Piece]:
         yield top, bottom, left, right, self._matrix[top:bottom, left:right]
 
+    def passed(self) -> None:
+        """As `Weight.passed`."""
+
 
 class TiledWeight:
     """A weight in a file of tiles.
@@ -53,7 +60,7 @@ class TiledWeight:
     pool : Pool
     traffic : Traffic
     kept : int
-        So many of its first tiles should stay in memory after use.
+        So many of its first tiles should stay in memory after use, from the second pass on.
     """
 
     def __init__(self, file: TileFile, pool: Pool, traffic: Traffic, kept: int) -> None:
@@ -62,9 +69,14 @@ class TiledWeight:
         self.rows, self.cols = grid.rows, grid.cols
         self.tile_rows, self.tile_cols = grid.tile_rows, grid.tile_cols
 
+    def passed(self) -> None:
+        """As `Weight.passed`."""
+        self._pool.passed(self._file)
+
     def pieces(self, top: int, bottom: int, left: int, right: int) -> Iterator[Piece]:
         grid = self._file.grid
         wanted = list(grid.touching(top, bottom, left, right))
+        kept = self._kept if self._pool.again(self._file) else 0
         for i, tile in enumerate(wanted):
             t, b, f, r = grid.place(tile)
             frame = self._pool.pin(self._file, tile, self._traffic)
@@ -77,7 +89,7 @@ class TiledWeight:
             finally:
                 # What a next part of rows or columns needs too is not given up yet.
                 rest = b > bottom or r > right
-                self._pool.unpin(frame, keep=rest or tile < self._kept)
+                self._pool.unpin(frame, keep=rest or tile < kept)
 
 
 def rows_of(weight: Weight, top: int, bottom: int) -> torch.Tensor:

@@ -22,6 +22,7 @@ from gradbase.errors import StoreError
 from gradbase.ir.shapes import Shape
 from gradbase.resources.tiling import Grid
 from gradbase.store.files import reported
+from gradbase.store.tiles.origin import Origin
 
 MAGIC = b"gbtiles1"
 CHECK_BYTES = 16
@@ -51,6 +52,8 @@ class TileFile:
     Parameters
     ----------
     path : Path
+    origin : Origin, optional
+        Where its bytes are, too.
 
     Attributes
     ----------
@@ -64,9 +67,10 @@ class TileFile:
         The file is missing, damaged or no file of tiles.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, origin: Origin | None = None) -> None:
         self.path = path
         self.key = path.name
+        self._origin, self._elsewhere = origin, -1
         with reported(f"opening {path}"):
             self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -74,6 +78,8 @@ class TileFile:
         except BaseException:
             self.close()
             raise
+        if origin is not None and self.grid.across == 1:
+            self._elsewhere = origin.opened()
 
     def read(self, page: int, into: memoryview) -> int:
         """Fill the start of `into` with a page's tile, verified; returns its bytes.
@@ -85,6 +91,8 @@ class TileFile:
         """
         size = self.tile_bytes(page)
         target = into[:size]
+        if self._elsewhere >= 0 and self._from_origin(page, target):
+            return size
         with reported(f"reading page {page} of {self.path}"):
             done = 0
             while done < size:
@@ -137,13 +145,20 @@ class TileFile:
 
     def close(self) -> None:
         """Close the file; twice is allowed."""
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
+        for handle in (self._handle, self._elsewhere):
+            if handle >= 0:
+                os.close(handle)
+        self._handle = self._elsewhere = -1
 
     def __del__(self) -> None:
         if getattr(self, "_handle", -1) >= 0:
             self.close()
+
+    def _from_origin(self, page: int, target: memoryview) -> bool:
+        assert self._origin is not None
+        offset = page * self.grid.tile_rows * self.grid.cols * self.grid.item
+        found = self._origin.read(self._elsewhere, offset, target)
+        return found and check_of(target) == self._checks[page]
 
     def _read_end(self) -> None:
         size = os.fstat(self._handle).st_size

@@ -84,9 +84,9 @@ class Pool:
 
     A statement reserves what it pins at once, out of a lease of its own (`reserve`). What is free
     beyond is used for pages that may be needed again, under a lease that anyone else's request
-    takes back. Least recently used pages leave first; pages unpinned with ``keep=False`` before
-    all others: of a file that is read from end to end again and again and does not fit, the
-    beginning stays.
+    takes back. Least recently used pages leave first; pages unpinned with ``keep=False`` give their
+    memory to the next page at once: of a file that is read from end to end again and again and does
+    not fit, the beginning stays.
 
     Parameters
     ----------
@@ -99,6 +99,7 @@ class Pool:
         self._frames: OrderedDict[tuple[Hashable, int], Frame] = OrderedDict()
         self._firm = self._used = 0
         self._spare: list[mmap.mmap] = []
+        self._passed: set[Hashable] = set()
         self._wanted: set[tuple[Hashable, int]] = set()
         """Pages that are to be read in the background."""
         self._lease = broker.lend("tiles", "buffer pool", self.give_back)
@@ -155,8 +156,22 @@ class Pool:
         """Give a page back; it stays in memory as long as there is place."""
         with self._lock:
             frame.pins -= 1
-            if not keep and frame.key in self._frames:
-                self._frames.move_to_end(frame.key, last=False)
+            if not keep and not frame.pins:
+                self._drop(frame)
+
+    def again(self, source: Pages) -> bool:
+        """Whether a source has been passed through before (`passed`), so that it may come again.
+
+        Memory that a process has not had yet costs more than a page read from a file that the
+        system has in memory; so a first pass leaves nothing behind.
+        """
+        with self._lock:
+            return source.key in self._passed
+
+    def passed(self, source: Pages) -> None:
+        """Remember that all pages were read."""
+        with self._lock:
+            self._passed.add(source.key)
 
     def prefetch(self, source: Pages, pages: Sequence[int], traffic: Traffic | None = None) -> None:
         """Read pages in the background; the caller has reserved place for them."""
