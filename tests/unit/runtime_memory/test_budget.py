@@ -273,6 +273,40 @@ def test_an_order_of_another_step_refuses_nothing():
         assert report.peak <= report.limit
 
 
+@pytest.mark.parametrize("dtypes", [(torch.float32, torch.float64), (torch.float64, torch.float32)])
+def test_the_same_operators_of_other_dtypes_are_another_order(dtypes):
+    """Storages of twice the size: no limit is passed, no order is left."""
+    for dtype in dtypes:
+        network = nn.Sequential(*[m for _ in range(6) for m in (nn.Linear(64, 64), nn.Tanh())])
+        network.to(dtype)
+        x, limit = torch.ones(200, 64, dtype=dtype), 100_000 * dtype.itemsize
+        with memory.budget(limit) as report:
+            network(x).square().mean().backward()
+        assert report.peak <= limit
+        assert not any("order" in note or "over the limit" in note for note in report.notes)
+
+
+def test_results_of_other_sizes_leave_an_order_once():
+    for ones in (100, 200):
+        x = torch.arange(300) < ones
+        with memory.budget("1MB") as report:
+            for _ in range(8):
+                x.nonzero()
+    assert sum("left the learnt order" in note for note in report.notes) == 1
+
+
+def test_a_step_that_ends_early_counts_nothing_that_was_expected():
+    """The first six tensors went to numpy, where they stay; of the other step none does."""
+    with memory.budget("1MB") as first:
+        arrays = [torch.full((9_200,), float(i)).numpy() for i in range(6)]
+    with memory.budget("1MB") as second:
+        for i in range(5):
+            torch.full((9_200,), float(i))
+    assert len(arrays) == 6
+    assert first.peak == 6 * 4 * 9_200
+    assert second.peak == 4 * 9_200
+
+
 def test_gradients_of_gradients():
     """The graph is kept and differentiated again."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import mmap
+import os
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from blake3 import blake3
 
-from gradbase.errors import InternalError, ResourceError, StoreError
+from gradbase.errors import DataError, InternalError, ResourceError, StoreError
 from gradbase.ir.tensor import Param
 from gradbase.resources.broker import Broker
 from gradbase.resources.tiling import grid_for
@@ -170,6 +171,68 @@ def test_a_killed_import_leaves_no_blob(tmp_path):
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
     (left,) = names(tmp_path)
     assert not left.endswith(".tiles")
+
+
+# -- weights copied from a file --------------------------------------------------------------
+
+
+def copied(store, folder, array, page_bytes=8192):
+    """The file of tiles of an array that lies 64 bytes behind the start of a file."""
+    path = folder / "given.bin"
+    path.write_bytes(b"." * 64 + array.tobytes() + b"end")
+    made = store.blobs.copy_tiles(path, 64, array.shape, str(array.dtype), page_bytes)
+    return path, made and store.blobs.tiles(Param(made, array.shape, str(array.dtype)), page_bytes)
+
+
+@pytest.mark.parametrize("dims", [(1000, 16), (64, 16), (130, 4, 8), (1000, 1), (700, 17)])
+def test_a_tall_weight_is_copied_as_it_lies(store, tmp_path, dims):
+    array = values(dims)
+    _, found = copied(store, tmp_path, array)
+    assert found.grid.across == 1
+    assert bytes(found.whole()) == array.tobytes()
+    assert store.blobs.damage(found.path.name[:64]) is None
+    assert names(store.blobs.folder.halves) == []
+
+
+def test_other_weights_are_left_to_those_who_cut(store, tmp_path):
+    assert copied(store, tmp_path, values((40, 300)))[1] is None
+    assert copied(store, tmp_path, values((300, 140)))[1] is None  # few rows in a page
+
+
+def test_pages_are_read_where_they_came_from_as_long_as_it_is_unchanged(store, tmp_path):
+    """What is in memory already is not read from the disk; a checksum tells whether it is right."""
+    array = values((1000, 16))
+    path, found = copied(store, tmp_path, array)
+    param, good = Param(found.path.name[:64], array.shape), found.path.read_bytes()
+    found.path.write_bytes(bytes(8192) + good[8192:])
+    assert bytes(found.whole()) == array.tobytes()
+    path.write_bytes(path.read_bytes()[:-1] + b".")
+    with pytest.raises(StoreError, match="page 0 of 8"):
+        store.blobs.tiles(param, 8192).verify()
+    found.path.write_bytes(good)
+    path.unlink()
+    assert bytes(store.blobs.tiles(param, 8192).whole()) == array.tobytes()
+
+
+def test_a_file_that_shrinks_while_it_is_copied_leaves_nothing(store, tmp_path):
+    path = tmp_path / "given.bin"
+    path.write_bytes(bytes(5000))
+    with pytest.raises(DataError, match="has changed while it was imported"):
+        store.blobs.copy_tiles(path, 0, (1000, 16), "float32", 8192)
+    assert names(store.blobs.folder.halves) == names(store.blobs.path) == []
+
+
+def test_where_the_disk_cannot_be_written_directly_the_system_does_it(store, tmp_path, monkeypatch):
+    real = os.open
+
+    def refusing(path, flags, *more, **named):
+        if flags & os.O_DIRECT:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return real(path, flags, *more, **named)
+
+    monkeypatch.setattr(os, "open", refusing)
+    array = values((1000, 16))
+    assert bytes(copied(store, tmp_path, array)[1].whole()) == array.tobytes()
 
 
 # -- the pool ----------------------------------------------------------------------------------
