@@ -20,16 +20,21 @@ BY_ROWS = (0,)
 
 @node
 class FitGroups(Learn):
-    """Every fit of `fits` on each group of rows with equal ``data.groups``; each group's best by
-    `metric` becomes its part of model `name`.
+    """A search on each group of rows with equal ``data.groups``; each group's best by `metric`
+    becomes its part of model `name`.
 
-    `data.split` with method ``auto_split`` is resolved by each group's own rows. `solvable` says
-    that groups with enough rows are solved exactly. `groups` and `rows` (of the smallest, the
-    median and the largest group) were counted when the statement was planned.
+    Every group's search by `procedure` begins with `fits` and has `trials` trials, which train for
+    `epochs` epochs, all of them together, where none ends by itself. `data.split` with method
+    ``auto_split`` is resolved by each group's own rows. `solvable` says that groups with enough
+    rows are solved exactly. `groups` and `rows` (of the smallest, the median and the largest group)
+    were counted when the statement was planned.
     """
 
     fits: tuple[Fit, ...]
     metric: str
+    procedure: str
+    trials: int
+    epochs: int
     unseen: str
     solvable: bool
     groups: int

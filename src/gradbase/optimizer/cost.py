@@ -10,6 +10,7 @@ import math
 
 from gradbase.ir.factored import Numbered, PredictJoined
 from gradbase.ir.facts import Promises, TableStatistics
+from gradbase.ir.grouping import FitGroups
 from gradbase.ir.inspection import (
     CompareModels,
     ConfusionMatrix,
@@ -47,6 +48,7 @@ from gradbase.ir.relational import (
 from gradbase.ir.scalar import Column, Compare, Scalar, conjuncts, scalars
 from gradbase.optimizer.context import Context, Estimate
 from gradbase.optimizer.cost_fit import group_seconds, makespan, refit_seconds, training_flops
+from gradbase.optimizer.cost_groups import by_group_seconds
 from gradbase.optimizer.cost_predict import PLAIN_BATCH, predict_seconds, row_seconds
 from gradbase.optimizer.cost_preprocess import engine_seconds, handing_seconds, program_seconds
 from gradbase.optimizer.selectivity import column_statistics, selectivity
@@ -215,6 +217,9 @@ def _trained(node: Node, rows: list[float], context: Context) -> Estimate:
         case FusedFit(fits=fits):
             flops = sum(training_flops(f, context) for f in fits)
             return Estimate(rows[0], 0.0, flops, group_seconds(fits, context))
+        case FitGroups():
+            seconds = by_group_seconds(node, context)["stacks"]
+            return Estimate(1.0, float(node.schema.row_bytes), 0.0, seconds)
         case Learn():
             return Estimate(1.0, float(node.schema.row_bytes), 0.0, 0.0)
         case Search(trials=trials):

@@ -211,7 +211,12 @@ def training_flops(fit: Fit, context: Context) -> float:
 
 def training_rows(fit: Fit, context: Context) -> float:
     """Rows of an epoch; the dataset has been estimated."""
-    return max(context.estimates[fit.data].rows * (1 - _evaluated(fit)), 1.0)
+    return max(context.estimates[fit.data].rows * training_share(fit), 1.0)
+
+
+def training_share(fit: Fit) -> float:
+    """Of the rows, those that train."""
+    return 1 - _evaluated(fit)
 
 
 def layer_sizes(fit: Fit, context: Context) -> list[tuple[int, int]]:

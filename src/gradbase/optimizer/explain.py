@@ -29,6 +29,7 @@ from gradbase.ir.scalar import Scalar, scalars
 from gradbase.ir.unlabelled import Solve
 from gradbase.optimizer.context import Choice, Context
 from gradbase.optimizer.cost import estimate, total_seconds
+from gradbase.optimizer.cost_groups import by_group_seconds
 from gradbase.optimizer.cost_predict import SQL
 from gradbase.optimizer.cost_preprocess import engine_seconds, program_seconds
 from gradbase.optimizer.driver import Trace
@@ -221,7 +222,7 @@ class _Tree:
         if isinstance(node, FusedFit):
             found.append("exactness: tolerance (gradients within 1e-5 of a fit alone)")
         if isinstance(node, FitGroups):
-            found += _stacking(node)
+            found += _stacking(node, self.context)
         if isinstance(node, Dataset):
             found.append("read once" if node.task in _SOLVED else "read once for all fits on it")
             if node.transform:
@@ -323,16 +324,17 @@ def _groups_text(node: FitGroups) -> str:
     keys = ", ".join(node.data.groups)
     return (
         f"FitGroups {node.name}: {node.groups:,} groups by {keys} of {small:,} to {large:,} rows "
-        f"(median {middle:,}), {len(node.fits)} fits each, best {node.metric}, "
+        f"(median {middle:,}), {node.trials} trials each by {node.procedure}, best {node.metric}, "
         f"unseen {node.unseen}: {_fit_text(node.fits[0])}"
     )
 
 
-def _stacking(node: FitGroups) -> list[str]:
-    total = node.groups * len(node.fits)
+def _stacking(node: FitGroups, context: Context) -> list[str]:
     alike = "equal batch, optimiser and outputs, about equal width and rows"
+    took = {how: seconds_text(s) for how, s in by_group_seconds(node, context).items()}
     found = [
-        f"{total:,} networks in stacks of {alike}",
+        f"{node.groups * node.trials:,} networks in stacks of {alike}",
+        f"in stacks ≈ {took['stacks']}; group after group ≈ {took['alone']}",
         "each step trains those of a stack that have rows left in the epoch",
         "exactness: tolerance (gradients within 1e-5 of a group alone)",
     ]

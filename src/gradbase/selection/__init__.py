@@ -23,6 +23,8 @@ PROCEDURES = {
 """Search procedures by name; loaded when used."""
 AT_ONCE = ("grid", "random")
 """Those that name all trials at once and let each train to its end."""
+TO_THE_END = (*AT_ONCE, "tpe", "gp")
+"""Those that let each trial train to its end."""
 
 
 def make_procedure(name: str, terms: Terms) -> Procedure:

@@ -15,6 +15,7 @@ class Grid:
     def __init__(self, terms: Terms) -> None:
         self.terms = terms
         self.configurations = product(terms.space, terms.trials)
+        self.trials = len(self.configurations)
 
     def rounds(self) -> Rounds:
         yield [Leg(k, c, self.terms.epochs) for k, c in enumerate(self.configurations, start=1)]

@@ -17,25 +17,24 @@ from gradbase.ir.grouping import ByGroup, FitGroups
 from gradbase.ir.learning import Feature, Model
 from gradbase.ir.metrics import is_minimised
 from gradbase.runtime.confusion import class_counts, score_counts, thinned
-from gradbase.runtime.groups.metrics import metrics_by_group
+from gradbase.runtime.groups.member import Member
 from gradbase.runtime.groups.packed import GroupPredictor, Packed, packed
-from gradbase.runtime.groups.stack import Member
 from gradbase.runtime.metrics import metrics
 from gradbase.runtime.train.features import constant
 from gradbase.runtime.train.finish import tables
 from gradbase.runtime.train.labels import Target
 from gradbase.runtime.train.losses import unit_of
 from gradbase.selection.configuring import configuration_of
-from gradbase.selection.group import learn_rate_of
 from gradbase.selection.group_journal import GroupJournal
+from gradbase.selection.group_rounds import value_at_end
 from gradbase.selection.group_training import GroupTraining
-from gradbase.selection.outcome import value_of
 from gradbase.selection.progress import Listener, listener_for
 from gradbase.selection.resuming import Interrupted
 from gradbase.selection.run import RunInfo, RunResult
 from gradbase.store.records import (
     CONSTANT,
     FAILED,
+    STOPPED,
     SUCCEEDED,
     EpochRecord,
     GroupRecord,
@@ -78,7 +77,7 @@ def run(
     message = f"training of `{plan.name}` ended without a model"
     journal = GroupJournal(plan, store, info, interrupted)
     try:
-        training = GroupTraining(plan, context, listener.on_data)
+        training = GroupTraining(plan, info.terms, context, listener.on_data)
         journal.check_rows(training.data.relation_hash)
         training.run(listener, journal)
         record = _Recording(plan, training, info, context).record()
@@ -110,36 +109,11 @@ class _Recording:
         self.by_group: dict[int, list[tuple[int, Member]]] = {}
         for trial, member in training.members:
             self.by_group.setdefault(member.group.number, []).append((trial, member))
-        done = [m for _, m in training.members if not m.error]
-        self.metrics = self._metrics(done, tested=False)
-        self.tests = self._metrics([m for m in done if m.tested is not None], tested=True)
         best = {g: found for g, pairs in self.by_group.items() if (found := self._best(pairs))}
         self.best_trials = {g: trial for g, (trial, _) in best.items()}
         self.best = {g: member for g, (_, member) in best.items()}
         self.packed = packed(self.data, self.best, plan.unseen)
         self.predict = GroupPredictor(self.packed)
-
-    def _metrics(self, members: list[Member], *, tested: bool) -> dict[int, dict[str, float]]:
-        """Metrics of each member, by its id."""
-        found: dict[int, dict[str, float]] = {}
-        for task in {m.group.target.task for m in members}:
-            mine = [m for m in members if m.group.target.task == task]
-            outputs, targets = zip(*(self._measured(m, tested=tested) for m in mine), strict=True)
-            values = metrics_by_group(task, outputs, targets)
-            found |= {id(m): v for m, v in zip(mine, values, strict=True)}
-        return found
-
-    def _measured(
-        self, member: Member, *, tested: bool
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """A member's outputs in units of the label, and the true values."""
-        outputs = member.tested if tested else member.outputs
-        assert outputs is not None
-        rows = member.group.parts.test if tested else member.measured
-        target = member.group.target
-        if target.task != "regression":
-            return outputs, self.data.y[rows]
-        return outputs * target.scale + target.mean, self.data.true[rows]
 
     def _best(self, pairs: list[tuple[int, Member]]) -> tuple[int, Member] | None:
         """The best trial of a group; see `outcome.best_of`."""
@@ -147,19 +121,13 @@ class _Recording:
 
         def rank(pair: tuple[int, Member]) -> tuple[int, float, int]:
             trial, member = pair
-            value, loss = self._value(member), member.losses[-1]
+            value, loss = value_at_end(self.plan.metric, member), member.losses[-1]
             if not math.isnan(value):
                 return (0, sign * value, trial)
             return (1, math.inf if math.isnan(loss) else loss, trial)
 
         usable = [p for p in pairs if not p[1].error]
         return min(usable, key=rank) if usable else None
-
-    def _value(self, member: Member) -> float:
-        evaluated = member.eval_losses[-1] if member.eval_losses else None
-        return value_of(
-            self.plan.metric, self.metrics[id(member)], member.train_losses[-1], evaluated
-        )
 
     # -- records -----------------------------------------------------------------------------------
 
@@ -233,17 +201,17 @@ class _Recording:
         evaluated: list[float | None] = [unit * v for v in member.eval_losses]
         evaluated += [None] * (len(member.train_losses) - len(evaluated))
         epochs = tuple(
-            EpochRecord(i, unit * loss, other, {}, learn_rate_of(fit, i, member.steps), seconds)
-            for i, (loss, other, seconds) in enumerate(
-                zip(member.train_losses, evaluated, member.seconds, strict=True)
+            EpochRecord(i, unit * loss, other, {}, rate, seconds)
+            for i, (loss, other, rate, seconds) in enumerate(
+                zip(member.train_losses, evaluated, member.rates, member.seconds, strict=True)
             )
         )
         return TrialRecord(
             trial=trial,
-            status=FAILED if member.error else SUCCEEDED,
+            status=_status(member),
             configuration=configuration_of(fit, self.info.tuned),
-            metrics=self.metrics.get(id(member), {}),
-            test_metrics=self.tests.get(id(member), {}),
+            metrics=member.metrics,
+            test_metrics=member.test_metrics,
             train_loss=epochs[-1].train_loss,
             eval_loss=epochs[-1].eval_loss,
             error=member.error or None,
@@ -311,6 +279,13 @@ class _Recording:
             return None
         true = self.data.true[np.concatenate(rows)]
         return torch.from_numpy(np.concatenate(found)), torch.from_numpy(true)
+
+
+def _status(member: Member) -> str:
+    if member.error:
+        return FAILED
+    ended = member.epochs >= member.fit.epochs or member.has_converged
+    return SUCCEEDED if ended else STOPPED
 
 
 def _operations(of: Packed) -> float:

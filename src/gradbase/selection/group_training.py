@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,15 +16,21 @@ from gradbase.frontend.training import default_hidden_units, split_of_rows
 from gradbase.ir.grouping import BY_ROWS, FitGroups
 from gradbase.ir.learning import Fit, Mlp, Optimizer
 from gradbase.ir.types import SqlType
+from gradbase.optimizer.cost_groups import STACK_ELEMENTS
 from gradbase.runtime.columns import kernels
 from gradbase.runtime.groups.layout import Layout, common_shape
+from gradbase.runtime.groups.member import Member
 from gradbase.runtime.groups.ragged import EpochOrders, room_of
 from gradbase.runtime.groups.rows import Group, GroupedData, read_groups
 from gradbase.runtime.groups.solved import solve
-from gradbase.runtime.groups.stack import GroupStack, Member
+from gradbase.runtime.groups.stack import GroupStack
 from gradbase.runtime.train.networks import MlpShape
 from gradbase.runtime.train.normal_equation import MAX_COLUMNS
 from gradbase.runtime.train.threads import torch_threads
+from gradbase.selection.group import learn_rate_of
+from gradbase.selection.group_measures import measure
+from gradbase.selection.group_rounds import GroupRounds
+from gradbase.selection.procedure import Terms
 from gradbase.selection.solving import ROWS_PER_COLUMN, encoded_columns
 
 if TYPE_CHECKING:
@@ -33,13 +39,13 @@ if TYPE_CHECKING:
     from gradbase.selection.group_journal import GroupJournal
     from gradbase.selection.progress import Listener
 
-_STACK_ELEMENTS = 400_000
-"""Parameters of one stack: with its optimiser's slots they stay in the cache."""
 Key = tuple[Any, ...]
 Stack = list[tuple[int, Member]]
 """Members that train together, with their trial numbers."""
 _VECTORS = 6
 """Vectors as long as a stack's weights: gradients, slots and what an update needs."""
+_POLL_S = 0.2
+"""Between two looks into the mailbox."""
 
 
 class GroupTraining:
@@ -48,11 +54,11 @@ class GroupTraining:
     Attributes
     ----------
     data : GroupedData
-    members : list of (int, Member)
-        Each with its trial number; of a group without anything to learn there is none.
     """
 
-    def __init__(self, plan: FitGroups, context: RunContext, progress: Progress) -> None:
+    def __init__(
+        self, plan: FitGroups, terms: Terms, context: RunContext, progress: Progress
+    ) -> None:
         self.plan, self.context = plan, context
         self._exact: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
         with torch_threads(1):
@@ -60,29 +66,75 @@ class GroupTraining:
                 plan, context, progress,
                 resolve=split_of_rows, embeds=self._embeds,
             )  # fmt: skip
-        self.members = list(self._members())
+        learning = [g for g in self.data.groups if not (g.error or g.target.constant)]
+        self._rounds = GroupRounds(plan, terms, learning, self._member)
+
+    @property
+    def members(self) -> list[tuple[int, Member]]:
+        """Each with its trial number, in their order; of a group without anything to learn none."""
+        return sorted(self._rounds.members.items())
 
     def first_trial(self, group: int) -> int:
         """The number of a group's first trial."""
-        return group * len(self.plan.fits) + 1
+        return self._rounds.first_trial(group)
 
     def run(self, listener: Listener, journal: GroupJournal) -> None:
-        """Train; every member has its layers and outputs afterwards, or an error.
+        """Train; every member has its layers, outputs and metrics afterwards, or an error.
 
         Raises
         ------
         ResourceError
             There is no memory for rows and stacks.
         """
-        stacks = self._stacks(journal.restore(self.members))
+        orders = EpochOrders(self.data)
+        for pairs in self._rounds:
+            members = [m for _, m in pairs]
+            journal.begin(pairs, self.data.keys)
+            left = journal.restore(pairs)
+            listener.on_start(len(left), sum(m.until - m.epochs for _, m in left))
+            if left:
+                self._round(self._stacks(left), orders, listener, journal)
+            for member in members:
+                member.rates += [
+                    learn_rate_of(member.fit, epoch, member.steps)
+                    for epoch in range(len(member.rates), member.epochs)
+                ]
+            measure(self.data, members)
+
+    def _round(
+        self,
+        stacks: Sequence[Stack],
+        orders: EpochOrders,
+        listener: Listener,
+        journal: GroupJournal,
+    ) -> None:
         workers, size = self._admitted(stacks)
         lease = self.context.broker.acquire(
             f"search {self.plan.name}", "rows and stacks of groups", size_bytes=size
         )
         try:
-            self._run(stacks, workers, listener, journal)
+            with ThreadPoolExecutor(workers, "gradbase-groups") as pool:
+                waiting = {pool.submit(self._train, stack, orders, journal) for stack in stacks}
+                try:
+                    self._wait(waiting, listener, journal)
+                except BaseException:
+                    self.context.cancelled.set()  # the other stacks stop at their next epoch
+                    for future in waiting:
+                        future.cancel()
+                    raise
         finally:
             self.context.broker.release(lease)
+
+    def _wait(self, waiting: set[Future[Stack]], listener: Listener, journal: GroupJournal) -> None:
+        """Until all have ended; does meanwhile what users ask for."""
+        while waiting:
+            done, waiting = wait(waiting, _POLL_S, FIRST_COMPLETED)
+            for future in done:
+                for trial, member in future.result():
+                    left = member.until - member.epochs
+                    listener.on_trial_end(trial, "FAILED" if member.error else "", left)
+            for trial in journal.stopped(self._rounds.members, self.context.cancelled):
+                self._rounds.members[trial].stop = True
 
     def _admitted(self, stacks: Sequence[Stack]) -> tuple[int, int]:
         """How many stacks train at once, and the bytes of these and of the rows."""
@@ -101,24 +153,9 @@ class GroupTraining:
             hint="SET gradbase.memory_limit to a larger size, or train on fewer rows",
         )
 
-    def _run(
-        self, stacks: Sequence[Stack], workers: int, listener: Listener, journal: GroupJournal
-    ) -> None:
-        orders = EpochOrders(self.data)
-        listener.on_start(len(self.members), sum(m.fit.epochs for _, m in self.members))
-        with ThreadPoolExecutor(workers, "gradbase-groups") as pool:
-            waiting = [pool.submit(self._train, stack, orders, journal) for stack in stacks]
-            try:
-                for done in as_completed(waiting):
-                    self._tell(done, listener)
-            except BaseException:
-                self.context.cancelled.set()  # the other stacks stop at their next epoch
-                for future in waiting:
-                    future.cancel()
-                raise
-
     def _train(self, stack: Stack, orders: EpochOrders, journal: GroupJournal) -> Stack:
         members = [m for _, m in stack]
+        journal.load_states(members)
         with torch_threads(1):
             if members[0].fit.optimizer.name == NORMAL_EQUATION:
                 for member in members:
@@ -129,10 +166,6 @@ class GroupTraining:
                 GroupStack(members, shape, orders, self.context.check_cancelled).run()
         journal.save(stack)
         return stack
-
-    def _tell(self, done: Future[list[tuple[int, Member]]], listener: Listener) -> None:
-        for trial, member in done.result():
-            listener.on_trial_end(trial, "FAILED" if member.error else "", member.fit.epochs)
 
     # -- what is trained ---------------------------------------------------------------------------
 
@@ -168,16 +201,9 @@ class GroupTraining:
             found += [encoded_columns(of, int(n)) for n in distinct]
         return found
 
-    def _members(self) -> Iterator[tuple[int, Member]]:
-        for group in self.data.groups:
-            if group.error or group.target.constant:
-                continue
-            for place, fit in enumerate(self.plan.fits):
-                own = self._fit(group, fit)
-                yield (
-                    self.first_trial(group.number) + place,
-                    Member(group, own, self._shape(group, own)),
-                )
+    def _member(self, group: Group, fit: Fit) -> Member:
+        own = self._fit(group, fit)
+        return Member(group, own, self._shape(group, own), own.epochs)
 
     def _fit(self, group: Group, fit: Fit) -> Fit:
         """A fit as it is in a group."""
@@ -219,13 +245,14 @@ def _key(member: Member) -> Key:
     fit, network = member.fit, member.fit.network
     assert isinstance(network, Mlp), network
     return (
-        fit.optimizer.name, common_shape(member.shape), fit.batch_size, network.intercept, fit.loss,
-        member.group.target.task, room_of(member.group, fit.batch_size),
+        fit.optimizer.name, member.epochs, common_shape(member.shape), fit.batch_size,
+        network.intercept, fit.loss, member.group.target.task,
+        room_of(member.group, fit.batch_size),
     )  # fmt: skip
 
 
 def _most(member: Member) -> int:
-    return max(2, _STACK_ELEMENTS // Layout(common_shape(member.shape)).width)
+    return max(2, STACK_ELEMENTS // Layout(common_shape(member.shape)).width)
 
 
 def _stack_bytes(stack: Stack) -> int:
@@ -237,4 +264,4 @@ def _stack_bytes(stack: Stack) -> int:
 
 
 def _work(stack: Sequence[tuple[int, Member]]) -> float:
-    return sum(m.steps * m.fit.epochs for _, m in stack)
+    return sum(m.steps * (m.until - m.epochs) for _, m in stack)

@@ -12,7 +12,8 @@ from gradbase.frontend.option_table import AUTO_STRATEGY, GRADIENT_DESCENT, NORM
 from gradbase.ir.grouping import BY_ROWS, FitGroups
 from gradbase.ir.learning import Mlp
 from gradbase.runtime.groups.columns import is_groupable
-from gradbase.selection import AT_ONCE, make_procedure
+from gradbase.selection import make_procedure
+from gradbase.selection.group_rounds import size_of
 from gradbase.selection.search import check_space, filled, terms_of
 from gradbase.selection.search import task_of as task_with
 from gradbase.selection.solving import Counts, may_be_solved
@@ -50,13 +51,19 @@ def build(
     check_space(spec)
     solvable = spec.strategy == AUTO_STRATEGY and may_be_solved(spec)
     stepping = GRADIENT_DESCENT if spec.strategy != NORMAL_EQUATION else NORMAL_EQUATION
-    legs = next(make_procedure(spec.procedure, terms_of(spec)).rounds())
+    terms = terms_of(spec)
+    trials, epochs = size_of(spec.procedure, terms)
+    legs = next(make_procedure(spec.procedure, terms).rounds())
     configurations = [leg.configuration for leg in legs]
     fits = build_fits(dataclasses.replace(spec, strategy=stepping), data, configurations)
     if hidden == BY_ROWS:
         spec = dataclasses.replace(spec, hidden_units=None)
     rows = (sizes[0], sizes[len(sizes) // 2], sizes[-1]) if sizes else (0, 0, 0)
-    return FitGroups(name, data, fits, spec.metric, spec.unseen, solvable, len(sizes), rows), spec
+    found = FitGroups(
+        name, data, fits, spec.metric, spec.procedure, trials, epochs, spec.unseen, solvable,
+        len(sizes), rows,
+    )  # fmt: skip
+    return found, spec
 
 
 def _check(spec: TrainingSpec, data: Dataset) -> None:
@@ -75,12 +82,6 @@ def _check(spec: TrainingSpec, data: Dataset) -> None:
         }  # fmt: skip
         if name in others:
             raise BindError(f"group_by column `{name}` is {others[name]}")
-    if spec.procedure not in AT_ONCE:
-        raise UnsupportedError(
-            f"group_by goes with the procedures {' and '.join(AT_ONCE)}, found "
-            f"'{spec.procedure}': all trials of all groups train at once",
-            hint="hparam_tuning_algorithm = 'random'",
-        )
     if data.prepared or spec.transform:
         raise UnsupportedError(
             "group_by does not go with TRANSFORM or struct columns",

@@ -29,6 +29,7 @@ class SuccessiveHalving:
         _check(terms)
         self.terms = terms
         self.configurations = _configurations(terms, "successive halving")
+        self.trials = len(self.configurations)
 
     def rounds(self) -> Rounds:
         trials = dict(enumerate(self.configurations, start=1))
@@ -72,6 +73,7 @@ class Asha:
         _check(terms)
         self.terms = terms
         self.configurations = _configurations(terms, "asha")
+        self.trials = len(self.configurations)
         self.rungs = rungs_of(terms.min_epochs, terms.epochs, terms.reduction_factor)
 
     def rounds(self) -> Rounds:

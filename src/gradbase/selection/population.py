@@ -40,6 +40,7 @@ class Population:
             raise BindError("max_epochs cannot be searched over by population based training")
         self.terms = terms
         self.first = draws(terms.space, terms.trials, terms.seed, "population based training")
+        self.trials = len(self.first)
 
     def rounds(self) -> Rounds:
         members: dict[int, Configuration] = dict(enumerate(self.first, start=1))

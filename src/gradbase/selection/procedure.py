@@ -76,7 +76,13 @@ A leg of a trial that ended by itself (it failed or converged) is not trained; i
 
 
 class Procedure(Protocol):
-    """A way to search. Decides in the order of trials from values alone, so it can be replayed."""
+    """A way to search. Decides in the order of trials from values alone, so it can be replayed.
+
+    What it has decided is in `rounds`: these can be begun again and again, side by side. `trials`
+    is how many trials there are.
+    """
+
+    trials: int
 
     def __init__(self, terms: Terms) -> None: ...
 

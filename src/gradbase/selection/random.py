@@ -15,6 +15,7 @@ class Random:
     def __init__(self, terms: Terms) -> None:
         self.terms = terms
         self.configurations = draws(terms.space, terms.trials, terms.seed, "random search")
+        self.trials = len(self.configurations)
 
     def rounds(self) -> Rounds:
         yield [Leg(k, c, self.terms.epochs) for k, c in enumerate(self.configurations, start=1)]

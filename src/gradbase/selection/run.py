@@ -100,7 +100,7 @@ class RunResult:
             "version": self.version,
             "trials": sum(t.trial > 0 for t in record.trials),  # 0: of all groups together
             "failed": sum(t.status == FAILED for t in record.trials),
-            "best_trial": record.best_trial,
+            "best_trial": record.best_trial or None,  # of one model per group: each has its own
             "metric": record.metric,
             "value": None if math.isnan(value) else value,
             "seconds": self.seconds,
@@ -110,10 +110,12 @@ class RunResult:
         row = self.summary
         failed = f" ({row['failed']} failed)" if row["failed"] else ""
         value = "" if row["value"] is None else f" {row['value']:.4g}"
+        best = f"best is trial {row['best_trial']} with"
+        if self.record.groups:
+            best = f"the best of each of {len(self.record.groups)} groups together have"
         return (
             f"trained `{row['model']}` version {row['version']}: {row['trials']} trials{failed} "
-            f"in {row['seconds']:.1f} s, best is trial {row['best_trial']} with "
-            f"{row['metric']}{value}"
+            f"in {row['seconds']:.1f} s, {best} {row['metric']}{value}"
         )
 
 

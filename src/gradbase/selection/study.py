@@ -324,9 +324,12 @@ class Study(Generic[Handle]):
         value = best.eval_loss if self.metric == "loss" else best.metrics.get(self.metric)
         if not self.metric:
             return f"Study of `{self.name}` version {self.version}: imported, nothing was searched"
+        which = f"best is trial {self.best_trial} with"
+        if self.record.groups:
+            which = f"the best of each of {len(self.record.groups)} groups together have"
         return (
             f"Study of `{self.name}` version {self.version}: {len(self.rows)} trials, "
-            f"{failed} failed; best is trial {self.best_trial} with {self.metric} {_cell(value)}"
+            f"{failed} failed; {which} {self.metric} {_cell(value)}"
         )
 
     def _repr_html_(self) -> str:

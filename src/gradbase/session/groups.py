@@ -16,6 +16,7 @@ from gradbase.ir.relational import Relation, SqlFragment
 from gradbase.selection import group_run, groups
 from gradbase.selection.resuming import Interrupted
 from gradbase.selection.run import RunInfo, RunResult
+from gradbase.selection.search import terms_of
 from gradbase.session.planning import Plan, plan
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _info(spec: TrainingSpec, query: str) -> RunInfo:
 
     return RunInfo(
         query=query, options=options_of(spec), model_type=spec.model_type, seed=spec.seed,
-        tuned=tuple(spec.space),
+        tuned=tuple(spec.space), terms=terms_of(spec),
     )  # fmt: skip
 
 

@@ -99,8 +99,13 @@ class Run:
                 case "epoch" if "fold" not in event:
                     for trial, plain in event["trials"].items():
                         found[int(trial)] |= {"epochs": event["epoch"] + 1} | dict(_flat(plain))
+                case "begun":
+                    for trial, row in event["trials"].items():
+                        new = {"epochs": 0, **row}
+                        found.setdefault(int(trial), new)["status"] = RUNNING
                 case "stack":
-                    found |= {int(trial): dict(row) for trial, row in event["trials"].items()}
+                    for trial, row in event["trials"].items():
+                        found.setdefault(int(trial), {}).update(row)
                 case "continued":
                     found[event["trial"]] |= {"status": RUNNING}
                 case "done" | "converged" | "stopped" | "failed" if "fold" not in event:

@@ -406,7 +406,7 @@ LEARNING = (
     DATA.replace(weight="w", class_weights=(ClassWeight("no", 1.0), ClassWeight("yes", 2.0))),
     PREPARED,
     Learn("prepare", PREPARED),
-    FitGroups("m", DATA.replace(groups=("t",)), (fit(0),), "roc_auc", "null", False, 7, (1, 9, 40)),
+    FitGroups("m", DATA.replace(groups=("t",)), (fit(0),), "roc_auc", "grid", 1, 20, "null", False, 7, (1, 9, 40)),
     EvaluateGroups(SCAN, BY_GROUP, ("a", "t"), "b"),
     Solve("groups", DATA, (CLUSTERS, Components(0, 0.9, True)), "davies_bouldin_index"),
     GROUPS,

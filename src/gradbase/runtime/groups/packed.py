@@ -23,8 +23,8 @@ from gradbase.runtime.train.kernel import Kernel
 from gradbase.runtime.train.networks import MlpShape
 
 if TYPE_CHECKING:
+    from gradbase.runtime.groups.member import Member
     from gradbase.runtime.groups.rows import GroupedData
-    from gradbase.runtime.groups.stack import Member
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

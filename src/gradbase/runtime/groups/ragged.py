@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -203,6 +203,24 @@ class RaggedUpdate:
         if self.kind == "adagrad":
             reach = reach / self.slots["square"][:n].sqrt().add_(ADAGRAD_EPS)
         weights.sub_(torch.clamp(weights, -reach, reach))
+
+    def state(self, place: int) -> tuple[int, dict[str, Tensor]]:
+        """A member's steps, weights and slots, as copies."""
+        names = self._own_slots(place)
+        rows = {"weights": self.weights[place].clone()}
+        return int(self.steps[place, 0]), rows | {n: self.slots[n][place].clone() for n in names}
+
+    def load(self, place: int, steps: int, rows: Mapping[str, Tensor]) -> None:
+        """Inverse of `state`; a slot that is not in `rows` begins at 0."""
+        self.steps[place] = steps
+        self.weights[place] = rows["weights"]
+        for name in self._own_slots(place):
+            if name in rows:
+                self.slots[name][place] = rows[name]
+
+    def _own_slots(self, place: int) -> list[str]:
+        """Those that a member would have by itself."""
+        return [n for n in self.slots if n != "momentum" or self.optimizers[place].momentum]
 
     def kept(self, places: Tensor, weights: Tensor) -> RaggedUpdate:
         """The update of these members alone; `weights` are theirs."""

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from gradbase.ir.learning import Mlp
+from gradbase.runtime.groups.member import Member
 from gradbase.runtime.groups.ragged import EpochOrders
 from gradbase.runtime.groups.rows import GroupedData
-from gradbase.runtime.groups.stack import Member
 from gradbase.runtime.train.losses import row_losses
 from gradbase.runtime.train.normal_equation import ROWS, smallest_weights
 

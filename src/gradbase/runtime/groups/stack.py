@@ -5,67 +5,28 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gradbase.ir.learning import Fit, Mlp
+from gradbase.ir.learning import Mlp
 from gradbase.runtime.groups.layout import Layout
 from gradbase.runtime.groups.masks import Masks
-from gradbase.runtime.groups.ragged import EpochOrders, RaggedUpdate, room_of, steps_of
-from gradbase.runtime.groups.rows import Group
+from gradbase.runtime.groups.member import Member, Rows, State
+from gradbase.runtime.groups.ragged import EpochOrders, RaggedUpdate, room_of
 from gradbase.runtime.train.kernel import Kernel
 from gradbase.runtime.train.losses import gradient_of, row_losses
 from gradbase.runtime.train.networks import MlpShape, initial
 from gradbase.runtime.train.schedules import factor
 from gradbase.runtime.train.stacked import LEAST_PLACES
 
-Rows = npt.NDArray[np.int64]
-
-
-@dataclass
-class Member:
-    """One fit of one group, and what becomes of it.
-
-    `shape` is that of its network by itself. Losses are those of the network's own targets.
-    `outputs` are the network's on the evaluation rows (training rows where there are none) and the
-    test rows at the end, float64[rows, outputs]; `error` says why it failed.
-    """
-
-    group: Group
-    fit: Fit
-    shape: MlpShape
-    train_losses: list[float] = field(default_factory=list)
-    eval_losses: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    layers: list[Tensor] = field(default_factory=list)
-    outputs: npt.NDArray[np.float64] | None = None
-    tested: npt.NDArray[np.float64] | None = None
-    error: str = ""
-
-    @property
-    def steps(self) -> int:
-        return steps_of(self.group, self.fit.batch_size)
-
-    @property
-    def measured(self) -> Rows:
-        """The rows that its metrics are of."""
-        parts = self.group.parts
-        return parts.eval if len(parts.eval) else parts.train
-
-    @property
-    def losses(self) -> list[float]:
-        """Those that decide when it stops."""
-        return self.eval_losses or self.train_losses
-
 
 class GroupStack:
-    """`members` of one padded shape, optimiser, batch size and task, most steps first.
+    """`members` of one padded shape, optimiser, batch size and task, equally far, most steps first.
 
-    A member's numbers do not depend on the others.
+    A member's numbers do not depend on the others, nor on where its legs end.
 
     Parameters
     ----------
@@ -98,8 +59,9 @@ class GroupStack:
         self._start()
         fits = [m.fit for m in self.members]
         self.update = RaggedUpdate([f.optimizer for f in fits], self.weights, self._shrinks())
-        self._best = np.full(len(members), math.inf)
-        self._waited = np.zeros(len(members), np.int64)
+        for place, member in enumerate(self.members):
+            if member.state:
+                self.update.load(place, *member.state)
         self._build()
 
     @staticmethod
@@ -171,7 +133,7 @@ class GroupStack:
 
     def run(self) -> None:
         """Train every member to its end."""
-        epoch = 0
+        epoch = self.members[0].epochs
         while self.members:
             started = time.perf_counter()
             self.check()
@@ -306,7 +268,7 @@ class GroupStack:
             if not (math.isfinite(loss) and math.isfinite(member.train_losses[-1])):
                 member.error = f"the loss became {loss:g} in epoch {epoch + 1}: lower learn_rate"
                 ended.append(place)
-            elif epoch + 1 >= member.fit.epochs or self._converged(place, loss):
+            elif member.has_ended or member.epochs >= member.until:
                 ended.append(place)
         if not ended:
             return
@@ -315,17 +277,6 @@ class GroupStack:
             self._measure(done, z)
         left = [p for p in range(len(self.members)) if p not in set(ended)]
         self._keep(left)
-
-    def _converged(self, place: int, loss: float) -> bool:
-        """See `Outcome.converged`."""
-        fit, best = self.members[place].fit, self._best[place]
-        if math.isinf(best):
-            self._best[place] = loss
-        elif best - loss < fit.min_rel_progress * abs(best):
-            self._waited[place] += 1
-        else:
-            self._best[place], self._waited[place] = loss, 0
-        return fit.early_stop and bool(self._waited[place] >= fit.patience)
 
     def _measure(self, done: list[int], z: Tensor) -> None:
         members, places = [self.members[p] for p in done], torch.tensor(done)
@@ -343,6 +294,8 @@ class GroupStack:
             if tested is not None and len(member.group.parts.test):
                 member.tested = _doubles(tested[i], len(member.group.parts.test))
             member.layers = self.layout.layers(self.weights, place, member.shape)
+            paused = member.until < member.fit.epochs
+            member.state = State(*self.update.state(place)) if paused else None
 
     def _keep(self, left: list[int]) -> None:
         self.members = [self.members[p] for p in left]
@@ -352,7 +305,6 @@ class GroupStack:
         places = torch.tensor([*left, *left[:1] * room])
         self.weights = self.weights[places].contiguous()
         self.update = self.update.kept(torch.tensor(left), self.weights)
-        self._best, self._waited = self._best[left], self._waited[left]
         self._build()
 
 
