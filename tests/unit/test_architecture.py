@@ -45,14 +45,14 @@ RANKS = {
 BUDGETS = {
     "ir": 5260,  # chains of layers, batches cut anew; one per group; trees, parts that stay whole; wide and deep; the printer and parser of plans are a third of it; models without a label
     "resources": 6150,  # plans of tiles; which worker takes which unit, simulated; what is held in reserve; tiles; lifetimes, the period of a step; swaps; two fifths place storages
-    "frontend": 9850,  # stars with lists for engines without them (140); files as models; options of wide and deep parts, of autoencoders; the words and examples of the reference (650); every place where SQL allows an expression; what options exclude each other; ALTER
+    "frontend": 10000,  # statements on searches (150); stars with lists for engines without them (140); files as models; options of wide and deep parts, of autoencoders; the words and examples of the reference (650); every place where SQL allows an expression; what options exclude each other; ALTER
     "optimizer": 6700,  # what looks into networks and joins (2,000); tiles
     "engines": 8250,  # Spark (1,350); PostgreSQL (2,400: rows straight from the socket, side tables); folders of files; native statements cost little: what is known of a text, kept connections
     "store": 5850,  # tiles copied past memory and read where they came from; which searches of others live; reports and units of searches; blobs as files or as rows; files of tiles and their pool (600); versions, aliases and what is kept of a training
     "runtime": 21700,  # stacks of users' modules (850); losses and schedules by name; networks in tiles (1,100); groups of rows all at once (1,900); rows as files for workers; wide and deep parts, autoencoders; a quarter of it traces, limits, lays out memory and runs in it; files for others, TRANSFORM in them
-    "selection": 8760,  # modules tried out; journals of groups; one model per group; a fifth of it: units in other processes; what Python gives for each kind of model; cross-validation; studies for Optuna; procedures, rounds, resuming; no label
+    "selection": 8850,  # a search in each group (200); modules tried out; journals of groups; one model per group; a fifth of it: units in other processes; what Python gives for each kind of model; cross-validation; studies for Optuna; procedures, rounds, resuming; no label
     "importing": 5000,  # steps and predictors of scikit-learn one by one; operators of ONNX (1100); readers of files that trust nothing (1000)
-    "session": 3450,  # groups gone on with; one model per group; plans kept for repeated queries; versions of models; results for people and programs
+    "session": 3560,  # searches of any database from SQL (110); groups gone on with; one model per group; plans kept for repeated queries; versions of models; results for people and programs
     "plots": 1660,  # ten kinds of pictures, and plans as graphs
     "sklearn": 750,
     "dbapi": 950,  # a third of it is the dialect of SQLAlchemy

@@ -227,9 +227,49 @@ except gb.errors.CancelledError as error:
 ''',
     ),
     Entry(
+        "ALTER SEARCH",
+        "ALTER SEARCH name [IN 'path'] {STOP [TRIAL n, …] | RESUME TRIAL n, … | ADD TRIAL OPTIONS (…)"
+        " | CLONE TRIAL n [OPTIONS (…)] [WITHOUT WEIGHTS]}",
+        "Leaves a message to the process that runs the search for a model, or with `IN` one of "
+        "another database: it takes effect when an epoch ends. `STOP` alone ends all of it; see "
+        "[searching](../search.md#while-a-search-runs).",
+        "ALTER SEARCH endless STOP",
+        (("search", "the model"), ("run", "see `SHOW SEARCHES`"), ("status", "now")),
+        before="""\
+import threading
+import time
+
+
+def train():
+    rows = db.table("SELECT id, age, fee, churned FROM customers")
+    try:
+        rows.fit(gb.mlp([4]), target="churned", name="endless", epochs=10_000_000, early_stop=False)
+    except gb.errors.CancelledError as error:
+        print(error)
+
+
+threading.Thread(target=train).start()
+while "endless" not in db.sql("SHOW SEARCHES").arrow()["model"].to_pylist():
+    time.sleep(0.01)
+""",
+    ),
+    Entry(
+        "SHOW TRIALS",
+        "SHOW TRIALS OF SEARCH name [IN 'path']",
+        "The trials of the latest search for a model as they are now, also while it runs.",
+        "SHOW TRIALS OF SEARCH own",
+        (
+            ("trial", "its number"),
+            ("status", "RUNNING, STOPPED, SUCCEEDED, FAILED; PAUSED between two rounds of a group"),
+            ("epochs", "that it has had"),
+            (REST, "hyper-parameters, losses and metrics"),
+        ),
+    ),
+    Entry(
         "SHOW SEARCHES",
-        "SHOW SEARCHES",
-        "Every training of the database, finished or not; the interrupted ones can be resumed.",
+        "SHOW SEARCHES [IN 'path']",
+        "Every training of the database, finished or not; the interrupted ones can be resumed. "
+        "`IN 'shop.duckdb'`: of another database, which may be in use by another process.",
         "SHOW SEARCHES",
         (
             ("model", "what is or was trained"),

@@ -160,6 +160,12 @@ def _transformed(data: Dataset) -> Dataset:
                 f"TRANSFORM must pass the {what} `{name}` on as it is",
                 hint=f"write `{name}` in TRANSFORM, without a change and without AS",
             )
+    for name in data.groups:
+        if given.get(name, same := Column(name, data.relation.schema.type_of(name))) is not same:
+            raise BindError(
+                f"TRANSFORM changes `{name}`, which group_by makes groups of",
+                hint=f"… AS another name; groups are made of `{name}` as the query gives it",
+            )
     if not data.prepared:
         raise BindError(f"TRANSFORM gives nothing to learn from besides {', '.join(given)}")
     read = {name for d in data.prepared for name in d.expr.columns}

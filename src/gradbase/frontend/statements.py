@@ -19,6 +19,16 @@ from gradbase.frontend.model_statements import (
     read_drop,
 )
 from gradbase.frontend.options import check_model_type
+from gradbase.frontend.search_statements import (
+    AlterSearch,
+    ResumeSearch,
+    ShowSearches,
+    ShowTrials,
+    read_alter_search,
+    read_resume,
+    read_show_searches,
+    read_show_trials,
+)
 from gradbase.frontend.tokens import Token, matching, significant
 from gradbase.frontend.transform import TransformClause
 from gradbase.frontend.words import (
@@ -32,6 +42,7 @@ from gradbase.frontend.wrapping import Wrapped, wrapped
 
 __all__ = [
     "AlterModel",
+    "AlterSearch",
     "CreateModel",
     "DescribeModel",
     "DropModel",
@@ -45,6 +56,7 @@ __all__ = [
     "SetOption",
     "ShowModels",
     "ShowSearches",
+    "ShowTrials",
     "Statement",
     "Wrapped",
     "parse_statement",
@@ -82,18 +94,6 @@ class ShowModels:
 
 
 @dataclass(frozen=True)
-class ShowSearches:
-    """``SHOW SEARCHES``."""
-
-
-@dataclass(frozen=True)
-class ResumeSearch:
-    """``RESUME SEARCH name``."""
-
-    name: str
-
-
-@dataclass(frozen=True)
 class SetOption:
     """``SET gradbase.name = value``; `value` None: back to the default (RESET)."""
 
@@ -127,7 +127,8 @@ class Explain:
 
 Statement = (
     Native | CreateModel | ImportModel | AlterModel | DescribeModel | DropModel | ExportModel
-    | ExportSql | ShowModels | ShowSearches | ResumeSearch | SetOption | Query | Explain
+    | ExportSql | ShowModels | ShowSearches | ShowTrials | ResumeSearch | AlterSearch | SetOption
+    | Query | Explain
 )  # fmt: skip
 
 
@@ -169,15 +170,9 @@ def _plain(cursor: Cursor) -> Statement:
             cursor.at += 2
             cursor.end()
             return ShowModels()
-        case ["SHOW", "SEARCHES", *_]:
+        case [("ALTER" | "RESUME"), "SEARCH", *_] | ["SHOW", "SEARCHES" | "TRIALS", *_]:
             cursor.at += 2
-            cursor.end()
-            return ShowSearches()
-        case ["RESUME", "SEARCH", *_]:
-            cursor.at += 2
-            name = read_name(cursor)
-            cursor.end()
-            return ResumeSearch(name.name)
+            return _SEARCH_READERS[words[0], words[1]](cursor)
     return _query(cursor.sql, cursor.tokens[cursor.at :])
 
 
@@ -187,6 +182,14 @@ _READERS = {
     "DESCRIBE": read_describe,
     "DROP": read_drop,
     "EXPORT": read_export,
+}
+
+
+_SEARCH_READERS = {
+    ("ALTER", "SEARCH"): read_alter_search,
+    ("RESUME", "SEARCH"): read_resume,
+    ("SHOW", "SEARCHES"): read_show_searches,
+    ("SHOW", "TRIALS"): read_show_trials,
 }
 
 

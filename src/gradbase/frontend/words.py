@@ -84,9 +84,11 @@ def is_model_statement(tokens: Sequence[Token]) -> bool:
     match words:
         case ["CREATE", "MODEL", *_] | ["CREATE", "OR", "REPLACE", "MODEL"]:
             return True
-        case [("DROP" | "ALTER" | "EXPORT"), "MODEL", *_] | ["SHOW", "MODELS" | "SEARCHES"]:
+        case [("DROP" | "ALTER" | "EXPORT"), "MODEL", *_] | ["SHOW", "MODELS"]:
             return True
-        case ["RESUME", "SEARCH", _, *_]:
+        case ["SHOW", "SEARCHES"] | ["SHOW", "SEARCHES", "IN", *_]:
+            return True
+        case [("RESUME" | "ALTER"), "SEARCH", _, *_] | ["SHOW", "TRIALS", "OF", "SEARCH"]:
             return True
         case [("DESCRIBE" | "DESC"), "MODEL", _, *_]:
             return tokens[2].is_name

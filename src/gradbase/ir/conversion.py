@@ -134,6 +134,7 @@ class Sparse(Encoding):
 class ToTensor(Tensor):
     """A column of a table as Tensor[BATCH, width] (codes: int64)."""
 
+    reads_rows = True
     column: str
     encoding: Encoding
 
@@ -150,9 +151,7 @@ def per_row(root: Node) -> list[Tensor]:
     """The tensors at or below `root` that depend on rows, children first."""
     found: dict[Tensor, None] = {}
     for n in walk(root):
-        if isinstance(n, ToTensor) or (
-            isinstance(n, Tensor) and any(c in found for c in n.children)
-        ):
+        if isinstance(n, Tensor) and (n.reads_rows or any(c in found for c in n.children)):
             found[n] = None
     return list(found)
 

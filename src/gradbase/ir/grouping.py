@@ -51,6 +51,7 @@ class ByGroup(Tensor):
     are FLOPs per row.
     """
 
+    reads_rows = True
     content: Tensor
     keys: tuple[str, ...]
     groups: int

@@ -287,7 +287,7 @@ class Dataset(Step):
         Columns of `transform` that only pass the label, a key and the like on are left out.
         """
         if self.transform:
-            others = (self.label, *self.row_key, self.split.column, self.weight)
+            others = (self.label, *self.row_key, *self.groups, self.split.column, self.weight)
             return flattened(
                 d
                 for d in self.transform

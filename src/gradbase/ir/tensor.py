@@ -25,9 +25,10 @@ BINARY = ("add", "sub", "mul", "div", "maximum", "minimum")
 
 
 class Tensor(Node):
-    """A value with `shape` and `dtype`; `flops` are per row."""
+    """A value with `shape` and `dtype`; `flops` are per row. `reads_rows`: made from columns."""
 
     derived = ("shape", "dtype")
+    reads_rows = False
 
     @property
     def shape(self) -> Shape:

@@ -13,9 +13,12 @@ import torch
 from gradbase import __version__
 from gradbase.engines import quote_identifier
 from gradbase.errors import CancelledError, TrainingError
+from gradbase.ir.conversion import ToTable
+from gradbase.ir.derived import Derived
 from gradbase.ir.grouping import ByGroup, FitGroups
 from gradbase.ir.learning import Feature, Model
 from gradbase.ir.metrics import is_minimised
+from gradbase.ir.scalar import Column
 from gradbase.runtime.confusion import class_counts, score_counts, thinned
 from gradbase.runtime.groups.member import Member
 from gradbase.runtime.groups.packed import GroupPredictor, Packed, packed
@@ -24,6 +27,7 @@ from gradbase.runtime.train.features import constant
 from gradbase.runtime.train.finish import tables
 from gradbase.runtime.train.labels import Target
 from gradbase.runtime.train.losses import unit_of
+from gradbase.runtime.train.transforming import columns_read
 from gradbase.selection.configuring import configuration_of
 from gradbase.selection.group_journal import GroupJournal
 from gradbase.selection.group_rounds import value_at_end
@@ -240,20 +244,29 @@ class _Recording:
             status=SUCCEEDED,
             metrics=metrics(task, *measured) if measured else {},
             test_metrics=metrics(task, *tested) if tested else {},
-            model=Model(
-                self.plan.name, 0, ALL_GROUPS, task, self.plan.data.label, self._features(),
-                tables(node, target),
-            ),
-            params=params,
+            model=self._model(tables(node, target)),
+            params=params | (self.data.learnt.params if self.data.learnt else {}),
             scores=scores if isinstance(scores, Scores) else None,
             confusion=confusion,
         )  # fmt: skip
 
-    def _features(self) -> tuple[Feature, ...]:
-        schema, data = self.plan.data.relation.schema, self.plan.data
+    def _model(self, outputs: tuple[ToTable, ...]) -> Model:
+        """Over the features; the columns that make groups go on as they are."""
+        schema, data, learnt = self.plan.data.relation.schema, self.plan.data, self.data.learnt
         read = {*self.predict.columns}
-        names = (n for n in (*data.features, *data.groups) if n in read)
-        return tuple(Feature(n, schema.type_of(n)) for n in names)
+        keys = {n: schema.type_of(n) for n in data.groups}
+        columns = transform = ()
+        if learnt is not None:
+            kept = tuple(d for d in learnt.columns if d.name in read)
+            columns = (*kept, *(Derived(n, Column(n, of)) for n, of in keys.items()))
+            transform = learnt.transform
+            read = columns_read(d.expr for d in columns)
+        names = dict.fromkeys((*data.features, *data.groups))
+        features = tuple(Feature(n, schema.type_of(n)) for n in names if n in read)
+        return Model(
+            self.plan.name, 0, ALL_GROUPS, data.task, data.label, features, outputs, columns,
+            transform,
+        )  # fmt: skip
 
     def _over_all(self, part: str) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Outputs and true values of a part of the rows of all groups that have a model."""

@@ -210,7 +210,7 @@ class GroupTraining:
         network = fit.network
         assert isinstance(network, Mlp), network
         if network.hidden_units == BY_ROWS:
-            inputs = sum(f.type.size[0] if f.type.is_vector else 1 for f in self.plan.data.inputs)
+            inputs = sum(f.type.length if f.type.size else 1 for f in self.plan.data.inputs)
             hidden = default_hidden_units(group.rows, inputs, group.target.outputs)
             fit = fit.replace(network=network.replace(hidden_units=hidden))
         if self._exact[group.number] and fit.optimizer.name != NORMAL_EQUATION:

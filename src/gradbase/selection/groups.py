@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gradbase.errors import BindError, UnsupportedError
 from gradbase.frontend.fits import build_dataset, build_fits
 from gradbase.frontend.option_table import AUTO_STRATEGY, GRADIENT_DESCENT, NORMAL_EQUATION
+from gradbase.ir.derived import Derived
 from gradbase.ir.grouping import BY_ROWS, FitGroups
 from gradbase.ir.learning import Mlp
 from gradbase.runtime.groups.columns import is_groupable
@@ -25,7 +26,13 @@ if TYPE_CHECKING:
 
 
 def build(
-    spec: TrainingSpec, name: str, relation: Relation, counts: Counts, sizes: Sequence[int]
+    spec: TrainingSpec,
+    name: str,
+    relation: Relation,
+    counts: Counts,
+    sizes: Sequence[int],
+    *,
+    transform: tuple[Derived, ...] = (),
 ) -> tuple[FitGroups, TrainingSpec]:
     """The plan of one model per group, and `spec` with everything filled in.
 
@@ -33,15 +40,17 @@ def build(
     ----------
     sizes : sequence of int
         Rows of the groups, ascending.
+    transform : tuple of Derived
+        What TRANSFORM gives; () without one.
 
     Raises
     ------
     BindError
         A column does not exist or cannot make groups, or the space cannot be searched so.
     UnsupportedError
-        The procedure decides by what became of others, a column cannot be a feature here.
+        A network or a column is of a kind that is not trained by group.
     """
-    draft = build_dataset(spec, relation, counts.rows)
+    draft = build_dataset(spec, relation, counts.rows, transform=transform)
     data = draft.replace(task=task_with(draft.task, counts.classes))
     _check(spec, data)
     hidden = spec.hidden_units
@@ -82,11 +91,6 @@ def _check(spec: TrainingSpec, data: Dataset) -> None:
         }  # fmt: skip
         if name in others:
             raise BindError(f"group_by column `{name}` is {others[name]}")
-    if data.prepared or spec.transform:
-        raise UnsupportedError(
-            "group_by does not go with TRANSFORM or struct columns",
-            hint="compute columns in the training query; numbers are standardised by group anyway",
-        )
     if spec.network is not None and not isinstance(spec.network, Mlp):
         raise UnsupportedError(
             "group_by trains perceptrons and linear models, found a function",

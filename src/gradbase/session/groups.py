@@ -11,6 +11,8 @@ import numpy as np
 from gradbase.engines import quote_identifier
 from gradbase.errors import UnsupportedError
 from gradbase.frontend.fits import find_column
+from gradbase.frontend.transform import bind_transform
+from gradbase.ir.derived import Derived
 from gradbase.ir.grouping import FitGroups
 from gradbase.ir.relational import Relation, SqlFragment
 from gradbase.selection import group_run, groups
@@ -34,15 +36,14 @@ def plan_groups(
     params: Mapping[str, Any],
     *,
     clause: TransformClause | None,
+    adds_label: bool = False,
 ) -> tuple[TrainingSpec, Plan]:
-    """The plan of one model per group, and what was asked for with everything filled in."""
-    from gradbase.session.training import count, training_relation
+    """The plan of one model per group, and what was asked for with everything filled in.
 
-    if clause is not None:
-        raise UnsupportedError(
-            "group_by does not go with TRANSFORM",
-            hint="compute columns in the training query; numbers are standardised by group anyway",
-        )
+    `adds_label` as in `training.plan_search`.
+    """
+    from gradbase.session.training import count, passed_on, training_relation
+
     if session.settings.exactness == "bitwise":
         raise UnsupportedError(
             "group_by trains in stacks, which is `tolerance`; gradbase.exactness is 'bitwise'",
@@ -51,9 +52,15 @@ def plan_groups(
     relation = training_relation(session, query, params)
     label = find_column(relation.schema, spec.label, "label column", "set input_label_cols")
     keys = [find_column(relation.schema, n, "group_by column") for n in spec.groups]
+    transform: tuple[Derived, ...] = ()
+    if clause is not None:
+        spec = dataclasses.replace(spec, transform=clause.text.strip())
+        transform = bind_transform(clause, relation.schema, session.engine)
+        if adds_label:
+            transform += passed_on(spec, relation, {d.name for d in transform})
     counts = count(session, relation, label, (), params)
     sizes = _sizes(session, relation, label, keys, params)
-    root, spec = groups.build(spec, name, relation, counts, sizes)
+    root, spec = groups.build(spec, name, relation, counts, sizes, transform=transform)
     return spec, plan(session, root)
 
 
@@ -99,7 +106,7 @@ def fit_groups(
     replace: bool,
 ) -> None:
     """`Table.fit` with group_by."""
-    spec, planning = plan_groups(session, spec, name, query, {}, clause=clause)
+    spec, planning = plan_groups(session, spec, name, query, {}, clause=clause, adds_label=True)
     _train(session, planning, dataclasses.replace(_info(spec, query), or_replace=replace))
 
 

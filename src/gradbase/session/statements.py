@@ -15,6 +15,7 @@ from gradbase.frontend.binder import bind_query
 from gradbase.frontend.parameters import parameter_values
 from gradbase.frontend.statements import (
     AlterModel,
+    AlterSearch,
     CreateModel,
     DescribeModel,
     DropModel,
@@ -28,6 +29,7 @@ from gradbase.frontend.statements import (
     SetOption,
     ShowModels,
     ShowSearches,
+    ShowTrials,
     Statement,
     parse_statement,
     substitute_tables,
@@ -38,6 +40,8 @@ from gradbase.session.altering import DONE, alter, describe, drop, export
 from gradbase.session.explanation import Explanation
 from gradbase.session.planning import Plan, bind_again, plan, plan_again
 from gradbase.session.results import Result, Stream
+from gradbase.session.searches import alter as alter_search
+from gradbase.session.searches import show
 from gradbase.session.settings import change_of
 from gradbase.store.tables import TABLES
 
@@ -105,8 +109,10 @@ def _ours(session: Session, statement: Statement, text: str, params: Params) -> 
             return Result.of(export_sql(session, statement))
         case ShowModels():
             return Result.of(session.store.engine.fetch(session.store.show_sql()))
-        case ShowSearches():
-            return Result.of(session.store.searches())
+        case ShowSearches() | ShowTrials():
+            return Result.of(show(session, statement))
+        case AlterSearch():
+            return Result.of(alter_search(session, statement))
         case ResumeSearch(name):
             from gradbase.session.resuming import resume
             from gradbase.session.training import summary_of

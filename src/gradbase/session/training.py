@@ -296,7 +296,7 @@ def _plan(
         spec = dataclasses.replace(spec, transform=clause.text.strip())
         transform = bind_transform(clause, relation.schema, session.engine)
         if adds_label:
-            transform += _passed(spec, relation, {d.name for d in transform})
+            transform += passed_on(spec, relation, {d.name for d in transform})
     texts = texts_to_count(spec, relation.schema)
     counts = count(session, relation, label, texts, params)
     asked = build(
@@ -308,7 +308,7 @@ def _plan(
     return asked, plan(session, asked.search, facts.step_bytes if looking else None, facts)
 
 
-def _passed(spec: TrainingSpec, relation: Relation, names: set[str]) -> tuple[Derived, ...]:
+def passed_on(spec: TrainingSpec, relation: Relation, names: set[str]) -> tuple[Derived, ...]:
     """Label, split and weight column as they are, where `names` holds none of these."""
     schema = relation.schema
     wanted = dict.fromkeys(n for n in (spec.label, spec.split.column, spec.weight_column) if n)

@@ -41,7 +41,11 @@ def runs(path: str | Path) -> list[Run]:
     if not Path(path).exists():
         raise BindError(f"there is no database `{path}`", hint="name a DuckDB file")
     database = database_of(Path(path)).resolve()
-    folder = database.with_name(database.name + SUFFIX) / "runs"
+    return runs_in(database.with_name(database.name + SUFFIX) / "runs")
+
+
+def runs_in(folder: Path) -> list[Run]:
+    """As `runs`, of the folder that holds them."""
     found = [Run(journal.parent) for journal in folder.glob(f"*/{FILE}")]
     return sorted(found, key=lambda run: (run.started, run.id))
 
@@ -85,6 +89,12 @@ class Run:
                     pass
         goes_on = _lives(process) and (self.folder / MAILBOX).exists()
         return INTERRUPTED if status == RUNNING and not goes_on else status
+
+    @property
+    def end(self) -> Event:
+        """What its journal says of its end; {} of one that goes on or died."""
+        ends = [e for e in self.events if e["event"] in ("start", "resumed", "end")]
+        return ends[-1] if ends[-1]["event"] == "end" else {}
 
     @property
     def trials(self) -> list[dict[str, Any]]:

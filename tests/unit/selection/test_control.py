@@ -73,9 +73,19 @@ def test_a_run_is_seen_stopped_cloned_and_added_to(db, path):
         run = begun(path)
         assert (run.status, run.model) == ("RUNNING", "m")
         assert [t["learn_rate"] for t in run.trials] == [0.001, 0.01, 0.1]
-        run.stop(2)
-        run.clone(3, {"learn_rate": 0.05})
-        run.add({"learn_rate": 0.02})
+        with gb.connect(progress=False) as other:  # in any process: the file is not opened
+            shown = other.sql(f"SHOW TRIALS OF SEARCH m IN '{path}'").arrow()
+            other.sql(f"ALTER SEARCH m IN '{path}' STOP TRIAL 2")
+            other.sql(f"ALTER SEARCH M IN '{path}' CLONE TRIAL 3 OPTIONS (learn_rate = 0.05)")
+            searches = other.sql(f"SHOW SEARCHES IN '{path}'").arrow().to_pylist()
+        assert shown.select(["trial", "learn_rate"]).to_pylist()[2] == {
+            "trial": 3,
+            "learn_rate": 0.1,
+        }
+        assert [(s["model"], s["status"], s["finished"]) for s in searches] == [
+            ("m", "RUNNING", None)
+        ]
+        db.sql("ALTER SEARCH m ADD TRIAL OPTIONS (learn_rate = 0.02)")
     trials = db.study("m").trials.set_index("trial")
     assert run.status == "DONE"
     assert trials.loc[2, "status"] == "STOPPED"
@@ -99,7 +109,7 @@ def test_a_trial_that_was_stopped_goes_on_where_it_was(db, path):
         run.stop(2)
         until(lambda: run.trials[1]["status"] == "STOPPED")
         assert run.trials[1]["epochs"] < EPOCHS
-        run.resume(2)
+        db.sql("ALTER SEARCH m RESUME TRIAL 2")
         until(lambda: run.trials[1]["status"] == "RUNNING")
         run.resume(1)  # nobody stopped it
     assert db.study("m").history.sort_values(["trial", "epoch"]).train_loss.tolist() == losses
@@ -118,7 +128,8 @@ def test_a_search_that_was_changed_and_stopped_goes_on_as_changed(db, path):
         until(lambda: db.sql("SELECT * FROM gradbase.units WHERE trial = 1").arrow().num_rows)
         until(lambda: len(run.trials) == 4 and run.trials[1]["status"] == "STOPPED")
         until(lambda: run.trials[3]["epochs"] > 1)
-        run.stop()
+        stopped = db.sql("ALTER SEARCH m STOP").arrow().to_pylist()
+    assert [(s["search"], s["run"]) for s in stopped] == [("m", run.id)]
     assert len(errors) == 1
     assert run.status == "INTERRUPTED"
     with pytest.raises(StoreError, match=r"is INTERRUPTED: nobody takes messages"):
@@ -133,7 +144,9 @@ def test_what_cannot_be_done_is_said_and_the_search_goes_on(db, path):
     with training(db):
         run = begun(path)
         with pytest.raises(BindError, match="has no trial 9"):
-            run.stop(9)
+            db.sql("ALTER SEARCH m STOP TRIAL 9")
+        with pytest.raises(BindError, match="no search for a model `n` here"):
+            db.sql("SHOW TRIALS OF SEARCH n")
         post(run.folder, {"command": "stop", "trials": [9]})
         post(run.folder, {"command": "dance"})
         run.add({"colour": 3})

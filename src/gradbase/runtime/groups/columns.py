@@ -15,7 +15,7 @@ import pyarrow as pa
 from gradbase.errors import DataError
 from gradbase.ir.types import SqlType
 from gradbase.runtime.columns import category_text, kernels, numbers
-from gradbase.runtime.encode import check_lengths
+from gradbase.runtime.encode import check_lengths, one_level
 from gradbase.runtime.groups.statistics import GroupMoments, moments_by_group
 from gradbase.runtime.train.features import ONE_HOT_CODES, ONE_HOT_ONLY_CODES, VOCABULARY
 
@@ -57,6 +57,7 @@ def values_of(column: pa.Array, name: str, part: str, size: int, first: int = 0)
         return _with_nan(column, numbers(column, part, name, first))[:, None]
     if pa.types.is_null(column.type):
         return np.full((len(column), size), np.nan)
+    column = one_level(column, name, first)
     check_lengths(column, size, name, first)
     found = np.full((len(column), size), np.nan)
     flat = column.flatten()
@@ -243,4 +244,4 @@ def column_of(facts: Mapping[str, Any], arrays: Arrays) -> NumberColumn | TextCo
 def is_groupable(of: SqlType) -> bool:
     """Whether a column of this type can be a feature of one model per group."""
     plain = of.is_numeric or of.kind in ("bool", "null") or of.is_text or of.is_temporal
-    return plain or of.is_vector
+    return plain or of.is_vector or of.is_nested

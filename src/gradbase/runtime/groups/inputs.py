@@ -120,7 +120,7 @@ def learnt(
         parts: tuple[str, ...] = ("value",)
         if of.is_temporal:
             parts = DATE_PARTS if of.kind == "date" else TIME_PARTS
-        size = of.size[0] if of.is_vector else 0
+        size = of.length if of.is_vector or of.is_nested else 0
         for part in parts:
             values = values_of(column, name, part, size)[rows]
             found.append(NumberColumn.learnt(name, part, size, values, starts))

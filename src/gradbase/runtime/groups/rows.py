@@ -25,6 +25,7 @@ from gradbase.runtime.train.rows import Block, RowStore
 from gradbase.runtime.train.spill import spill_folder
 from gradbase.runtime.train.split import Parts, Rows, divide, shards
 from gradbase.runtime.train.summaries import summary
+from gradbase.runtime.train.transforming import Learnt, learn_transform
 from gradbase.store.records import FeatureRecord
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ class GroupedData:
         Of all groups; () for regression.
     true : float64[rows]
         Class numbers among `classes`, or labels.
+    learnt : Learnt, optional
+        What networks read, computed from the features; None: these as they are.
     """
 
     data: Dataset
@@ -87,6 +90,7 @@ class GroupedData:
     true: npt.NDArray[np.float64]
     summaries: tuple[FeatureRecord, ...]
     relation_hash: str
+    learnt: Learnt | None = None
 
     def outputs(self, group: int) -> int:
         """Outputs of a group's network."""
@@ -116,15 +120,16 @@ def read_groups(
     store = RowStore(1 << 62, lambda: spill_folder(context))
     with contextlib.closing(store):
         read = read_rows(plan.data, context, store, progress)
-        return _Reader(plan, read, resolve).made(embeds)
+        return _Reader(plan, read, resolve, context).made(embeds)
 
 
 class _Reader:
-    def __init__(self, plan: FitGroups, read: ReadRows, resolve: Resolve) -> None:
+    def __init__(
+        self, plan: FitGroups, read: ReadRows, resolve: Resolve, context: RunContext
+    ) -> None:
         self.plan, self.data, self.read, self.resolve = plan, plan.data, read, resolve
-        table = pa.Table.from_batches([b.rows for b in read.store.blocks()]).combine_chunks()
-        names = plan.data.columns
-        self.table = table.select(list(dict.fromkeys((*names,))))
+        self.context = context
+        self.table = _table(read.store).select(list(plan.data.columns))
         columns = [_whole(self.table[n]) for n in plan.data.groups]
         self.keys = keys_of(plan.data.groups, columns)
         group = self.keys.find(columns)
@@ -154,13 +159,14 @@ class _Reader:
             self._group(g, parts[g], errors[g] or targets.errors[g], targets)
             for g in range(self.count)
         ]
-        columns = {n: _whole(self.rows[n]) for n in self.data.features}
+        keyed = int(self.starts[len(self.keys)])
+        learnt, rows = self._prepared(trains[:keyed])
+        columns = {n: _whole(rows[n]) for n in self.data.inputs.names}
         self._check(columns)
         found = encodings.learnt(
-            self.data.inputs, columns, self.group, trains, embeds(groups, self.rows)
+            self.data.inputs, columns, self.group, trains, embeds(groups, rows)
         )
         x, codes = found.encode(columns, self.group)
-        keyed = int(self.starts[len(self.keys)])
         return GroupedData(
             data=self.data,
             keys=self.keys,
@@ -173,9 +179,21 @@ class _Reader:
             ids=self.ids,
             classes=targets.classes,
             true=targets.true,
-            summaries=self._summaries(columns, trains, keyed),
+            summaries=self._summaries(trains, keyed),
             relation_hash=self.read.relation_hash,
+            learnt=learnt,
         )
+
+    def _prepared(self, trains: npt.NDArray[np.bool_]) -> tuple[Learnt | None, pa.Table]:
+        """What networks read of all rows; learnt from the rows that train of all groups."""
+        if not self.data.prepared:
+            return None, self.rows
+        learning = np.zeros(self.table.num_rows, np.bool_)
+        learning[self.places[: len(trains)][trains]] = True
+        made = RowStore(1 << 62, lambda: spill_folder(self.context))
+        with contextlib.closing(made):
+            learnt = learn_transform(self.data, self.read.store, learning, self.context, made)
+            return learnt, _table(made).take(pa.array(self.places))
 
     def _divided(self) -> tuple[list[Parts], list[str]]:
         """The parts of every group; where none trains, why (then all rows stand in)."""
@@ -205,8 +223,8 @@ class _Reader:
     def _check(self, columns: dict[str, pa.Array]) -> None:
         """DataError naming the row of an infinite value."""
         for name, column in columns.items():
-            of = self.data.relation.schema.type_of(name)
-            if of.is_text or of.is_vector or not encodings.is_groupable(of):
+            of = self.data.inputs.type_of(name)
+            if of.is_text or of.size or not encodings.is_groupable(of):
                 continue
             values = encodings.values_of(column, name, "value", 0)
             wrong = np.flatnonzero(np.isinf(values[:, 0]))
@@ -218,16 +236,18 @@ class _Reader:
                     hint=f"leave such rows out (WHERE isfinite({name})) or make the value NULL",
                 )
 
-    def _summaries(
-        self, columns: dict[str, pa.Array], trains: npt.NDArray[np.bool_], keyed: int
-    ) -> tuple[FeatureRecord, ...]:
+    def _summaries(self, trains: npt.NDArray[np.bool_], keyed: int) -> tuple[FeatureRecord, ...]:
         schema = self.data.relation.schema
         found: list[FeatureRecord] = []
-        for name, column in columns.items():
-            rows = pa.record_batch([column.slice(0, keyed)], [name])
+        for name in self.data.features:
+            rows = pa.record_batch([_whole(self.rows[name]).slice(0, keyed)], [name])
             blocks = [(Block(rows, 0, None, 0), trains[:keyed])]
             found.append(summary(name, schema.type_of(name), lambda b=blocks: iter(b)))
         return tuple(found)
+
+
+def _table(store: RowStore) -> pa.Table:
+    return pa.Table.from_batches([b.rows for b in store.blocks()]).combine_chunks()
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
