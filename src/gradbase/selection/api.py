@@ -18,8 +18,9 @@ from gradbase.frontend.space import (
     Uniform,
     as_dimension,
 )
-from gradbase.frontend.training import TrainingSpec
+from gradbase.frontend.training import CLASSIFICATION, REGRESSION, TrainingSpec
 from gradbase.ir.learning import METRICS
+from gradbase.ir.stepping import OF_CLASSES, OF_NUMBERS
 from gradbase.selection.networks import register
 from gradbase.selection.own import referenced
 
@@ -289,9 +290,10 @@ def _mlp_spec(model_type: str, given: dict[str, Any]) -> TrainingSpec:
         )
     if model_type not in UNDECIDED:
         return _resolved(model_type, given)
-    regression = given.get("metric") in METRICS["regression"]
+    loss = given.get("loss")
+    regression = given.get("metric") in METRICS["regression"] or loss in OF_NUMBERS
     spec = _resolved(UNDECIDED[model_type][regression], given)
-    task = "regression" if regression else ""
+    task = REGRESSION if regression else CLASSIFICATION if loss in OF_CLASSES else ""
     metric = given.get("metric") or ""  # the label's type decides which is the default
     return dataclasses.replace(spec, model_type=model_type, task=task, metric=metric)
 

@@ -256,8 +256,10 @@ class Group:
         reasons = {place: reason for place, o in going.items() if (reason := _reason(o))}
         paused = [p for p, o in going.items() if p not in reasons and not o.is_going]
         self._save(trainer, watch, paused)
-        stopped = any(o.stop for o in going.values())
-        self._save(trainer, watch, list(reasons), must=stopped)
+        # A trial that users stopped may be let go on; from one that has converged where a leg ends
+        # others may.
+        wanted = any(o.stop or len(o.epochs) == o.until < o.fit.epochs for o in going.values())
+        self._save(trainer, watch, list(reasons), must=wanted)
         self._close(trainer, reasons, watch)
         if self._going:
             for place in (*reasons, *paused):

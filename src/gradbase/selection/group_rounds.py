@@ -10,7 +10,7 @@ from gradbase.ir.learning import Fit
 from gradbase.ir.metrics import is_minimised
 from gradbase.runtime.groups.member import Member
 from gradbase.runtime.groups.rows import Group
-from gradbase.selection import AT_ONCE, TO_THE_END, make_procedure
+from gradbase.selection import TO_THE_END, make_procedure
 from gradbase.selection.configuring import configured
 from gradbase.selection.outcome import value_of
 from gradbase.selection.procedure import Leg, Result, Rounds, Terms
@@ -77,8 +77,7 @@ class GroupRounds:
             else:
                 member.start = self._number(group, leg.parent or leg.trial)
                 member.fit = self._make(group, self._fit(leg)).fit if leg.parent else member.fit
-            ends = self.plan.procedure in AT_ONCE  # the epochs may be searched over
-            member.until = member.fit.epochs if ends else min(leg.epochs, member.fit.epochs)
+            member.until = min(leg.epochs, member.fit.epochs)
             found.append((number, member))
         return found
 

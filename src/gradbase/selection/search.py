@@ -23,7 +23,7 @@ from gradbase.ir.derived import Derived
 from gradbase.ir.learning import METRICS, Dataset, Model, PythonNetwork, Search
 from gradbase.ir.metrics import reference_of, shown
 from gradbase.ir.relational import Relation
-from gradbase.ir.stepping import OWN_LOSS
+from gradbase.ir.stepping import LOSSES, OF_CLASSES, OF_NUMBERS, OWN_LOSS
 from gradbase.ir.types import SqlType
 from gradbase.selection import AT_ONCE, make_procedure
 from gradbase.selection.api import UNDECIDED
@@ -171,6 +171,7 @@ def filled(
             f"class weights are of classifications, label `{data.label}` is regressed",
             hint="leave them out, or weigh rows with instance_weight_col",
         )
+    _check_loss(spec.loss, kind)
     allowed = METRICS[data.task]
     if changes["metric"] not in allowed and not reference_of(changes["metric"]):
         raise BindError(
@@ -179,6 +180,16 @@ def filled(
             hint=near(changes["metric"], allowed),
         )
     return dataclasses.replace(spec, **changes)
+
+
+def _check_loss(loss: str, kind: str) -> None:
+    fitting = {CLASSIFICATION: OF_CLASSES, REGRESSION: OF_NUMBERS}.get(kind, ())
+    if loss in LOSSES and loss not in fitting:
+        raise BindError(
+            f"loss '{loss}' is not of a {kind}, as the label's type asks for; there are "
+            f"{', '.join(fitting)}",
+            hint="cast the label to DOUBLE for a regression, to INT or VARCHAR for classes",
+        )
 
 
 def _check_folds(spec: TrainingSpec) -> None:

@@ -69,7 +69,11 @@ def test_a_trial_that_paused_is_what_it_would_have_been(db):
         assert gone_on in firsts
 
 
-@pytest.mark.parametrize("procedure", list(PROCEDURES))
+QUICK = ("successive_halving", "pbt")
+EACH = [pytest.param(p, marks=() if p in QUICK else pytest.mark.slow) for p in PROCEDURES]
+
+
+@pytest.mark.parametrize("procedure", EACH)
 def test_an_interrupted_search_comes_to_the_same(db, procedure, monkeypatch):
     monkeypatch.setattr(group_training, "STACK_ELEMENTS", 1_500)  # many stacks
     db.sql(statement(procedure))
