@@ -50,7 +50,7 @@ BUDGETS = {
     "engines": 8250,  # Spark (1,350); PostgreSQL (2,400: rows straight from the socket, side tables); folders of files; native statements cost little: what is known of a text, kept connections
     "store": 5850,  # tiles copied past memory and read where they came from; which searches of others live; reports and units of searches; blobs as files or as rows; files of tiles and their pool (600); versions, aliases and what is kept of a training
     "runtime": 21700,  # stacks of users' modules (850); losses and schedules by name; networks in tiles (1,100); groups of rows all at once (1,900); rows as files for workers; wide and deep parts, autoencoders; a quarter of it traces, limits, lays out memory and runs in it; files for others, TRANSFORM in them
-    "selection": 8850,  # a search in each group (200); modules tried out; journals of groups; one model per group; a fifth of it: units in other processes; what Python gives for each kind of model; cross-validation; studies for Optuna; procedures, rounds, resuming; no label
+    "selection": 8980,  # a search in each group (200); modules tried out; journals of groups; one model per group; a fifth of it: units in other processes; what Python gives for each kind of model; cross-validation; studies for Optuna; procedures, rounds, resuming; no label
     "importing": 5000,  # steps and predictors of scikit-learn one by one; operators of ONNX (1100); readers of files that trust nothing (1000)
     "session": 3560,  # searches of any database from SQL (110); groups gone on with; one model per group; plans kept for repeated queries; versions of models; results for people and programs
     "plots": 1660,  # ten kinds of pictures, and plans as graphs
