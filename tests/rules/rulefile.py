@@ -8,6 +8,8 @@ Lines at the top of a file, before the first title::
     # promise t: unique k; refers k -> u.l; filled k, a; finite c
     # idle aa: 1 2                              inputs of the weight %aa that are 0 throughout
 
+    # writers: 16                             cores with which the engine writes files
+
 Each case is a title, a plan, ``----``, and the plan after or ``unchanged``. A line
 ``# setting: name=value`` below a title changes a setting for that case.
 """
@@ -69,7 +71,10 @@ def read_cases(path: Path) -> list[Case]:
     )
     idle = re.findall(r"^# idle (\w+): (.*)$", head, re.MULTILINE)
     weights = FixedWeights({h: frozenset(map(int, text.split())) for h, text in idle})
-    return [_case(rule, part, models, statistics, weights) for part in parts]
+    writers = re.findall(r"^# writers: (\d+)$", head, re.MULTILINE)
+    engine = dataclasses.replace(DUCKDB, writers=int(writers[0]) if writers else 0)
+    facts = Context(statistics, Calibration(), engine, Settings(), weights=weights)
+    return [_case(rule, part, models, facts) for part in parts]
 
 
 class FixedWeights:
@@ -108,13 +113,7 @@ def promises_of(table: str, text: str) -> Promises:
     )
 
 
-def _case(
-    rule: str,
-    part: str,
-    models: dict[str, Model],
-    statistics: FixedStatistics,
-    weights: FixedWeights,
-) -> Case:
+def _case(rule: str, part: str, models: dict[str, Model], facts: Context) -> Case:
     title, body = part.split("\n", 1)
     pairs = re.findall(r"^# setting: (\w+)=([\w, ]+)$", body, re.MULTILINE)
     values = {name: CASTS.get(name, str)(value) for name, value in pairs}
@@ -127,7 +126,9 @@ def _case(
         parse_plan(before, models),
         None if after == "unchanged" else parse_plan(after, models),
         {model: name for name, model in models.items()},
-        Context(statistics, Calibration(), DUCKDB, settings, weights=weights),
+        Context(
+            facts.statistics, facts.calibration, facts.capabilities, settings, weights=facts.weights
+        ),
     )
 
 

@@ -55,9 +55,12 @@ class Mapped:
     views : mapping
         What the query sees.
     function : callable
-        Batches and `arguments` to batches with the columns ``added0``, ``added1``, … behind; of a
-        module, found by its name. Columns are known by their place: their names may differ.
+        Batches and `arguments` to batches of the columns `kept`, with ``added0``, ``added1``, …
+        behind; of a module, found by its name. Columns are known by their place: their names may
+        differ.
     arguments : tuple of str
+    kept : tuple of int
+        Places of the query's columns that the statement reads: others need not come back.
     added : pa.Schema
         Names and types of the new columns.
     shared : bool
@@ -68,6 +71,7 @@ class Mapped:
     views: Mapping[str, View | Mapped]
     function: Callable[..., Iterator[pa.RecordBatch]]
     arguments: tuple[str, ...]
+    kept: tuple[int, ...]
     added: pa.Schema
     shared: bool = False
 
@@ -164,6 +168,24 @@ class SideTables(Protocol):
             The role may create no table.
         UnsupportedError
             Other connections would not see what this session sees now (an open transaction).
+        """
+        ...
+
+
+class Copies(Protocol):
+    """What an engine offers whose capabilities name `writers`: rows through files of its own."""
+
+    def copied(
+        self, sql: str, parameters: Parameters, folder: Path, *, batch_rows: int
+    ) -> AbstractContextManager[pa.RecordBatchReader]:
+        """Rows of a query, written once as Parquet by all writers side by side, then read here.
+
+        The new `folder` holds the files until the block ends.
+
+        Raises
+        ------
+        EngineError
+            The query fails, or what was written is not found here.
         """
         ...
 

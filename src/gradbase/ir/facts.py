@@ -149,6 +149,9 @@ class Capabilities:
         them too; else files of the engine's folder.
     side_tables : bool
         Whether other processes may ask it for rows that we mark in a table (`SideTables`).
+    writers : int
+        Cores with which it writes the rows of a query into files (`engines.base.Copies`); 0: it
+        writes none.
     """
 
     engine: str
@@ -160,6 +163,7 @@ class Capabilities:
     shared: bool = False
     holds_blobs: bool = False
     side_tables: bool = False
+    writers: int = 0
 
 
 EXACTNESS = ("bitwise", "tolerance", "approximate")

@@ -253,7 +253,8 @@ class Dataset(Step):
     0 means by rows (rows // 8192, between 1 and 8). `task` as in `Model`. `weight` is the column of
     instance weights ('' none); `class_weights` () means no weights or balanced ones (see `Fit`).
     `transform` computes what networks read from the features, statistics from the training rows; ()
-    takes them as they are. Rows of equal `groups` (columns) are a relation of their own.
+    takes them as they are. Rows of equal `groups` (columns) are a relation of their own. `reading`
+    says how they come from the engine: a ``stream``, or ``parquet`` files that it writes once.
     """
 
     relation: Relation
@@ -268,6 +269,7 @@ class Dataset(Step):
     class_weights: tuple[ClassWeight, ...] = ()
     transform: tuple[Derived, ...] = ()
     groups: tuple[str, ...] = ()
+    reading: str = "stream"
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gradbase.optimizer.rule import Rule
+from gradbase.optimizer.rules.choose_reading import choose_reading
 from gradbase.optimizer.rules.choose_representation import choose_representation
 from gradbase.optimizer.rules.choose_workers import choose_workers
 from gradbase.optimizer.rules.drop_idle_features import drop_idle_features
@@ -97,8 +98,9 @@ STAGES = (
     Stage("narrow again", (prune_columns, merge_projects, remove_identity_project), passes=30),
     # After narrowing: the fewer columns, the more rows are equal.
     Stage("repeats", (predict_distinct,)),
-    # After narrowing: relations are compared by what is left of them.
-    Stage("train", (share_scan, fuse_fits)),
+    # After narrowing: relations are compared by what is left of them, and cost what that costs.
+    # Reading before groups: what is said of a group is said of fits on these very datasets.
+    Stage("train", (share_scan, choose_reading, fuse_fits)),
     # Last: choices depend on rows, columns and groups as they are now. Runs with the optimiser off.
     Stage("physical", (choose_representation, choose_workers)),
 )

@@ -234,8 +234,8 @@ class _Run:
         names: dict[Relation, str] = {}
         for relation, times in below.items():
             names[relation] = _name("view")
-            view = self.view(relation, materialised=times > 1)
-            views[names[relation]] = _narrowed(view, _read_of(relation, nodes))
+            read = _read_of(relation, nodes or [relation])
+            views[names[relation]] = self.view(relation, read, materialised=times > 1)
         functions = self.functions(nodes)
         called = {n: f.name for n, f in functions.items()}
         text = self.context.engine.compile(node, names, called)
@@ -283,16 +283,17 @@ class _Run:
                         stack.append((child, False))
         return list(done)
 
-    def view(self, relation: Relation, *, materialised: bool) -> View | Mapped:
-        """What the engine reads `relation` from."""
+    def view(self, relation: Relation, read: list[str], *, materialised: bool) -> View | Mapped:
+        """What the engine reads these columns of `relation` from."""
         shared = materialised or self.used[relation] > 1
         if isinstance(relation, Predict) and self.mapped(relation):
             text, views, _ = self.text(relation.child)
-            return mapped_view(relation, text, views, self.context, shared=shared)
+            return mapped_view(relation, text, views, self.context, read, shared=shared)
         if shared:
-            return self.materialise(relation)
+            return _narrowed(self.materialise(relation), read)
         stream = self.begun.pop(relation, None) or self.open(relation)
-        return pa.RecordBatchReader.from_batches(stream.schema, stream.batches)
+        rows = pa.RecordBatchReader.from_batches(stream.schema, stream.batches)
+        return _narrowed(rows, read)
 
     def materialise(self, relation: Relation) -> pa.Table:
         """All rows of a result that is needed more than once, computed once."""
@@ -332,16 +333,16 @@ def _read_of(relation: Relation, above: Iterable[Node]) -> list[str]:
                     (*node.keys, *node.aggregates) if isinstance(node, Aggregate) else node.exprs
                 )
                 read = read.union(*(e.columns for e in exprs))
-            case Relation() if any(child is relation for child in node.children):
+            case Relation() if node is relation or any(c is relation for c in node.children):
                 return every
             case _:
                 pass
     return [name for name in every if name in read] or every[:1]
 
 
-def _narrowed(view: View | Mapped, names: list[str]) -> View | Mapped:
+def _narrowed(view: View, names: list[str]) -> View:
     """A view of these columns only: an engine may have to copy it."""
-    if isinstance(view, Mapped) or len(names) == len(view.schema):
+    if len(names) == len(view.schema):
         return view
     rows: Any = view
     if isinstance(view, pa.Table):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import uuid
 from collections.abc import Generator, Mapping, Sequence
@@ -24,7 +25,7 @@ from gradbase.engines.compiler import OPERATORS
 from gradbase.engines.moments import Ask
 from gradbase.engines.rows import Row, rows_of
 from gradbase.engines.sharing import EngineBase, Rows
-from gradbase.engines.spark import reading
+from gradbase.engines.spark import copies, reading
 from gradbase.engines.spark.catalog import ManifestEngine
 from gradbase.engines.spark.compiler import ELSEWHERE, SparkCompiler, SparkSpelling
 from gradbase.engines.spark.errors import quiet, translated
@@ -87,6 +88,9 @@ class SparkEngine(EngineBase):
             self.session, self._owned = started(session)
         else:
             self.session, self._owned = adopted(session), False
+        with translated():
+            cores = int(self.session.sparkContext.defaultParallelism)
+        self._capabilities = dataclasses.replace(CAPABILITIES, writers=cores)
         self._tag = f"gradbase-{uuid.uuid4().hex}"
         self._numbers = itertools.count(1)
         self._statistics = SparkStatistics(self)
@@ -108,7 +112,7 @@ class SparkEngine(EngineBase):
     @property
     def capabilities(self) -> Capabilities:
         """What Spark can run."""
-        return CAPABILITIES
+        return self._capabilities
 
     @property
     def statistics(self) -> SparkStatistics:
@@ -213,6 +217,12 @@ class SparkEngine(EngineBase):
         finally:
             self.stop(tag)
             source.close()
+
+    def copied(
+        self, sql: str, parameters: Parameters, folder: Path, *, batch_rows: int
+    ) -> AbstractContextManager[pa.RecordBatchReader]:
+        """Rows of a query, through files that executors write side by side (see `copies`)."""
+        return copies.copied(self, sql, parameters, folder, batch_rows)
 
     def transaction(self, *, writes: bool = False) -> AbstractContextManager[Transaction]:  # noqa: ARG002
         """Spark has none."""

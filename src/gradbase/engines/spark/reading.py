@@ -60,7 +60,7 @@ def whole(frame: Any) -> pa.Table:
     schema = arrow_schema(frame)
     with translated():
         batches = frame._collect_as_arrow()  # noqa: SLF001
-    return pa.Table.from_batches([_cast(b, schema) for b in batches], schema)
+    return pa.Table.from_batches([cast(b, schema) for b in batches], schema)
 
 
 def batches(frame: Any, batch_rows: int) -> Generator[pa.RecordBatch]:
@@ -74,7 +74,7 @@ def batches(frame: Any, batch_rows: int) -> Generator[pa.RecordBatch]:
     else:
         found = _by_partition(frame)
     for batch in found:
-        made = _cast(batch, schema)
+        made = cast(batch, schema)
         for start in range(0, made.num_rows, batch_rows):
             yield made.slice(start, batch_rows)
 
@@ -94,7 +94,8 @@ def _by_partition(frame: Any) -> Iterator[pa.RecordBatch]:
             yield pa.ipc.read_record_batch(pa.py_buffer(message), given)
 
 
-def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+def cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The columns, by their place, under the names and types of `schema`."""
     columns = [
         c if c.type == f.type else c.cast(f.type)
         for c, f in zip(batch.columns, schema, strict=True)

@@ -68,12 +68,12 @@ def _mapped(engine: SparkEngine, view: Mapped, parameters: Parameters) -> Any:
         given, added = frame.schema.fields, from_arrow_schema(view.added).fields
         # Spark looks for the columns by name, and trips over dots and backticks in them.
         plain = [f"c{i}" for i in range(len(given))]
-        names = [*plain, *(f"added{i}" for i in range(len(added)))]
-        kinds = [f.dataType for f in (*given, *added)]
-        schema = StructType([StructField(n, k) for n, k in zip(names, kinds, strict=True)])
+        back = [(plain[i], given[i]) for i in view.kept]
+        back += [(f"added{i}", field) for i, field in enumerate(added)]
+        schema = StructType([StructField(n, f.dataType) for n, f in back])
         call = Call(view.function, view.arguments)
         mapped = frame.toDF(*plain).mapInArrow(call, schema)
-        return mapped.toDF(*(f.name for f in (*given, *added)))
+        return mapped.toDF(*(f.name for _, f in back))
 
 
 def _drained(rows: pa.RecordBatchReader | RowStream) -> pa.Table:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +16,16 @@ import pyarrow as pa
 from gradbase.errors import CancelledError, DataError
 from gradbase.ir.learning import Dataset, Evaluate, Predict, Preprocess
 from gradbase.ir.node import walk
-from gradbase.ir.relational import Project
+from gradbase.ir.relational import Project, Relation
 from gradbase.ir.scalar import Column, PredictCall
+from gradbase.optimizer.cost_reading import PARQUET
 from gradbase.runtime import execute
 from gradbase.runtime.train import labels
 from gradbase.runtime.train.data import Keyed
 from gradbase.runtime.train.identity import Words, identities, row_hashes
 from gradbase.runtime.train.instance_weights import checked_weights
 from gradbase.runtime.train.rows import RowStore
+from gradbase.runtime.train.spill import spill_folder
 from gradbase.runtime.train.split import Rows
 from gradbase.runtime.train.transforming import engine_parts
 
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int], None]
 """Told what is done now and how many rows have been read."""
+_Reader = AbstractContextManager[pa.RecordBatchReader]
 BATCH_ROWS, LEAST_ROWS = 65_536, 8_192
 """Rows that the engine hands over at a time: fewer where they are wide for the memory there is."""
 _SHARE = 64
@@ -175,12 +180,20 @@ class _Reading:
             with execute.run(relation, self.context) as result:
                 yield from result
             return
-        engine: Any = self.context.engine
-        sql = engine.compile(relation, {})
         fitting = self.context.broker.memory_bytes // _SHARE // max(1, relation.schema.row_bytes)
-        rows = max(LEAST_ROWS, min(BATCH_ROWS, fitting))
-        with engine.stream(sql, self.context.parameters or None, batch_rows=rows) as reader:
+        with self._opened(relation, max(LEAST_ROWS, min(BATCH_ROWS, fitting))) as reader:
             yield from reader
+
+    def _opened(
+        self, relation: Relation, rows: int
+    ) -> AbstractContextManager[pa.RecordBatchReader]:
+        """The rows from the engine, as the plan says."""
+        engine: Any = self.context.engine
+        sql, given = engine.compile(relation, {}), self.context.parameters or None
+        if self.data.reading == PARQUET:
+            folder = spill_folder(self.context) / f"rows-{uuid.uuid4().hex}"
+            return engine.copied(sql, given, folder, batch_rows=rows)
+        return engine.stream(sql, given, batch_rows=rows)
 
     def _check_rows(self, rows: int) -> None:
         label = self.data.label
