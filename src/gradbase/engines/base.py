@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 Parameters: TypeAlias = Mapping[str, Any] | Sequence[Any] | None
 """Values of ``$name`` (a mapping) or of ``?`` and ``$1`` (a sequence)."""
 
-
 SUFFIX = ".gradbase"
 """The folder that belongs to a database file has its name and this."""
 
@@ -56,11 +55,9 @@ class Mapped:
         What the query sees.
     function : callable
         Batches and `arguments` to batches of the columns `kept`, with ``added0``, ``added1``, …
-        behind; of a module, found by its name. Columns are known by their place: their names may
-        differ.
+        behind; of a module, found by its name. Columns are known by their place.
     arguments : tuple of str
-    kept : tuple of int
-        Places of the query's columns that the statement reads: others need not come back.
+    kept : tuple of int, places of columns that the statement reads
     added : pa.Schema
         Names and types of the new columns.
     shared : bool
@@ -178,15 +175,7 @@ class Copies(Protocol):
     def copied(
         self, sql: str, parameters: Parameters, folder: Path, *, batch_rows: int
     ) -> AbstractContextManager[pa.RecordBatchReader]:
-        """Rows of a query, written once as Parquet by all writers side by side, then read here.
-
-        The new `folder` holds the files until the block ends.
-
-        Raises
-        ------
-        EngineError
-            The query fails, or what was written is not found here.
-        """
+        """Rows of a query, written by all writers into the new `folder`, gone with the block."""
         ...
 
 

@@ -11,7 +11,7 @@ import shutil
 import uuid
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -63,7 +63,7 @@ def write(batches: Iterator[pa.RecordBatch], folder: str) -> Iterator[pa.RecordB
         writer: pq.ParquetWriter | None = None
         for batch in batches:
             if writer is None:
-                texts = [f.name for f in batch.schema if pa.types.is_string(f.type)]
+                texts: Any = [f.name for f in batch.schema if pa.types.is_string(f.type)]
                 made = pq.ParquetWriter(
                     Path(folder) / name, batch.schema,
                     compression="lz4", use_dictionary=texts, write_statistics=False,
