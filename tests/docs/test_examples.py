@@ -17,11 +17,7 @@ PROMISES = {
         r"trained: \[(1, )+.*3\]",
         r"interrupted (-?\d\.\d+)\nstraight \1\n",
     ],
-    "04_life_of_a_model": [
-        "different_predictions",
-        "model_version",
-        r"Runtime: \d\.\d+e-(0[6-9]|1\d)",
-    ],
+    "04_life_of_a_model": ["different_predictions", "model_version", r"Runtime: \d\.\d+e-(0[6-9]|1\d)"],
     "05_less_memory": ["proved lowest", "the same: True"],
 }
 

@@ -252,8 +252,8 @@ class Dataset(Step):
     `features` and `label` are columns of `relation`; `row_key` () means content identity; `shards`
     0 means by rows (rows // 8192, between 1 and 8). `task` as in `Model`. `weight` is the column of
     instance weights ('' none); `class_weights` () means no weights or balanced ones (see `Fit`).
-    `transform` computes what networks read, statistics from the training rows; () takes features as
-    they are. Rows of equal `groups` are a relation of their own. `reading`: ``stream``, ``parquet``.
+    `transform` computes what networks read, statistics from the training rows; () is the features.
+    Rows of equal `groups` are a relation of their own. `reading`: ``stream`` or ``parquet``.
     """
 
     relation: Relation
