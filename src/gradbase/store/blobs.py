@@ -193,7 +193,7 @@ class Blobs:
         with NewFile(self.folder.halves, dims, kind, page_bytes) as new:
             origin = copy_pages(new, path, start)
             made = self._finish(new, self.folder)
-        self._origins[file_name(made, dims, kind)] = origin
+            self._origins[file_name(made, dims, kind)] = origin.copied(new.handle)
         return made
 
     def _finish(self, new: NewFile, to: Folder) -> str:

@@ -200,18 +200,40 @@ def test_other_weights_are_left_to_those_who_cut(store, tmp_path):
 
 
 def test_pages_are_read_where_they_came_from_as_long_as_it_is_unchanged(store, tmp_path):
-    """What is in memory already is not read from the disk; a checksum tells whether it is right."""
+    """What is in memory already is not read from the disk."""
     array = values((1000, 16))
     path, found = copied(store, tmp_path, array)
-    param, good = Param(found.path.name[:64], array.shape), found.path.read_bytes()
-    found.path.write_bytes(bytes(8192) + good[8192:])
-    assert bytes(found.whole()) == array.tobytes()
+    read = os.preadv
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            os,
+            "preadv",
+            lambda handle, into, at, *flags: bool(flags) and read(handle, into, at, *flags),
+        )
+        assert bytes(found.whole()) == array.tobytes()
+    param = Param(found.path.name[:64], array.shape)
     path.write_bytes(path.read_bytes()[:-1] + b".")
-    with pytest.raises(StoreError, match="page 0 of 8"):
-        store.blobs.tiles(param, 8192).verify()
-    found.path.write_bytes(good)
+    assert bytes(store.blobs.tiles(param, 8192).whole()) == array.tobytes()
     path.unlink()
     assert bytes(store.blobs.tiles(param, 8192).whole()) == array.tobytes()
+
+
+def test_damage_of_a_copy_is_found_though_its_origin_is_there(store, tmp_path):
+    _, found = copied(store, tmp_path, values((1000, 16)))
+    data = bytearray(found.path.read_bytes())
+    data[8192] ^= 1
+    found.path.write_bytes(data)
+    with pytest.raises(StoreError, match="page 1 of 8"):
+        store.blobs.tiles(Param(found.path.name[:64], (1000, 16)), 8192).verify()
+
+
+def test_an_origin_with_other_bytes_is_not_used(store, tmp_path):
+    """A checksum tells, whatever the file's times say."""
+    array = values((1000, 16))
+    path, found = copied(store, tmp_path, array)
+    with path.open("r+b") as file:
+        file.write(bytes(9000))
+    assert bytes(found.whole()) == array.tobytes()
 
 
 def test_a_file_that_shrinks_while_it_is_copied_leaves_nothing(store, tmp_path):

@@ -79,7 +79,7 @@ class TileFile:
             self.close()
             raise
         if origin is not None and self.grid.across == 1:
-            self._elsewhere = origin.opened()
+            self._elsewhere = origin.opened(self._handle)
 
     def read(self, page: int, into: memoryview) -> int:
         """Fill the start of `into` with a page's tile, verified; returns its bytes.

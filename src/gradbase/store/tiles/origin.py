@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -24,20 +24,27 @@ class Origin:
     start : int, bytes
     state : tuple of int
         What told the file apart when the tensor was copied.
+    copy : tuple of int
+        What tells the copy apart: of one that was changed later, damage is to be found.
     """
 
     path: Path
     start: int
     state: tuple[int, ...]
+    copy: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, handle: int, path: Path, start: int) -> Self:
         """Of an open file."""
         return cls(path, start, _state(handle))
 
-    def opened(self) -> int:
-        """A handle of the file, -1 where it is another one now or cannot be read so."""
-        if _NOWAIT is None:
+    def copied(self, handle: int) -> Self:
+        """The same for a copy that is complete and open."""
+        return replace(self, copy=_state(handle))
+
+    def opened(self, copy: int) -> int:
+        """A handle of the file; -1 where it, or the copy, has changed, or it cannot be read so."""
+        if _NOWAIT is None or _state(copy) != self.copy:
             return -1
         try:
             handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
