@@ -1,14 +1,17 @@
 """A trained ``torch.nn.Module`` -> tensor operators and named parameters.
 
-The module is traced by ``torch.export`` with any batch size and brought to functional ATen.
+What the usual layers compute is recorded while the module runs; other modules are traced by
+``torch.export`` with any batch size and brought to functional ATen.
 Operators that the optimiser understands become nodes of their own; other pure ones stay
 `TorchOp`s; anything else is an `UnsupportedError` that names the operator.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import warnings
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +68,13 @@ class Exporter:
         UnsupportedError
             Tracing fails, or an operator has no place in a plan; names it.
         """
+        from gradbase.frontend.torch_recording import record
+
+        params: dict[str, np.ndarray] = {}
+        with _evaluating(module):
+            found = record(module, x, lambda value: constant_of(value, params))
+        if found is not None:
+            return found, params
         program = self._traced.get(key) if key is not None else None
         if program is None:
             program = trace(module, x)
@@ -78,11 +88,9 @@ def trace(module: torch.nn.Module, x: Tensor) -> ExportedProgram:
     import torch
 
     example = torch.zeros((3, *x.shape[1:]), dtype=getattr(torch, x.dtype))
-    modes = [(m, m.training) for m in module.modules()]
     batch = torch.export.Dim("batch", min=1)
     try:
-        module.eval()
-        with _tracing, warnings.catch_warnings(), torch.no_grad():
+        with _evaluating(module), _tracing, warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # torch's own deprecations
             traced = torch.export.export(module, (example,), dynamic_shapes=({0: batch},))
             table = torch.export.default_decompositions()
@@ -94,6 +102,15 @@ def trace(module: torch.nn.Module, x: Tensor) -> ExportedProgram:
             f"{type(module).__name__} cannot be exported: {_first_line(error)}",
             hint="avoid Python control flow on values and on the batch size in forward()",
         ) from error
+
+
+@contextlib.contextmanager
+def _evaluating(module: torch.nn.Module) -> Generator[None]:
+    """`module` in eval mode; its own is as it was afterwards."""
+    modes = [(m, m.training) for m in module.modules()]
+    try:
+        module.eval()
+        yield
     finally:
         for part, mode in modes:
             part.training = mode
@@ -109,6 +126,21 @@ def _overload(name: str) -> Any:
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+def constant_of(value: torch.Tensor, params: dict[str, np.ndarray]) -> Tensor:
+    """A small tensor as it is, a larger one by its hash, which goes to `params`."""
+    from blake3 import blake3
+
+    array = np.ascontiguousarray(value.detach().cpu().numpy())
+    kind = checked_dtype(str(value.dtype))
+    dims = tuple(array.shape)
+    exact = kind != "int64" or not array.size or np.abs(array).max() < _EXACT_INTEGERS
+    if array.size <= CONST_ELEMENTS and exact:
+        return Const(tuple(float(v) for v in array.ravel()), dims, kind)
+    key = blake3(array.reshape(-1).view(np.uint8).data).hexdigest()  # without a copy
+    params[key] = array.reshape(dims)
+    return Param(key, dims, kind)
 
 
 class Translation:
@@ -147,7 +179,7 @@ class Translation:
             return
         if not item.users:
             return  # e.g. BatchNorm's count of batches
-        self.values[item] = self._constant(self._stored(source))
+        self.values[item] = constant_of(self._stored(source), self.params)
 
     def _stored(self, source: Any) -> torch.Tensor:
         """The module's own parameter or buffer of that name, else the traced constant."""
@@ -157,19 +189,6 @@ class Translation:
         if found is not None and hasattr(found, "detach"):
             return found
         return self.program.constants[source.target]  # type: ignore[return-value]
-
-    def _constant(self, value: torch.Tensor) -> Tensor:
-        from blake3 import blake3
-
-        array = np.ascontiguousarray(value.detach().cpu().numpy())
-        kind = checked_dtype(str(value.dtype))
-        dims = tuple(array.shape)
-        exact = kind != "int64" or not array.size or np.abs(array).max() < _EXACT_INTEGERS
-        if array.size <= CONST_ELEMENTS and exact:
-            return Const(tuple(float(v) for v in array.ravel()), dims, kind)
-        key = blake3(array.reshape(-1).view(np.uint8).data).hexdigest()  # without a copy
-        self.params[key] = array.reshape(dims)
-        return Param(key, dims, kind)
 
     def _call(self, item: Any) -> None:
         import operator

@@ -265,8 +265,8 @@ def test_same_key_is_traced_once_with_each_module_s_own_parameters(monkeypatch):
 
     traces, real = [], torch_export.trace
     monkeypatch.setattr(torch_export, "trace", lambda *a: traces.append(1) or real(*a))
-    exporter, nets = Exporter(), [trained(tabular), trained(conv_net), trained(tabular)]
-    nets[2][0].weight.data.mul_(2.0)
+    exporter, nets = Exporter(), [trained(embedding), trained(causal_attention), trained(embedding)]
+    nets[2].out.weight.data.mul_(2.0)
     found = [exporter.export(n, X, key) for n, key in zip(nets, "aba", strict=True)]
     assert len(traces) == 2
     x = torch.rand(3, WIDTH)
@@ -274,6 +274,70 @@ def test_same_key_is_traced_once_with_each_module_s_own_parameters(monkeypatch):
         with torch.no_grad():
             torch.testing.assert_close(evaluate(root, params, x), net.eval()(x))
     assert np.any(found[0][1][found[0][0].params[0].hash])
+
+
+def dense_layers():
+    activations = (nn.ReLU(), nn.GELU(), nn.Tanh(), nn.Sigmoid(), nn.ELU(), nn.SELU(), nn.SiLU(),
+                   nn.LeakyReLU(), nn.ReLU6(), nn.Hardtanh(), nn.Softplus(), nn.Mish(),
+                   nn.Hardswish(), nn.GELU(approximate="tanh"), nn.LogSoftmax(1), nn.Softmax(1),
+                   nn.SiLU(inplace=True))  # fmt: skip
+    norms = (nn.BatchNorm1d(8), nn.LayerNorm(8), nn.RMSNorm(8), nn.GroupNorm(2, 8))
+    drops = (nn.Dropout(0.1), nn.AlphaDropout(0.1), nn.Identity())
+    return nn.Sequential(nn.Linear(WIDTH, 8, bias=False), *norms, *drops, *activations)
+
+
+def residual():
+    def forward(self, x):
+        h = F.relu(self.widen(x.view(x.shape[0], 1, 8, 8)), inplace=True)
+        h = self.pool(h + self.inner(h) * 2.0 - 1.0)
+        return self.out(h.mean((2, 3)).reshape(x.size(0), -1) / 3.0)
+
+    inner = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4),
+                          nn.Dropout2d(0.1))  # fmt: skip
+    pool = nn.Sequential(nn.MaxPool2d(2), nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(2))
+    return module(widen=nn.Conv2d(1, 4, 3, padding=1), inner=inner, pool=pool,
+                  out=nn.Linear(4, 2), forward=forward)  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [dense_layers, residual])
+def test_what_is_recorded_is_what_tracing_finds(make):
+    """Operator by operator, so that nothing depends on how a network was looked at."""
+    from gradbase.frontend.torch_export import Translation, trace
+
+    net = trained(make)
+    traced = Translation(trace(net, X), net, X).run()
+    root, params = Exporter().export(net, X)
+    assert root == traced[0]
+    assert params.keys() == traced[1].keys()
+    assert recorded(net) == root
+
+
+def recorded(net):
+    from gradbase.frontend.torch_export import constant_of
+    from gradbase.frontend.torch_recording import record
+
+    return record(net.eval(), X, lambda value: constant_of(value, {}))
+
+
+LOOKS = {
+    "at the batch size": lambda s, x: s.out(x) * (2 if x.shape[0] > 100 else 1),
+    "at the number of elements": lambda s, x: s.out(x) * (2 if x.numel() > 100 else 1),
+    "at len": lambda s, x: s.out(x) * (2 if len(x) > 100 else 1),
+    "at values": lambda s, x: s.out(x) * (2 if x.sum() > 0 else 1),
+    "at values by numpy": lambda s, x: s.out(x) * float(x.numpy().sum() > 0),
+    "at a list": lambda s, x: s.out(x) * (2 if x.tolist()[0][0] > 0 else 1),
+    "at weights": lambda s, x: s.out(x) * float(s.out.weight.sum()),
+    "and changes a view": lambda s, x: s.out(x).view(-1, 2).relu_(),
+    "and changes its input": lambda s, x: s.out(x.relu_()),
+    "and draws": lambda s, x: F.dropout(s.out(x), 0.5, training=True),
+    "and adds what it made": lambda s, x: s.out(x) + torch.ones(2),
+}
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_a_module_that_looks_is_not_recorded(name):
+    """What two runs cannot tell is left to tracing."""
+    assert recorded(module(out=nn.Linear(WIDTH, 2), forward=LOOKS[name])) is None
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ one network, with torch's fused kernels where it has them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -15,9 +14,10 @@ import torch
 from torch import Tensor
 
 from gradbase.ir.learning import Optimizer
+from gradbase.runtime.train import adam
+from gradbase.runtime.train.adam import ADAM_EPS, BETA1, BETA2
 from gradbase.runtime.train.networks import Blocks
 
-BETA1, BETA2, ADAM_EPS = 0.9, 0.999, 1e-8
 RMS_ALPHA, RMS_EPS = 0.99, 1e-8
 ADAGRAD_EPS = 1e-10
 SLOTS = {
@@ -60,7 +60,6 @@ class FlatUpdate:
         self.steps = 0
         dtype = weights.dtype
         self._scratch = torch.empty_like(weights)
-        self._eps = torch.tensor(ADAM_EPS, dtype=dtype)
         self._blocks, self._optimizers = blocks, list(optimizers)
         self._rate = blocks.column([o.learn_rate for o in optimizers], dtype)
         momentum = [o.momentum for o in optimizers]
@@ -92,14 +91,14 @@ class FlatUpdate:
     def step(self) -> None:
         """Change the weights by their gradients (which may be overwritten)."""
         self.steps += 1
-        if self._decay is not None:
-            if self.kind == "adamw":
-                self.weights.mul_(self._decay)
-            else:
-                self.gradients.addcmul_(self.weights, self._decay)
+        if self.kind in ("adam", "adamw"):
+            mean, square = self.slots["mean"], self.slots["square"]
+            vectors = (self.weights, self.gradients, mean, square, self._scratch)
+            found = adam.Vectors(*vectors, self._rate, self._decay)
+            adam.step(found, self.steps, decoupled=self.kind == "adamw")
+        elif self._decay is not None:
+            self.gradients.addcmul_(self.weights, self._decay)
         match self.kind:
-            case "adam" | "adamw":
-                self._adam()
             case "sgd":
                 self.weights.addcmul_(self._moving(self.gradients), self._rate, value=-1)
             case "rmsprop":
@@ -111,16 +110,6 @@ class FlatUpdate:
                 square.addcmul_(self.gradients, self.gradients)
                 self._descend(square, ADAGRAD_EPS)
         self._proximal.step()
-
-    def _adam(self) -> None:
-        mean, square, scratch = self.slots["mean"], self.slots["square"], self._scratch
-        mean.lerp_(self.gradients, 1 - BETA1)
-        square.mul_(BETA2).addcmul_(self.gradients, self.gradients, value=1 - BETA2)
-        torch.sqrt(square, out=scratch)
-        corrected = 1 / math.sqrt(1 - BETA2**self.steps)
-        torch.add(self._eps, scratch, alpha=corrected, out=scratch)
-        torch.div(mean, scratch, out=scratch)
-        self.weights.addcmul_(scratch, self._rate, value=-1 / (1 - BETA1**self.steps))
 
     def _descend(self, square: Tensor, eps: float) -> None:
         """weights -= rate * moving(gradients / (sqrt(square) + eps))."""
