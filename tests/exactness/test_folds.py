@@ -26,7 +26,7 @@ def folds_of(db):
     ids = np.concatenate([b.rows.column("id").to_numpy() for b in rows.store.blocks()])
     found = {}
     for node in nodes:
-        parts = divide(node.split, rows.ids, rows.order, node.seed, None)
+        parts = divide(node.split, *rows.identified, node.seed, None)
         found |= dict.fromkeys(ids[parts.eval].tolist(), node.split.fold)
     return found
 

@@ -133,12 +133,12 @@ class _Reader:
         columns = [_whole(self.table[n]) for n in plan.data.groups]
         self.keys = keys_of(plan.data.groups, columns)
         group = self.keys.find(columns)
-        self.ids, order = identities(*read.hashes, group)
+        self.ids, order = identities(*read.words(), group)
         self.group = group[order]
         self.places = order
         self.ids = self.ids[order]
         if plan.unseen == POOLED:
-            ids, order = identities(*read.hashes)
+            ids, order = identities(*read.words())
             self.ids = np.concatenate([self.ids, ids[order]])
             self.places = np.concatenate([self.places, order])
             self.group = np.concatenate([self.group, np.full(len(order), len(self.keys))])

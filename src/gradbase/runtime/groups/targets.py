@@ -86,13 +86,16 @@ def learnt_targets(
     train = np.concatenate([p.train for p in parts])
     if data.task == "regression":
         centred = all(getattr(f.network, "intercept", True) for f in plan.fits)
-        true = labels.finite(data.label, column)[places]
+        true = labels.finite(data.label, column.combine_chunks())[places]
         found = _regression(data.label, true, parts, centred=centred)
         classes: tuple[Literal, ...] = ()
         y = _standardised(true, found, starts)
     else:
         of, taken = data.relation.schema.type_of(data.label), column.take(pa.array(places))
-        whole = labels.classification(data.label, of, data.task, taken, train)
+        trains = np.zeros(len(taken), np.bool_)
+        trains[train] = True
+        dealt = labels.of_column(taken, trains)
+        whole = labels.classification(data.label, of, data.task, dealt).of(taken)
         true, classes = whole.y.astype(np.float64), whole.classes
         found = _classes(true.astype(np.int64), parts, starts, classes)
         y = _numbered(true.astype(np.int64), found, starts, len(classes))

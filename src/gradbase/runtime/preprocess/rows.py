@@ -20,7 +20,7 @@ from gradbase.runtime.columns import numbers
 from gradbase.runtime.context import RunContext
 from gradbase.runtime.encode import Blobs, encode
 from gradbase.runtime.expressions import Compute, compile_scalar
-from gradbase.runtime.train.rows import Block, RowStore
+from gradbase.runtime.train.rows import Block, RowStore, Trains
 from gradbase.runtime.train.statistics import Floats, Values
 
 T = TypeVar("T")
@@ -93,7 +93,7 @@ class StoredExamples:
     """
 
     def __init__(
-        self, store: RowStore, trains: Bools | None, context: RunContext, blobs: Blobs
+        self, store: RowStore, trains: Trains | None, context: RunContext, blobs: Blobs
     ) -> None:
         self._store, self._trains, self._context, self._blobs = store, trains, context, blobs
 

@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -20,13 +20,14 @@ from gradbase.ir.learning import Fit
 from gradbase.runtime.train.features import Inputs
 from gradbase.runtime.train.identity import Words
 from gradbase.runtime.train.labels import Target
-from gradbase.runtime.train.spill import MappedFile
-from gradbase.runtime.train.split import Parts, Rows, epoch_order
+from gradbase.runtime.train.split import Parts, Places, Rows, epoch_order, stretches
 from gradbase.store.records import FeatureRecord
 
 EVAL_ROWS = 512
 """Rows evaluated at a time. Fixed, so that no result depends on who is evaluated together."""
 KEPT_SHARDS = 3
+_ORDER_BYTES = 48
+"""Of each row while a shard is put in order."""
 
 
 class Batch(NamedTuple):
@@ -74,12 +75,12 @@ class TrainingData:
     inputs : Inputs
     target : Target
     x : float32[rows, inputs.width + 1]
-        Last column 1. A memory map where it was too large.
+        Last column 1.
     codes : int64[rows, embeddings] or None
     ids : uint64[rows, 2]
         Row identities.
     parts : Parts
-    shards : list of int64[n]
+    shards : sequence of int64[n] or range
         Training rows by shard, in the order of their identities.
     seed : int
     without_label : int
@@ -94,8 +95,6 @@ class TrainingData:
         Where perceptrons start, in the order of ``MlpShape.true_blocks``; () at random.
     read_s : float, seconds
         Spent so far on making batches of the rows.
-    mapped : dict of MappedFile
-        Where ``x`` and ``codes`` lie, if not in memory.
     keyed : Keyed, optional
         Keys of the rows, where workers may ask the database for them.
     """
@@ -106,7 +105,7 @@ class TrainingData:
     codes: npt.NDArray[np.int64] | None
     ids: Words
     parts: Parts
-    shards: list[Rows]
+    shards: Sequence[Places]
     seed: int
     without_label: int
     relation_hash: str
@@ -117,7 +116,6 @@ class TrainingData:
     summaries: tuple[FeatureRecord, ...] = ()
     start: tuple[npt.NDArray[Any], ...] = ()
     read_s: float = 0.0
-    mapped: dict[str, MappedFile] = field(default_factory=dict)
     keyed: Keyed | None = None
     _ready: OrderedDict[Any, Batch] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -160,19 +158,14 @@ class TrainingData:
         if not rows:
             return
         whole = self._shard(epoch, shard, dtype)
-        if whole is not None:
-            for batch in whole.split(size):
-                self._check_cancelled()
-                yield batch
-            return
-        order = self._order(epoch, shard)
-        for start in range(0, rows, size):
+        streamed = whole is None
+        for batch in self._streamed(epoch, shard, size, dtype) if streamed else whole.split(size):
             self._check_cancelled()
-            yield self._read(order[start : start + size], dtype)
+            yield batch
 
     def evaluation(self, part: str, dtype: torch.dtype = torch.float32) -> Iterator[Batch]:
         """The rows of ``eval`` or ``test`` in the order of their identities, `EVAL_ROWS` each."""
-        rows: Rows = getattr(self.parts, part)
+        rows: Places = getattr(self.parts, part)
         if self._row_bytes * len(rows) > self.cache_bytes:
             for start in range(0, len(rows), EVAL_ROWS):
                 yield self._read(rows[start : start + EVAL_ROWS], dtype)
@@ -197,7 +190,12 @@ class TrainingData:
 
     @property
     def _row_bytes(self) -> int:
-        return self.x.shape[1] * 4 + (0 if self.codes is None else self.codes.shape[1] * 8) + 8
+        return (
+            self.x.shape[1] * 4
+            + (0 if self.codes is None else self.codes.shape[1] * 8)
+            + 8
+            + _ORDER_BYTES
+        )
 
     def _shard(self, epoch: int, shard: int, dtype: torch.dtype) -> Batch | None:
         """A shard in the order of an epoch; None where that would not fit."""
@@ -210,11 +208,17 @@ class TrainingData:
                 return self._ready[key]
         return self._cached(key, self._order(epoch, shard), dtype)
 
+    def _streamed(self, epoch: int, shard: int, size: int, dtype: torch.dtype) -> Iterator[Batch]:
+        """The batches of a shard that does not fit as a whole."""
+        order = self._order(epoch, shard)
+        for rows in stretches(len(order), size):
+            yield self._read(order[rows.start : rows.stop], dtype)
+
     def _order(self, epoch: int, shard: int) -> Rows:
         """Rows of a shard in the order of an epoch."""
-        return epoch_order(self.ids, self.shards[shard], self.seed, epoch)
+        return epoch_order(self.ids, np.asarray(self.shards[shard]), self.seed, epoch)
 
-    def _cached(self, key: Any, rows: Rows, dtype: torch.dtype) -> Batch:
+    def _cached(self, key: Any, rows: Places, dtype: torch.dtype) -> Batch:
         with self._lock:
             found = self._ready.get(key)
             if found is None:
@@ -224,24 +228,19 @@ class TrainingData:
                     del self._ready[passing[0]]
             return found
 
-    def _read(self, rows: Rows, dtype: torch.dtype) -> Batch:
+    def _read(self, rows: Places, dtype: torch.dtype) -> Batch:
         started = time.perf_counter()
         found = self._gather(rows, dtype)
         self.read_s += time.perf_counter() - started
         return found
 
-    def _rows_of(self, name: str, matrix: npt.NDArray[Any], rows: Rows) -> torch.Tensor:
-        file = self.mapped.get(name)
-        if file is None:
-            return torch.from_numpy(matrix).index_select(0, torch.from_numpy(rows))
-        found = torch.empty(len(rows), matrix.shape[1], dtype=torch.from_numpy(matrix[:0]).dtype)
-        file.read_rows(found.numpy(), rows, 0)
-        return found
-
-    def _gather(self, rows: Rows, dtype: torch.dtype) -> Batch:
+    def _gather(self, rows: Places, dtype: torch.dtype) -> Batch:
         # Made by torch, whose memory is aligned: products round by the alignment of their operands.
-        x = self._rows_of("x", self.x, rows)
-        codes = None if self.codes is None else self._rows_of("codes", self.codes, rows)
+        places = torch.from_numpy(np.asarray(rows))
+        x = torch.from_numpy(self.x).index_select(0, places)
+        codes = None
+        if self.codes is not None:
+            codes = torch.from_numpy(self.codes).index_select(0, places)
         x = x.to(dtype)
         y = x[:, :-1] if self.task == "reconstruction" else torch.from_numpy(self.target.y[rows])
         if y.dtype != torch.int64:

@@ -235,11 +235,24 @@ def identities(
         lengths = np.diff(np.append(starts, len(order)))
         occurrence = np.arange(len(order)) - np.repeat(starts, lengths)
         later = occurrence > 0
-        rows, number = order[later], occurrence[later].astype(np.uint64)
-        ids[rows, 0] = finish(ids[rows, 0] + number * _P1)
-        ids[rows, 1] = finish(ids[rows, 1] ^ (number * _P2))
+        rows = order[later]
+        ids[rows] = told_apart(ids[rows], occurrence[later])
         order = _grouped(order_of(ids), group)
     return ids, order
+
+
+def told_apart(words: Words, number: npt.NDArray[np.int64]) -> Words:
+    """Identities of rows that are like `number` > 0 others before them."""
+    count = number.astype(np.uint64)
+    first, second = finish(words[:, 0] + count * _P1), finish(words[:, 1] ^ (count * _P2))
+    return np.stack([first, second], 1)
+
+
+def leading(words: Words, bits: int) -> npt.NDArray[np.int64]:
+    """The first `bits` (at most 16) of each of uint64[rows]."""
+    if not bits:
+        return np.zeros(len(words), np.int64)
+    return (words >> np.uint64(64 - bits)).astype(np.int64)
 
 
 def _grouped(

@@ -51,23 +51,19 @@ def checked_weights(
     return values[kept]
 
 
-def relative(weights: Floats, train: npt.NDArray[np.int64], name: str) -> Floats:
-    """`weights` over their mean among the rows `train`: only their ratios matter.
+def mean_weight(weights: Callable[[], Iterator[Floats]], name: str) -> float:
+    """The mean weight of the training rows: a row's own over it is what it counts.
 
     Raises
     ------
     DataError
         They are 0 in all training rows.
     """
-
-    def chunks() -> Iterator[Floats]:
-        yield weights[train][:, None]
-
-    mean = moments(chunks)[0].mean
-    if not mean:
+    found = moments(lambda: (chunk[:, None] for chunk in weights()))[0]
+    if not found.mean:
         raise DataError(
-            f"instance weight `{name}` is 0 in all {len(train):,} training rows",
+            f"instance weight `{name}` is 0 in all {found.count:,} training rows",
             at=f"column {name}",
             hint="there is nothing to learn from; give some rows a weight above 0",
         )
-    return weights / mean
+    return found.mean

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ from gradbase.runtime.encode import category_codes
 from gradbase.runtime.train.statistics import moments
 
 MAX_CLASSES = 1000
+_COUNTED = 1_000_000
+"""Distinct labels that are counted at most."""
 _SHOWN = 40
 _LISTED = 8
 
@@ -60,43 +63,77 @@ def missing(column: pa.Array) -> npt.NDArray[np.bool_] | None:
     return found.to_numpy(zero_copy_only=False) if found.true_count else None
 
 
-def regression(
-    label: str, column: pa.ChunkedArray, train: npt.NDArray[np.int64], *, centred: bool = True
-) -> Target:
+@dataclass(frozen=True)
+class Scheme:
+    """How labels become what is trained towards.
+
+    Parameters
+    ----------
+    target : Target
+        Its `y` is empty.
+    encode : function of (labels, place of the first of them among all) -> `y`
+    """
+
+    target: Target
+    encode: Callable[[pa.Array, int], npt.NDArray[Any]]
+
+    def of(self, column: pa.ChunkedArray) -> Target:
+        """The target of all rows."""
+        starts = itertools.accumulate((len(c) for c in column.chunks), initial=0)
+        y = [self.encode(c, n) for c, n in zip(column.chunks, starts, strict=False)]
+        return dataclasses.replace(self.target, y=np.concatenate(y))
+
+
+Labels = Callable[[], Iterator[tuple[pa.Array, npt.NDArray[np.bool_]]]]
+"""The labels of all rows and which of them train, some at a time, again and again."""
+
+
+def of_column(column: pa.ChunkedArray, trains: npt.NDArray[np.bool_]) -> Labels:
+    """Labels in memory."""
+
+    def found() -> Iterator[tuple[pa.Array, npt.NDArray[np.bool_]]]:
+        start = 0
+        for chunk in column.chunks:
+            yield chunk, trains[start : start + len(chunk)]
+            start += len(chunk)
+
+    return found
+
+
+def regression(label: str, labels: Labels, *, centred: bool = True) -> Scheme:
     """Standardise by the training rows; DataError for infinite or constant labels.
 
     What is not `centred` is only scaled: 0 stays 0, as a model without a constant term needs it.
     """
-    values = finite(label, column)
-    seen = values[train][:, None]
 
-    def chunks() -> Iterator[npt.NDArray[np.float64]]:
-        yield seen
+    def training() -> Iterator[npt.NDArray[np.float64]]:
+        start = 0
+        for column, trains in labels():
+            yield finite(label, column, start)[trains, None]
+            start += len(column)
 
-    found = moments(chunks)[0]
+    found = moments(training)[0]
     if found.deviation == 0:
-        raise _constant(label, f"{found.mean:g}", len(train))
+        raise _constant(label, f"{found.mean:g}", found.count)
     mean = found.mean if centred else 0.0
-    y = (values - mean) / found.deviation
-    return Target(y, "regression", 1, mean=mean, scale=found.deviation)
+    target = Target(np.empty(0), "regression", 1, mean=mean, scale=found.deviation)
+    return Scheme(target, lambda c, at: (finite(label, c, at) - mean) / found.deviation)
 
 
-def finite(label: str, column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
-    """The labels as numbers; DataError where one is infinite."""
-    values = np.concatenate([numbers(c, "value", label).astype(np.float64) for c in column.chunks])
+def finite(label: str, column: pa.Array, start: int = 0) -> npt.NDArray[np.float64]:
+    """The labels as numbers; DataError where one is infinite. `start` is the first one's place."""
+    values = numbers(column, "value", label).astype(np.float64)
     infinite = np.flatnonzero(np.isinf(values))
     if len(infinite):
         raise DataError(
-            f"label `{label}` is infinite in row {infinite[0] + 1} of those with a label",
+            f"label `{label}` is infinite in row {start + infinite[0] + 1} of those with a label",
             at=f"column {label}",
             hint=f"leave such rows out: WHERE isfinite({label})",
         )
     return values
 
 
-def continued(
-    label: str, column: pa.ChunkedArray, train: npt.NDArray[np.int64], head: ToTable
-) -> Target:
+def continued(label: str, labels: Labels, head: ToTable) -> Scheme:
     """The label as the model with the output `head` knows it: its classes, or its unit.
 
     Raises
@@ -105,37 +142,46 @@ def continued(
         A label is none of the model's classes, or infinite.
     """
     if head.method == "value":
-        y = (finite(label, column) - head.shift) / head.scale
-        return Target(y, "regression", 1, mean=head.shift, scale=head.scale)
+        mean, scale = head.shift, head.scale
+        target = Target(np.empty(0), "regression", 1, mean=mean, scale=scale)
+        return Scheme(target, lambda c, at: (finite(label, c, at) - mean) / scale)
     texts = category_text(constants(head.classes, head.classes[0].of)).to_pylist()
-    whole = column.combine_chunks()
-    codes = category_codes(whole, Category(tuple(texts), 0))
-    unseen = np.flatnonzero(codes == 0)
-    if len(unseen):
-        raise DataError(
-            f"label `{label}` holds {whole[int(unseen[0])].as_py()!r}, which is none of the "
-            f"classes {', '.join(texts[:_LISTED])} of the model that warm_start continues",
-            at=f"column {label}",
-            hint="leave such rows out, or train again without warm_start",
-        )
-    return _numbered(codes - 1, head.classes, train)
+    known = Category(tuple(texts), 0)
+
+    def encode(column: pa.Array, _start: int) -> npt.NDArray[np.int64]:
+        codes = category_codes(column, known)
+        unseen = np.flatnonzero(codes == 0)
+        if len(unseen):
+            raise DataError(
+                f"label `{label}` holds {column[int(unseen[0])].as_py()!r}, which is none of the "
+                f"classes {', '.join(texts[:_LISTED])} of the model that warm_start continues",
+                at=f"column {label}",
+                hint="leave such rows out, or train again without warm_start",
+            )
+        return codes - 1
+
+    return _numbered(labels, encode, head.classes)
 
 
 def _numbered(
-    y: npt.NDArray[np.int64], classes: tuple[Literal, ...], train: npt.NDArray[np.int64]
-) -> Target:
+    labels: Labels,
+    encode: Callable[[pa.Array, int], npt.NDArray[np.int64]],
+    classes: tuple[Literal, ...],
+) -> Scheme:
     """Class numbers as a target, with the weights that balance the classes."""
-    counts = np.bincount(y[train], minlength=len(classes))
-    present = np.count_nonzero(counts)
-    balanced = tuple(float(len(train) / (present * c)) if c else 0.0 for c in counts)
+    counts = np.zeros(len(classes), np.int64)
+    for column, trains in labels():
+        counts += np.bincount(encode(column, 0)[trains], minlength=len(classes))
+    rows, present = counts.sum(), np.count_nonzero(counts)
+    balanced = tuple(float(rows / (present * c)) if c else 0.0 for c in counts)
     if len(classes) == 2:
-        return Target(y.astype(np.float64), "binary", 1, classes, balanced=balanced)
-    return Target(y, "multiclass", len(classes), classes, balanced=balanced)
+        two = Target(np.empty(0), "binary", 1, classes, balanced=balanced)
+        return Scheme(two, lambda c, at: encode(c, at).astype(np.float64))
+    many = Target(np.empty(0, np.int64), "multiclass", len(classes), classes, balanced=balanced)
+    return Scheme(many, encode)
 
 
-def classification(
-    label: str, of: SqlType, task: str, column: pa.ChunkedArray, train: npt.NDArray[np.int64]
-) -> Target:
+def classification(label: str, of: SqlType, task: str, labels: Labels) -> Scheme:
     """Number the classes in ascending order (text by its UTF-8 bytes).
 
     Raises
@@ -144,31 +190,47 @@ def classification(
         Fewer than two or more than `MAX_CLASSES` classes, more than two for a binary task, or
         values that cannot be classes.
     """
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    encoded = column.combine_chunks().dictionary_encode()
-    values: list[Any] = [_plain(label, v) for v in encoded.dictionary.to_pylist()]
-    if len(values) > MAX_CLASSES:
-        raise DataError(
-            f"label `{label}` has {len(values):,} distinct values, at most {MAX_CLASSES:,} classes "
-            "can be learnt",
-            at=f"column {label}",
-            hint="use a regression model for numbers, or group rare values",
-        )
-    order = sorted(range(len(values)), key=lambda i: _rank(values[i]))
-    number = np.empty(len(values), np.int64)
-    number[order] = np.arange(len(values))
-    y = number[encoded.indices.to_numpy(zero_copy_only=False)]
+    values = sorted(_distinct(label, labels), key=_rank)
+    number = {value: i for i, value in enumerate(values)}
     kind = TEXT if of.is_text else FLOAT64 if of.kind == "decimal" else of
-    classes = tuple(Literal(values[i], kind) for i in order)
-    present = np.flatnonzero(np.bincount(y[train], minlength=len(classes)))
-    if len(present) < 2:
-        which = str(classes[present[0]].value) if len(present) else ""
-        raise _constant(label, repr(which), len(train))
+    classes = tuple(Literal(value, kind) for value in values)
+
+    def encode(column: pa.Array, _start: int) -> npt.NDArray[np.int64]:
+        found = _encoded(column)
+        table = np.array([number[_plain(label, v)] for v in found.dictionary.to_pylist()], np.int64)
+        return table[found.indices.to_numpy(zero_copy_only=False)]
+
+    made = _numbered(labels, encode, classes)
+    seen = [c for c, weight in zip(classes, made.target.balanced, strict=True) if weight]
+    if len(seen) < 2:
+        rows = sum(int(trains.sum()) for _, trains in labels())
+        raise _constant(label, repr(str(seen[0].value) if seen else ""), rows)
     if len(classes) > 2 and task == "binary":
         shown = ", ".join(repr(c.value) for c in classes[:5])
         raise DataError(f"label `{label}` has {len(classes)} classes ({shown}, …), not two")
-    return _numbered(y, classes, train)
+    return made
+
+
+def _distinct(label: str, labels: Labels) -> set[Any]:
+    found: set[Any] = set()
+    for column, _ in labels():
+        found.update(_plain(label, v) for v in _encoded(column).dictionary.to_pylist())
+        if len(found) > _COUNTED:
+            break
+    if len(found) > MAX_CLASSES:
+        more = " or more" if len(found) > _COUNTED else ""
+        raise DataError(
+            f"label `{label}` has {len(found):,}{more} distinct values, at most {MAX_CLASSES:,} "
+            "classes can be learnt",
+            at=f"column {label}",
+            hint="use a regression model for numbers, or group rare values",
+        )
+    return found
+
+
+def _encoded(column: pa.Array) -> pa.DictionaryArray:
+    is_coded = pa.types.is_dictionary(column.type)
+    return (column.cast(column.type.value_type) if is_coded else column).dictionary_encode()
 
 
 def weighted(target: Target, given: Sequence[ClassWeight], label: str) -> Target:

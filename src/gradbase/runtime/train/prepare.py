@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import shutil
+import tempfile
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import torch
 from torch import Tensor
 
 from gradbase.errors import DataError, ResourceError
-from gradbase.ir.conversion import Category, ToTensor
 from gradbase.ir.learning import Dataset, Model
-from gradbase.runtime.encode import encode_into
-from gradbase.runtime.train import labels
+from gradbase.runtime.train import labels, on_disk
 from gradbase.runtime.train.continuing import start_of
 from gradbase.runtime.train.data import TrainingData
-from gradbase.runtime.train.features import Chooser, Inputs, Numbers, columns_of
-from gradbase.runtime.train.instance_weights import relative
-from gradbase.runtime.train.labels import Target
+from gradbase.runtime.train.encode_rows import Codes, Floats, encode_block
+from gradbase.runtime.train.features import Chooser, Inputs, Numbers
+from gradbase.runtime.train.instance_weights import checked_weights, mean_weight
+from gradbase.runtime.train.labels import Labels, Scheme, Target
+from gradbase.runtime.train.laying import Laying
 from gradbase.runtime.train.reading import Progress, ReadRows, read_rows
-from gradbase.runtime.train.rows import Block, Blocks, RowStore, spill_error, temporary_file
+from gradbase.runtime.train.rows import (
+    Block,
+    Blocks,
+    Bools,
+    RowStore,
+    Trains,
+    spill_error,
+    temporary_file,
+)
 from gradbase.runtime.train.spill import MappedFile, spill_folder
-from gradbase.runtime.train.split import Parts, divide, shards
+from gradbase.runtime.train.split import divide, shards
 from gradbase.runtime.train.statistics import Moments
 from gradbase.runtime.train.summaries import summary
 from gradbase.runtime.train.transforming import learn_transform
@@ -38,9 +48,8 @@ if TYPE_CHECKING:
 OWNER = "training data"
 CHUNK_ROWS = 4_096
 """Rows without a label that are computed with at a time."""
-Floats = npt.NDArray[np.float32]
-Codes = npt.NDArray[np.int64] | None
-Bools = npt.NDArray[np.bool_]
+LEAST_PART = 1 << 20
+"""Bytes of rows that are sorted in memory at a time, at least."""
 
 
 def prepare(
@@ -139,7 +148,6 @@ class Preparation:
     def close(self) -> None:
         """Forget the rows; what was dealt stays."""
         self.rows.store.close()
-        self.rows = self.rows.forgotten()
 
     def free_bytes(self) -> int:
         """What one `TrainingData` may use: half of what the engine leaves is for all data.
@@ -192,41 +200,93 @@ class _Deal:
         self.data, self.of, self.resources = data, preparation, resources
         self.rows: ReadRows = preparation.rows
         self.budget_bytes = preparation.free_bytes()
-        self.mapped: dict[str, MappedFile] = {}
 
     def run(self) -> TrainingData:
+        found = None if self.rows.store.spilled else self._in_memory()
+        return found or self._in_files()
+
+    def _in_memory(self) -> TrainingData | None:
+        """None where encoded rows do not fit."""
         data, rows = self.data, self.rows
-        parts = divide(data.split, rows.ids, rows.order, data.seed, rows.split)
+        ids, order = rows.identified
+        parts = divide(data.split, ids, order, data.seed, rows.split)
         weights = rows.weights
         if weights is not None:
-            weights = relative(weights, parts.train, data.weight)
+            weights = weights / mean_weight(lambda w=weights: iter([w[parts.train]]), data.weight)
         trains = np.zeros(rows.store.rows, np.bool_)
         trains[parts.train] = True
-        target = None if data.task == "reconstruction" else self._of_fold(parts)
-        inputs, known, x, codes = self._inputs(trains)
-        if target is None:
-            target = Target(np.empty(0), data.task, inputs.width)
+        column = rows.labels
+        scheme = self._target(labels.of_column(column, trains))
+        with self._inputs(trains) as (inputs, known, store):
+            x, codes = self._held(inputs, rows.store.rows)
+            if x is None:
+                return None
+            self._encode(store, inputs, x, codes)
+        target = self._reconstructed(inputs) if scheme is None else scheme.of(column)
         return TrainingData(
-            inputs, target, x, codes, rows.ids, parts,
-            shards(rows.ids, parts.train, data.shards, data.seed), data.seed,
-            rows.without_label, rows.relation_hash, self.budget_bytes // 2,
-            self.resources, self.of.context.cancelled, weights,
-            () if data.split.fold else self._summaries(trains, known),
-            self.of.start.layers if self.of.start else (), mapped=self.mapped, keyed=rows.keyed,
+            inputs, target, x, codes, ids, parts, shards(ids, parts.train, data.shards, data.seed),
+            weights=weights, keyed=rows.keyed, **self._common(trains, known),
         )  # fmt: skip
+
+    def _in_files(self) -> TrainingData:
+        """Rows are dealt out and encoded on disk; in memory there is some at a time."""
+        data, rows, context = self.data, self.rows, self.of.context
+        part_bytes = max(LEAST_PART, self.budget_bytes // 4)
+        folder = Path(tempfile.mkdtemp(prefix="rows-", dir=spill_folder(context)))
+        self.resources.callback(shutil.rmtree, folder, ignore_errors=True)
+        try:
+            ids = on_disk.identified(rows.hashes, folder, part_bytes)
+            trains = on_disk.dealt(data, rows, ids, folder)
+            mean = mean_weight(lambda: self._weights(trains), data.weight) if data.weight else 0.0
+            blocks = blocks_of(rows.store, trains)
+            scheme = self._target(
+                lambda: ((b.rows.column(data.label), here) for b, here in blocks())
+            )
+            with self._inputs(trains) as (inputs, known, store):
+                target = self._reconstructed(inputs) if scheme is None else scheme.target
+                common = self._common(trains, known)
+                made = Laying(data, inputs, target, scheme, mean, common, folder, part_bytes)
+                return made.lay(rows.store, store, trains, self.of.progress)
+        except OSError as error:
+            raise spill_error(folder, error) from error
+
+    def _weights(self, trains: Trains) -> Iterator[npt.NDArray[np.float64]]:
+        name = self.data.weight
+        for block, here in blocks_of(self.rows.store, trains)():
+            yield checked_weights(block.rows.column(name), name, 0, None)[here]
+
+    def _common(self, trains: Trains, known: Mapping[str, Moments]) -> dict[str, Any]:
+        """What training data have wherever their rows are."""
+        return {
+            "seed": self.data.seed, "without_label": self.rows.without_label,
+            "relation_hash": self.rows.relation_hash, "cache_bytes": self.budget_bytes // 2,
+            "resources": self.resources, "cancelled": self.of.context.cancelled,
+            "summaries": () if self.data.split.fold else self._summaries(trains, known),
+            "start": self.of.start.layers if self.of.start else (),
+        }  # fmt: skip
+
+    def _reconstructed(self, inputs: Inputs) -> Target:
+        return Target(np.empty(0), self.data.task, inputs.width)
 
     def encoded(self) -> Encoded:
         rows = self.rows
         everything = np.ones(rows.store.rows, np.bool_)
-        inputs, known, x, _ = self._inputs(everything)
+        with self._inputs(everything) as (inputs, known, store):
+            x, _ = self._held(inputs, rows.store.rows)
+            file = None
+            if x is None:
+                x, file = self._mapped(rows.store.rows, inputs.width + 1)
+            self._encode(store, inputs, x, None, file)
         summaries = self._summaries(everything, known)
-        return Encoded(inputs, x, rows.order, rows, summaries, self.resources)
+        return Encoded(inputs, x, rows.identified[1], rows, summaries, self.resources)
 
-    def _of_fold(self, parts: Parts) -> Target:
-        """As `_target`; errors say on which fold."""
+    def _target(self, found: Labels) -> Scheme | None:
+        """How labels become targets; None where rows themselves are. Errors say on which fold."""
+        if self.data.task == "reconstruction":
+            return None
         split = self.data.split
         try:
-            return self._target(parts)
+            scheme = self._scheme(found)
         except DataError as error:
             if not split.fold:
                 raise
@@ -235,24 +295,25 @@ class _Deal:
                 at=error.at,
                 hint=f"lower num_folds; {error.hint}",
             ) from None
+        target = labels.weighted(scheme.target, self.data.class_weights, self.data.label)
+        return replace(scheme, target=target)
 
-    def _target(self, parts: Parts) -> Target:
-        column, label, task = self.rows.labels, self.data.label, self.data.task
+    def _scheme(self, found: Labels) -> Scheme:
+        label, task = self.data.label, self.data.task
         if self.of.start is not None:
-            found = labels.continued(label, column, parts.train, self.of.start.head)
-            return labels.weighted(found, self.data.class_weights, label)
+            return labels.continued(label, found, self.of.start.head)
         if task == "regression":
-            return labels.regression(label, column, parts.train, centred=self.of.centred)
+            return labels.regression(label, found, centred=self.of.centred)
         of = self.data.relation.schema.type_of(label)
-        found = labels.classification(label, of, task, column, parts.train)
-        return labels.weighted(found, self.data.class_weights, label)
+        return labels.classification(label, of, task, found)
 
-    def _inputs(self, trains: Bools) -> tuple[Inputs, Mapping[str, Moments], Floats, Codes]:
-        """What networks read, moments of features known by the way, and all rows encoded."""
+    @contextlib.contextmanager
+    def _inputs(self, trains: Trains) -> Generator[tuple[Inputs, Mapping[str, Moments], RowStore]]:
+        """What networks read, moments of features known by the way, and the rows to be encoded."""
         store, data, context = self.rows.store, self.data, self.of.context
         if not data.prepared:
-            inputs, known = self._choose(store, trains)
-            return inputs, known, *self._encode(store, inputs)
+            yield *self._choose(store, trains), store
+            return
         made = RowStore(self.budget_bytes // 2, lambda: spill_folder(context))
         with contextlib.closing(made):
             learnt = learn_transform(data, store, trains, context, made)
@@ -265,9 +326,9 @@ class _Deal:
                 transform=learnt.transform,
                 params={**inputs.params, **learnt.params},
             )
-            return inputs, {}, *self._encode(made, inputs)
+            yield inputs, {}, made
 
-    def _choose(self, store: RowStore, trains: Bools) -> tuple[Inputs, Mapping[str, Moments]]:
+    def _choose(self, store: RowStore, trains: Trains) -> tuple[Inputs, Mapping[str, Moments]]:
         """Encodings, and moments of columns that are known by the way."""
         if self.of.start is not None:
             return self.of.start.inputs, {}
@@ -281,48 +342,50 @@ class _Deal:
             chooser.add(column.name, column.type)
         return chooser.inputs(), chooser.moments
 
-    def _summaries(self, trains: Bools, known: Mapping[str, Moments]) -> tuple[FeatureRecord, ...]:
+    def _summaries(self, trains: Trains, known: Mapping[str, Moments]) -> tuple[FeatureRecord, ...]:
         schema, blocks = self.data.relation.schema, blocks_of(self.rows.store, trains)
         return tuple(
             summary(name, schema.type_of(name), blocks, known.get(name))
             for name in self.data.features
         )
 
-    def _encode(self, store: RowStore, inputs: Inputs) -> tuple[Floats, Codes]:
-        x = self._matrix("x", (store.rows, inputs.width + 1), np.dtype(np.float32))
-        codes = None
-        if inputs.embedded:
-            codes = self._matrix("codes", (store.rows, len(inputs.embedded)), np.dtype(np.int64))
+    def _encode(
+        self, store: RowStore, inputs: Inputs, x: Floats, codes: Codes,
+        file: MappedFile | None = None,
+    ) -> None:  # fmt: skip
         for block in store.blocks():
             stop = block.start + block.rows.num_rows
             here = slice(block.start, stop)
             encode_block(block, inputs, x[here], None if codes is None else codes[here])
-            for file in self.mapped.values():
+            if file is not None:
                 file.release()
             self.of.progress("encoding", stop)
-        return x, codes
 
-    def _matrix(self, name: str, shape: tuple[int, int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        """Memory under a lease, or a mapped file where there is not enough."""
-        size_bytes = shape[0] * shape[1] * dtype.itemsize
+    def _held(self, inputs: Inputs, rows: int) -> tuple[Floats | None, Codes]:
+        """Memory for the encoded rows, under a lease; None where there is not enough."""
+        width, embedded = inputs.width + 1, len(inputs.embedded)
+        size_bytes = rows * (width * 4 + embedded * 8)
         broker = self.of.context.broker
         if size_bytes <= self.budget_bytes:
             with contextlib.suppress(ResourceError):
                 lease = broker.acquire(OWNER, "encoded rows", size_bytes=size_bytes, timeout_s=0.1)
                 self.resources.callback(broker.release, lease)
-                return np.empty(shape, dtype)
+                codes = np.empty((rows, embedded), np.int64) if embedded else None
+                return np.empty((rows, width), np.float32), codes
+        return None, None
+
+    def _mapped(self, rows: int, width: int) -> tuple[Floats, MappedFile]:
         folder = spill_folder(self.of.context)
         try:
-            path = temporary_file(folder, ".rows", size_bytes)
+            path = temporary_file(folder, ".rows", rows * width * 4)
         except OSError as error:
             raise spill_error(folder, error) from error
         self.resources.callback(path.unlink, missing_ok=True)
         file = MappedFile(path, writable=True)
-        self.mapped[name] = file
-        return file.array(dtype, shape)
+        return file.array(np.dtype(np.float32), (rows, width)), file
 
 
-def blocks_of(store: RowStore, trains: Bools) -> Blocks:
+def blocks_of(store: RowStore, trains: Trains) -> Blocks:
     """The rows of a store and which of them train, again and again."""
 
     def blocks() -> Iterator[tuple[Block, Bools]]:
@@ -330,36 +393,3 @@ def blocks_of(store: RowStore, trains: Bools) -> Blocks:
             yield block, trains[block.start : block.start + block.rows.num_rows]
 
     return blocks
-
-
-def encode_block(block: Block, inputs: Inputs, x: Floats, codes: Codes) -> None:
-    """Write the rows of `block` as numbers into `x` [rows, width + 1] and `codes`."""
-    at = 0
-    for tensor in inputs.dense:
-        width = columns_of(tensor.encoding)
-        _fill(x[:, at : at + width], block, tensor, inputs)
-        at += width
-    for j, tensor in enumerate(inputs.embedded):
-        assert codes is not None
-        _fill(codes[:, j : j + 1], block, tensor, inputs, is_code=True)
-    x[:, at] = 1.0
-
-
-def _fill(
-    out: npt.NDArray[Any], block: Block, tensor: ToTensor, inputs: Inputs, *, is_code: bool = False
-) -> None:
-    """Encode a column of `block` into `out`; a category as one-hot unless `is_code`."""
-    encoding, name = tensor.encoding, tensor.column
-    one_hot = isinstance(encoding, Category) and not is_code
-    target = np.empty((len(out), 1), np.int64) if one_hot else out
-
-    def call(column: pa.Array, first: int) -> None:
-        encode_into(
-            target[: len(column)], column, encoding, name=name, first_row=first, blobs=inputs
-        )
-
-    block.located(name, call)
-    if one_hot:
-        out[:] = 0.0
-        known = np.flatnonzero(target[:, 0])
-        out[known, target[known, 0] - 1] = 1.0

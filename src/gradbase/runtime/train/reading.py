@@ -6,7 +6,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import blake3
 import numpy as np
@@ -24,8 +25,8 @@ from gradbase.runtime.train import labels
 from gradbase.runtime.train.data import Keyed
 from gradbase.runtime.train.identity import Words, identities, row_hashes
 from gradbase.runtime.train.instance_weights import checked_weights
-from gradbase.runtime.train.rows import RowStore
-from gradbase.runtime.train.spill import spill_folder
+from gradbase.runtime.train.rows import RowStore, spill_error
+from gradbase.runtime.train.spill import Spool, spill_folder
 from gradbase.runtime.train.split import Rows
 from gradbase.runtime.train.transforming import engine_parts
 
@@ -42,45 +43,71 @@ OURS = (Predict, Evaluate, Preprocess, PredictCall)
 """What the engine cannot run by itself."""
 
 
+class Hashes(NamedTuple):
+    """Of the row key (the content where there is none) and of the content: uint64[rows, 2] each."""
+
+    key: Spool
+    content: Spool
+
+
 @dataclass(frozen=True)
 class ReadRows:
     """The rows of a training query that have a label (all where there is no label column).
 
     Parameters
     ----------
+    data : Dataset
     store : RowStore
         Their values; closing it is the reader's business.
-    labels, split, weights
-        Of the label column, the split column and the instance weights; None without such a column.
-    ids : uint64[rows, 2]
-    order : int64[rows]
-        Rows in the order of their identities.
+    hashes : Hashes
+        In files, where the rows are.
     relation_hash : str
     without_label : int
         Rows left out because their label is NULL.
-    hashes : tuple of uint64[rows, 2]
-        Of the row key and of the content, from which `ids` are made; of groups only.
     keyed : Keyed, optional
         For engines that workers may ask for rows by a key.
     """
 
+    data: Dataset
     store: RowStore
-    labels: pa.ChunkedArray
-    split: pa.Array | None
-    weights: npt.NDArray[np.float64] | None
-    ids: Words
-    order: Rows
+    hashes: Hashes
     relation_hash: str
     without_label: int
-    hashes: tuple[Words, Words]
     keyed: Keyed | None = None
 
-    def forgotten(self) -> ReadRows:
-        """Without what only dealing rows out needs: of many small rows more than their values."""
-        return replace(
-            self, labels=pa.chunked_array([], pa.null()), split=None, weights=None,
-            ids=np.empty((0, 2), np.uint64), order=np.empty(0, np.int64),
-        )  # fmt: skip
+    @cached_property
+    def identified(self) -> tuple[Words, Rows]:
+        """Identities uint64[rows, 2], and rows in the order of these."""
+        return identities(*self.words())
+
+    def words(self) -> tuple[Words, Words]:
+        """`hashes` in memory."""
+        key, content = self.hashes
+        words = key.whole()
+        return words, words if key is content else content.whole()
+
+    @property
+    def labels(self) -> pa.ChunkedArray:
+        """The label column."""
+        found = self._column(self.data.label) if self.data.label else []
+        return pa.chunked_array(found, None if found else pa.null())
+
+    @property
+    def split(self) -> pa.Array | None:
+        """The split column, where there is one."""
+        name = self.data.split.column
+        return pa.chunked_array(self._column(name)).combine_chunks() if name else None
+
+    @property
+    def weights(self) -> npt.NDArray[np.float64] | None:
+        """Instance weights float64[rows], where there are."""
+        name = self.data.weight
+        if not name:
+            return None
+        return np.concatenate([checked_weights(c, name, 0, None) for c in self._column(name)])
+
+    def _column(self, name: str) -> list[pa.Array]:
+        return [_own(block.rows.column(name)) for block in self.store.blocks()]
 
 
 def read_rows(data: Dataset, context: RunContext, store: RowStore, progress: Progress) -> ReadRows:
@@ -100,16 +127,13 @@ class _Reading:
     ) -> None:
         self.data, self.context, self.store, self.progress = data, context, store, progress
         self.seen = 0
-        self.content: list[Words] = []
-        self.groups: list[Words] = []
-        self.keys: list[Words] = []
+        content = Spool(np.uint64, 2)
+        self.hashes = Hashes(Spool(np.uint64, 2) if data.row_key else content, content)
+        self.sums = np.zeros(2, np.uint64)
         self.key_values: list[pa.RecordBatch] = []
         engine: Any = context.engine
         able = getattr(engine, "capabilities", None)
         self.targets = able is not None and able.side_tables
-        self.labels: list[pa.Array] = []
-        self.split: list[pa.Array] = []
-        self.weights: list[npt.NDArray[np.float64]] = []
 
     def run(self) -> ReadRows:
         for batch in self._batches():
@@ -119,29 +143,18 @@ class _Reading:
                 self._take(batch)
                 self.progress("reading", self.seen)
         self.store.finish()
-        self._check_rows(self.store.rows)
-        content = _joined(self.content)
-        key = _joined(self.keys) if self.keys else content
-        ids, order = identities(key, content)
-        none: Words = np.empty((0, 2), np.uint64)
-        return ReadRows(
-            store=self.store,
-            labels=pa.chunked_array(self.labels, None if self.labels else pa.null()),
-            split=pa.chunked_array(self.split).combine_chunks() if self.split else None,
-            weights=np.concatenate(self.weights) if self.weights else None,
-            ids=ids,
-            order=order,
-            relation_hash=self._relation_hash(
-                np.concatenate([content, np.concatenate(self.groups)]) if self.groups else content
-            ),
-            without_label=self.seen - self.store.rows,
-            hashes=(key, content) if self.data.groups else (none, none),
-            keyed=self._keyed(key, content),
-        )
+        rows = self.store.rows
+        self._check_rows(rows)
+        without = self.seen - rows
+        found = ReadRows(self.data, self.store, self.hashes, self._relation_hash(), without)
+        return replace(found, keyed=self._keyed(found))
 
-    def _keyed(self, key: Words, content: Words) -> Keyed | None:
+    def _keyed(self, read: ReadRows) -> Keyed | None:
         """Keys that tell all rows apart, where there are such."""
-        if not self.key_values or len(np.unique(key, axis=0)) < len(key):
+        if not self.key_values:
+            return None
+        key, content = read.words()
+        if len(np.unique(key, axis=0)) < len(key):
             return None
         keys = pa.Table.from_batches(self.key_values)
         return None if any(c.null_count for c in keys.columns) else Keyed(keys, content)
@@ -153,21 +166,32 @@ class _Reading:
         keep = None if absent is None else ~absent
         self.store.append(batch, self.seen, keep)
         if data.weight:
-            column = batch.column(data.weight)
-            self.weights.append(checked_weights(column, data.weight, self.seen, keep))
+            checked_weights(batch.column(data.weight), data.weight, self.seen, keep)
         self.seen += batch.num_rows
         kept = batch if keep is None else batch.filter(pa.array(keep))
-        self.content.append(row_hashes(kept, data.content))
+        try:
+            self._hash(kept)
+        except OSError as error:
+            raise spill_error(self.store.folder, error) from error
+        if data.row_key and self.targets and not self.store.spilled:
+            self.key_values.append(kept.select(list(data.row_key)))
+
+    def _hash(self, kept: pa.RecordBatch) -> None:
+        data, folder = self.data, self.store.folder
+        if folder is not None:  # what is known of each row goes where the rows went
+            self.key_values = []
+            for spool in self.hashes:
+                spool.spill(folder)
+        self.hashes.content.append(self._summed(row_hashes(kept, data.content)))
         if data.groups:
-            self.groups.append(row_hashes(kept, data.columns))
+            self._summed(row_hashes(kept, data.columns))
         if data.row_key:
-            self.keys.append(row_hashes(kept, data.row_key))
-            if self.targets:
-                self.key_values.append(kept.select(list(data.row_key)))
-        if data.label:
-            self.labels.append(_own(kept.column(data.label)))
-        if data.split.column:
-            self.split.append(_own(kept.column(data.split.column)))
+            self.hashes.key.append(row_hashes(kept, data.row_key))
+
+    def _summed(self, words: Words) -> Words:
+        """A sum does not depend on the order of rows."""
+        self.sums += words.sum(0, dtype=np.uint64)
+        return words
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         names = self.data.columns
@@ -209,20 +233,13 @@ class _Reading:
                 "the training query returns one row with a label, at least two are needed"
             )
 
-    def _relation_hash(self, content: Words) -> str:
+    def _relation_hash(self) -> str:
         columns = self.data.relation.schema.select(self.data.columns)
         digest = blake3.blake3(str(columns).encode())
-        # A sum does not depend on the order of rows.
-        total = sum(int(w) << (64 * j) for j, w in enumerate(content.sum(0, dtype=np.uint64)))
-        digest.update(f"{len(content)}|{total}".encode())
+        total = sum(int(w) << (64 * j) for j, w in enumerate(self.sums))
+        rows = self.store.rows * (2 if self.data.groups else 1)
+        digest.update(f"{rows}|{total}".encode())
         return digest.hexdigest()
-
-
-def _joined(parts: list[Words]) -> Words:
-    """One array of many, which are forgotten."""
-    found = np.concatenate(parts)
-    parts.clear()
-    return found
 
 
 def _own(column: pa.Array) -> pa.Array:

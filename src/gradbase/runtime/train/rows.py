@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,19 @@ from gradbase.runtime.train.spill import MappedFile
 
 T = TypeVar("T")
 Bools = npt.NDArray[np.bool_]
+
+
+class Marks(Protocol):
+    """Which rows train, asked for some at a time."""
+
+    def __getitem__(self, rows: slice, /) -> Bools: ...
+
+
+Trains = Bools | Marks
 _RELEASED = 8
 """Batches that are read of a file before what was mapped of it leaves memory."""
+KNOWN_BYTES = 128
+"""Held of each row beside its values while rows are in memory: hashes, identity, order, part."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,12 @@ class Block:
     def replaced(self, rows: pa.RecordBatch) -> Block:
         """The same places with other columns."""
         return replace(self, rows=rows)
+
+    def part(self, start: int, rows: int) -> Block:
+        """Some rows of it, from `start` on."""
+        numbers = None if self.numbers is None else self.numbers[start : start + rows]
+        first = self.first + (start if numbers is None else 0)
+        return Block(self.rows.slice(start, rows), self.start + start, numbers, first)
 
     def located(self, name: str, call: Callable[[pa.Array, int], T]) -> T:
         """``call(column, place of its first row)``; its DataErrors name the right row."""
@@ -53,7 +70,7 @@ Blocks = Callable[[], Iterator[tuple[Block, Bools]]]
 
 
 class RowStore:
-    """Record batches that move to a file once they exceed `budget_bytes`.
+    """Record batches that move to a file once they, and what is known of each row, exceed a budget.
 
     Parameters
     ----------
@@ -74,6 +91,11 @@ class RowStore:
     def spilled(self) -> bool:
         return self.path is not None
 
+    @property
+    def folder(self) -> Path | None:
+        """Where the file is, if there is one."""
+        return None if self.path is None else self.path.parent
+
     def append(self, batch: pa.RecordBatch, first: int, keep: Bools | None) -> None:
         """Add the rows of `batch` where `keep`; `first` is the place of its first row."""
         numbers = None
@@ -87,7 +109,7 @@ class RowStore:
         batch = block.rows
         self._places.append((self.rows, block.first, block.numbers))
         self.rows += batch.num_rows
-        self.size_bytes += batch.nbytes
+        self.size_bytes += batch.nbytes + KNOWN_BYTES * batch.num_rows
         if self._writer is None and self.size_bytes <= self.budget_bytes:
             self._batches.append(batch)
         else:

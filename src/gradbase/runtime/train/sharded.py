@@ -1,18 +1,24 @@
 """Training rows as Arrow IPC files, one per shard: what other processes map and train on.
 
-A file holds one record batch, so that each of its columns is one stretch of memory: ``x`` (a list
-of float32 of fixed length), ``codes``, ``y``, ``w`` where there are such, and ``id``, the rows'
-identities. Its rows are in the order of these. ``data.json`` says what else trainers need to know.
+Columns of a file are ``x`` (a list of float32 of fixed length), ``codes``, ``y``, ``w`` where there
+are such, and ``id``, the rows' identities. Its rows are in the order of these. ``data.json`` says
+what else trainers need to know.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Sequence
+import os
+import shutil
+import tempfile
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,33 +28,20 @@ import torch
 from gradbase.errors import StoreError
 from gradbase.ir.scalar import Literal
 from gradbase.ir.types import INT64
-from gradbase.runtime.train.data import KEPT_SHARDS, Batch, TrainingData
+from gradbase.runtime.train.data import Batch, TrainingData
 from gradbase.runtime.train.features import Inputs
 from gradbase.runtime.train.identity import Words
 from gradbase.runtime.train.labels import Target
-from gradbase.runtime.train.spill import MappedFile
-from gradbase.runtime.train.split import Parts, Rows, epoch_order
+from gradbase.runtime.train.ordered import Ordered, ordered
+from gradbase.runtime.train.shard_files import Columns, Layout, fill, mapped, new_file
+from gradbase.runtime.train.split import Parts, Places, Rows, epoch_order, stretches
 
-FORMAT = 1
-MANIFEST, ORDER = "data.json", "train-order"
-HELD_OUT = ("eval", "test")
+FORMAT = 2
+MANIFEST = "data.json"
+TRAIN, HELD_OUT = "train", ("eval", "test")
 _CHUNK_ROWS = 4_096
+_LEAST_PART = 1 << 20
 _TARGET = ("task", "outputs", "mean", "scale", "balanced", "class_weights")
-
-
-class Layout(NamedTuple):
-    """A column of a shard: its type, and how many values a row has (0: one, no list)."""
-
-    dtype: str
-    width: int
-
-
-class Columns(NamedTuple):
-    """A file of rows, its columns, and where they begin."""
-
-    file: MappedFile
-    arrays: dict[str, npt.NDArray[Any]]
-    offsets: dict[str, int]
 
 
 def write_shards(
@@ -60,45 +53,62 @@ def write_shards(
 ) -> int:
     """Write the rows of `data` into the new `folder`, a file per shard and part; their bytes.
 
-    Without `rows` workers make these files, and only what is said of them is written.
+    Without `rows` workers make these files, and only what is said of them is written. Rows that are
+    in files already are not written again.
 
     Raises
     ------
     StoreError
         The disk is full, or the folder cannot be written to.
     """
-    layout = _layout(data)
-    parts = part_rows(data)
-    start = [list(a.shape) for a in data.start]
     try:
         folder.mkdir(parents=True)
-        for name, numbers in parts.items() if rows else ():
-            _write(folder / f"{name}.arrow", layout, data, numbers)
-            told("writing shards", len(numbers))
-        if not data.has("eval"):  # then the training rows are evaluated, in their own order
-            _train_order(data).tofile(folder / ORDER)
-        for number, array in enumerate(data.start):
-            np.ascontiguousarray(array).astype("<f8").tofile(folder / f"start-{number}")
-        target = {n: getattr(data.target, n) for n in _TARGET}
-        manifest = {
-            "format": FORMAT, "width": data.inputs.width, "embeddings": data.inputs.embeddings,
-            "target": target | {"classes": len(data.target.classes)}, "seed": data.seed,
-            "relation_hash": data.relation_hash, "layout": layout, "start": start,
-            "rows": {name: len(numbers) for name, numbers in parts.items()},
-        }  # fmt: skip
-        (folder / MANIFEST).write_text(json.dumps(manifest))
+        if isinstance(data, ShardedData):
+            for path in data.folder.iterdir():
+                _link(path, folder / path.name)
+        else:
+            layout = layout_of(data)
+            parts = part_rows(data)
+            for name, numbers in parts.items() if rows else ():
+                _write(folder / f"{name}.arrow", layout, data, numbers)
+                told("writing shards", len(numbers))
+            describe(data, folder, layout, {name: len(numbers) for name, numbers in parts.items()})
     except OSError as error:
-        raise StoreError(
-            f"the rows for training could not be written to {folder}: {error}",
-            hint="free space there and RESUME SEARCH, or use executor = 'in_process'",
-        ) from error
+        raise shards_error(folder, error) from error
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
-def part_rows(data: TrainingData) -> dict[str, Rows]:
-    """Row numbers of each file: the shards, and what is held out of training."""
-    shards = {f"shard-{number}": rows for number, rows in enumerate(data.shards)}
-    return shards | {part: getattr(data.parts, part) for part in HELD_OUT}
+def shards_error(folder: Path, error: OSError) -> StoreError:
+    """What a user is told when the files of a search's rows cannot be written."""
+    return StoreError(
+        f"the rows for training could not be written to {folder}: {error}",
+        hint="free space there and RESUME SEARCH, or use executor = 'in_process'",
+    )
+
+
+def describe(
+    data: TrainingData, folder: Path, layout: Mapping[str, Layout], rows: Mapping[str, int]
+) -> None:
+    """Write what trainers need to know beside the rows themselves; `rows` of each file."""
+    for number, array in enumerate(data.start):
+        np.ascontiguousarray(array).astype("<f8").tofile(folder / f"start-{number}")
+    target = {n: getattr(data.target, n) for n in _TARGET}
+    manifest = {
+        "format": FORMAT, "width": data.inputs.width, "embeddings": data.inputs.embeddings,
+        "target": target | {"classes": len(data.target.classes)}, "seed": data.seed,
+        "relation_hash": data.relation_hash, "layout": layout,
+        "start": [list(a.shape) for a in data.start], "rows": rows,
+    }  # fmt: skip
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
+def part_rows(data: TrainingData) -> dict[str, Places]:
+    """Row numbers of each file: the shards, what is held out of training, and where nothing is
+    held out to choose by, the training rows in the order in which they are evaluated.
+    """
+    found: dict[str, Places] = {f"shard-{n}": rows for n, rows in enumerate(data.shards)}
+    found |= {part: getattr(data.parts, part) for part in HELD_OUT}
+    return found if data.has("eval") else found | {TRAIN: data.parts.train}
 
 
 def sums_of(hashes: Words) -> list[int]:
@@ -106,67 +116,33 @@ def sums_of(hashes: Words) -> list[int]:
     return [int(total) for total in hashes.sum(0, dtype=np.uint64)]
 
 
-def _train_order(data: TrainingData) -> Rows:
-    """Where each training row, in the order of identities, lies among the rows of all shards."""
-    places = np.empty(len(data.x), np.int64)
-    together = np.concatenate(data.shards)
-    places[together] = np.arange(len(together))
-    return places[data.parts.train]
-
-
-def _layout(data: TrainingData) -> dict[str, Layout]:
-    found = {"id": Layout("<u8", 2), "x": Layout("<f4", data.x.shape[1])}
+def layout_of(data: TrainingData) -> dict[str, Layout]:
+    """The columns of a file."""
+    found = {"id": Layout("<u8", 2), "x": Layout("<f4", data.inputs.width + 1)}
     if data.task != "reconstruction":
         found["y"] = Layout(data.target.y.dtype.newbyteorder("<").str, 0)
-    if data.codes is not None:
-        found["codes"] = Layout("<i8", data.codes.shape[1])
+    if data.inputs.embeddings:
+        found["codes"] = Layout("<i8", len(data.inputs.embeddings))
     if data.weights is not None:
         found["w"] = Layout("<f8", 0)
     return found
 
 
-def _write(path: Path, layout: dict[str, Layout], data: TrainingData, rows: Rows) -> None:
-    """A file of the right size first, then the rows into it, some at a time."""
-    zeros = [_zeros(column, len(rows)) for column in layout.values()]
-    batch = pa.RecordBatch.from_arrays(zeros, names=list(layout))
-    with pa.ipc.new_file(str(path), batch.schema) as file:
-        file.write_batch(batch)
+def _write(path: Path, layout: dict[str, Layout], data: TrainingData, rows: Places) -> None:
     of = {"id": data.ids, "x": data.x, "y": data.target.y, "codes": data.codes, "w": data.weights}
-    if not len(rows):
-        return
-    file, arrays, _ = _mapped(path, layout, len(rows), writable=True)
+    made = new_file(path, layout, len(rows))
     for start in range(0, len(rows), _CHUNK_ROWS):
         here = rows[start : start + _CHUNK_ROWS]
-        for name, column in arrays.items():
-            source = of[name]
-            assert source is not None, name
-            of_map = data.mapped.get(name)
-            if of_map is None:
-                column[start : start + _CHUNK_ROWS] = source[here]
-            else:
-                of_map.read_rows(column[start : start + _CHUNK_ROWS], here, 0)
-        for mapped in (file, *data.mapped.values()):
-            mapped.release()
+        columns = {name: array[here] for name, array in of.items() if array is not None}
+        fill(made, columns, start)
 
 
-def _zeros(column: Layout, rows: int) -> pa.Array:
-    flat = pa.array(np.zeros(rows * max(column.width, 1), column.dtype))
-    return pa.FixedSizeListArray.from_arrays(flat, column.width) if column.width else flat
-
-
-def _mapped(path: Path, layout: dict[str, Layout], rows: int, *, writable: bool) -> Columns:
-    """Each column of a shard's file as a map of its bytes."""
-    file = MappedFile(path, writable=writable)
-    whole = pa.py_buffer(file.map)
-    batch = pa.ipc.open_file(whole).get_batch(0)
-    found = Columns(file, {}, {})
-    for name, (dtype, width) in layout.items():
-        values: Any = batch.column(name)
-        values = values.values if width else values
-        found.offsets[name] = values.buffers()[1].address - whole.address
-        shape = (rows, width) if width else (rows,)
-        found.arrays[name] = file.array(dtype, shape, found.offsets[name])
-    return found
+def _link(path: Path, to: Path) -> None:
+    """The same file under another name; a copy where the file system has no links."""
+    try:
+        os.link(path, to)
+    except OSError:
+        shutil.copyfile(path, to)
 
 
 # -- reading -----------------------------------------------------------------------------------
@@ -189,11 +165,18 @@ class Widths(Inputs):
 
 @dataclass
 class ShardedData(TrainingData):
-    """Training data whose rows lie in the files of a folder: row numbers count through them."""
+    """Training data whose rows lie in the files of a folder, in the order of their identities.
+
+    Row numbers count through the files. Of a shard that is too large to be decoded as a whole, the
+    rows are written once more, in the order of an epoch, when that begins: dealt into buckets by
+    the first bits of what they are sorted by, and these sorted one by one. Then every trial reads
+    them from the first to the last.
+    """
 
     files: list[Columns | None] = field(default_factory=list)
     offsets: Rows = field(default_factory=lambda: np.zeros(1, np.int64))
     folder: Path = field(default_factory=Path)
+    _orders: OrderedDict[tuple[int, int], Ordered] = field(default_factory=OrderedDict)
 
     def missing(self, parts: Sequence[str]) -> list[str]:
         """Which of these parts are not here; files that came since are taken up."""
@@ -204,59 +187,98 @@ class ShardedData(TrainingData):
             if name in parts and rows and self.files[number] is None:
                 path = self.folder / f"{name}.arrow"
                 if path.exists():
-                    self.files[number] = _mapped(path, layout, rows, writable=False)
+                    self.files[number] = mapped(path, layout, rows, writable=False)
                     path.unlink()  # it is this process's own, and ends with it
                 else:
                     left.append(name)
         return left
 
     def labels(self, part: str) -> npt.NDArray[Any]:
-        rows = getattr(self.parts, part)
+        rows: range = getattr(self.parts, part)
         if self.task == "reconstruction":
             return self._take("x", rows)[:, :-1]
         return self._take("y", rows)
 
+    def close(self) -> None:
+        with self._lock:
+            self._orders.clear()
+        super().close()
+
     def _order(self, epoch: int, shard: int) -> Rows:
         rows = self.shards[shard]
-        if not len(rows):
-            return rows
-        return epoch_order(self._take("id", rows), np.arange(len(rows)), self.seed, epoch) + rows[0]
+        places = np.arange(len(rows))
+        return epoch_order(self._take("id", rows), places, self.seed, epoch) + rows[0]
 
-    def _gather(self, rows: Rows, dtype: torch.dtype) -> Batch:
-        x = torch.empty(len(rows), self.x.shape[1])  # torch's memory, as `TrainingData._gather`
-        self._take("x", rows, x.numpy())
-        codes = None if self.codes is None else torch.from_numpy(self._take("codes", rows))
-        x = x.to(dtype)
-        y = x[:, :-1] if self.task == "reconstruction" else torch.from_numpy(self._take("y", rows))
+    def _streamed(self, epoch: int, shard: int, size: int, dtype: torch.dtype) -> Iterator[Batch]:
+        ordered = self._ordered(epoch, shard)
+        for stretch in stretches(len(self.shards[shard]), size):
+            started = time.perf_counter()
+            batch = self._batch(partial(ordered.read, stretch), len(stretch), dtype)
+            self.read_s += time.perf_counter() - started
+            yield batch
+
+    def _ordered(self, epoch: int, shard: int) -> Ordered:
+        with self._lock:
+            found = self._orders.get((epoch, shard))
+            if found is None:
+                started = time.perf_counter()
+                is_own = os.access(self.folder, os.W_OK)
+                folder = self.folder if is_own else Path(tempfile.gettempdir())
+                file = self._file_of(self.shards[shard])
+                part_bytes = max(_LEAST_PART, self.cache_bytes // 4)
+                found = ordered(file, self.seed, epoch, folder, part_bytes)
+                self._orders[epoch, shard] = found
+                if len(self._orders) > len(self.shards):
+                    self._orders.popitem(last=False)
+                self.read_s += time.perf_counter() - started
+            return found
+
+    def _gather(self, rows: Places, dtype: torch.dtype) -> Batch:
+        return self._batch(partial(self._read_into, rows), len(rows), dtype)
+
+    def _batch(
+        self, read: Callable[[str, npt.NDArray[Any]], None], rows: int, dtype: torch.dtype
+    ) -> Batch:
+        """Rows as tensors, in torch's memory as `TrainingData` has them."""
+
+        def column(name: str, like: npt.NDArray[Any]) -> torch.Tensor:
+            found = torch.empty(rows, *like.shape[1:], dtype=torch.from_numpy(like).dtype)
+            read(name, found.numpy())
+            return found
+
+        x = column("x", self.x).to(dtype)
+        codes = None if self.codes is None else column("codes", self.codes)
+        y = x[:, :-1] if self.task == "reconstruction" else column("y", self.target.y)
         if y.dtype != torch.int64:
             y = y.to(dtype)
-        w = None if self.weights is None else torch.from_numpy(self._take("w", rows)).to(dtype)
+        w = None if self.weights is None else column("w", self.weights).to(dtype)
         return Batch(x, codes, y, w)
 
-    def _take(self, name: str, rows: Rows, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
-        """A column of some rows; those of an epoch's or a part's order lie in one file mostly."""
+    def _take(self, name: str, rows: Places) -> npt.NDArray[Any]:
         like = next((f.arrays[name] for f in self.files if f), self.target.y)
-        if out is None:
-            out = np.empty((len(rows), *like.shape[1:]), like.dtype)
-        number = np.searchsorted(self.offsets, rows, "right") - 1
-        for at in np.unique(number):
-            here, file = number == at, self.files[at]
-            assert file is not None, f"rows of file {at} are not here"
-            within = rows[here] - self.offsets[at]
-            if not here.all():
-                out[here] = file.arrays[name][within]
-            elif self._is_tight and name in ("x", "codes"):
-                file.file.read_rows(out, within, file.offsets[name])
-            else:
-                np.take(file.arrays[name], within, 0, out=out, mode="clip")
-            file.file.release()
-        return out
+        found = np.empty((len(rows), *like.shape[1:]), like.dtype)
+        self._read_into(rows, name, found)
+        return found
 
-    @property
-    def _is_tight(self) -> bool:
-        """Whether shards are too large to be decoded as a whole."""
-        rows = max((len(s) for s in self.shards), default=0)
-        return self._row_bytes * rows * KEPT_SHARDS > self.cache_bytes
+    def _read_into(self, rows: Places, name: str, out: npt.NDArray[Any]) -> None:
+        """A column of some rows, all of one file."""
+        if len(rows):
+            first = self.offsets[self._number_of(rows)]
+            file = self._file_of(rows)
+            if isinstance(rows, range):
+                file.read(name, range(rows.start - first, rows.stop - first), out)
+            else:
+                np.take(file.arrays[name], rows - first, 0, out=out, mode="clip")
+                file.file.release()
+
+    def _number_of(self, rows: Places) -> int:
+        return int(np.searchsorted(self.offsets, rows[0], "right")) - 1
+
+    def _file_of(self, rows: Places) -> Columns:
+        number = self._number_of(rows)
+        found = self.files[number]
+        assert found is not None, f"rows of file {number} are not here"
+        return found
 
 
 def open_shards(folder: Path, cache_bytes: int, *, partly: bool = False) -> ShardedData:
@@ -283,20 +305,16 @@ def open_shards(folder: Path, cache_bytes: int, *, partly: bool = False) -> Shar
         for name, rows in counts.items():
             path = folder / f"{name}.arrow"
             is_here = not partly or path.exists()
-            files.append(_mapped(path, layout, rows, writable=False) if rows and is_here else None)
+            files.append(mapped(path, layout, rows, writable=False) if rows and is_here else None)
         start = tuple(
             np.fromfile(folder / f"start-{n}", "<f8").reshape(shape)
             for n, shape in enumerate(made["start"])
         )
-        order = folder / ORDER
-        train = np.fromfile(order, np.int64) if order.exists() else np.zeros(0, np.int64)
     except (OSError, ValueError, KeyError, pa.ArrowInvalid) as error:
         raise StoreError(
             f"the shards in {folder} cannot be read: {error}", hint="start the search again"
         ) from error
-    found = _assembled(made, files, start, train, cache_bytes)
-    found.folder = folder
-    return found
+    return _assembled(made, files, start, folder, cache_bytes)
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -310,13 +328,14 @@ def _assembled(
     made: dict[str, Any],
     files: list[Columns | None],
     start: tuple[Any, ...],
-    train: Rows,
+    folder: Path,
     cache_bytes: int,
 ) -> ShardedData:
-    counts = list(made["rows"].values())
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    stretches = [np.arange(a, b) for a, b in itertools.pairwise(offsets)]
-    shards, (held, tested) = stretches[:-2], stretches[-2:]
+    offsets = np.concatenate([[0], np.cumsum(list(made["rows"].values()))]).astype(np.int64)
+    ends = itertools.pairwise(offsets.tolist())
+    rows = {name: range(*ends) for name, ends in zip(made["rows"], ends, strict=True)}
+    shards = [rows[name] for name in rows if name not in (TRAIN, *HELD_OUT)]
+    parts = Parts(rows.get(TRAIN, range(shards[-1].stop)), *(rows[n] for n in HELD_OUT))
     embeddings = tuple((codes, width) for codes, width in made["embeddings"])
     given = made["target"]
     y = Layout(*made["layout"].get("y", ("<f8", 0)))
@@ -331,9 +350,9 @@ def _assembled(
     return ShardedData(
         Widths((), (), (), {}, (), sizes=(width, embeddings)), target,
         np.zeros((0, width + 1), np.float32), codes, ids,
-        Parts(train, held, tested), shards, made["seed"], 0,
+        parts, shards, made["seed"], 0,
         made["relation_hash"], cache_bytes, weights=_weights(made), start=start, files=files,
-        offsets=offsets,
+        offsets=offsets, folder=folder,
     )  # fmt: skip
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +17,8 @@ from gradbase.runtime.columns import numbers
 from gradbase.runtime.train.identity import Words, keyed
 
 Rows = npt.NDArray[np.int64]
+Places = Rows | range
+"""Rows by their numbers; consecutive ones as a range."""
 ROWS_PER_SHARD, MAX_SHARDS = 8_192, 8
 
 
@@ -22,9 +26,9 @@ ROWS_PER_SHARD, MAX_SHARDS = 8_192, 8
 class Parts:
     """Row numbers of each part, in the order of the rows' identities."""
 
-    train: Rows
-    eval: Rows
-    test: Rows
+    train: Any
+    eval: Any
+    test: Any
 
 
 def divide(split: Split, ids: Words, rows: Rows, seed: int, column: pa.Array | None) -> Parts:
@@ -56,22 +60,53 @@ def divide(split: Split, ids: Words, rows: Rows, seed: int, column: pa.Array | N
             assert column is not None
             parts = _sequential(split, rows, column)
         case "k_fold":
-            parts = _folded(split, ids, rows, seed)
+            parts = _by_rank(split, rows, _ranks(ids, rows, seed, "fold"), len(rows))
         case _:
-            parts = _random(split, ids, rows, seed)
-    if not len(parts.train):
-        raise DataError(
-            f"none of the {len(rows)} rows is left to train on",
-            hint="fewer rows for evaluation and test, or data_split_method = 'NO_SPLIT'",
-        )
+            parts = _by_rank(split, rows, _ranks(ids, rows, seed, "split"), len(rows))
+    check_trains(len(parts.train), len(rows))
     return parts
 
 
-def _random(split: Split, ids: Words, rows: Rows, seed: int) -> Parts:
-    first = round(len(rows) * split.eval_fraction)
-    second = first + round(len(rows) * split.test_fraction)
-    rank = _ranks(ids, rows, seed, "split")
-    return Parts(rows[rank >= second], rows[rank < first], rows[(rank >= first) & (rank < second)])
+def check_trains(train: int, rows: int) -> None:
+    """DataError where no row is left."""
+    if not train:
+        raise DataError(
+            f"none of the {rows} rows is left to train on",
+            hint="fewer rows for evaluation and test, or data_split_method = 'NO_SPLIT'",
+        )
+
+
+def cuts(split: Split, rows: int, known: int) -> tuple[tuple[int, int], tuple[int, int, int]]:
+    """Ranks at which a part ends, and the parts (0 train, 1 eval, 2 test) below, between and above.
+
+    Parameters
+    ----------
+    rows, known : int
+        With a label; of them with a value that they are sorted by.
+    """
+    match split.method:
+        case "random":
+            first = round(rows * split.eval_fraction)
+            return (first, first + round(rows * split.test_fraction)), (1, 2, 0)
+        case "k_fold":
+            if rows < split.folds:
+                raise DataError(
+                    f"{split.folds} folds need at least as many rows with a label, "
+                    f"there are {rows}",
+                    hint="lower num_folds",
+                )
+            ends = (-(-f * rows // split.folds) for f in (split.fold - 1, split.fold))
+            return (next(ends), next(ends)), (0, 1, 0)
+        case _:
+            test = known - round(rows * split.test_fraction)
+            first = test - round(rows * split.eval_fraction)
+            return (max(first, 0), max(test, 0)), (0, 1, 2)
+
+
+def _by_rank(split: Split, rows: Rows, rank: Rows, known: int) -> Parts:
+    (first, second), parts = cuts(split, len(rows), known)
+    part = np.array(parts)[(rank >= first).astype(np.int64) + (rank >= second)]
+    return Parts(*(rows[part == p] for p in range(3)))
 
 
 def _ranks(ids: Words, rows: Rows, seed: int, purpose: str) -> Rows:
@@ -81,28 +116,19 @@ def _ranks(ids: Words, rows: Rows, seed: int, purpose: str) -> Rows:
     return rank
 
 
-def _folded(split: Split, ids: Words, rows: Rows, seed: int) -> Parts:
-    """Folds of equal size, up to one row; the rows of the split's fold evaluate."""
-    if len(rows) < split.folds:
-        raise DataError(
-            f"{split.folds} folds need at least as many rows with a label, there are {len(rows)}",
-            hint="lower num_folds",
-        )
-    held = _ranks(ids, rows, seed, "fold") * split.folds // len(rows) == split.fold - 1
-    return Parts(rows[~held], rows[held], rows[:0])
-
-
 def _sequential(split: Split, rows: Rows, column: pa.Array) -> Parts:
     """Sorted ascending by the column: the last fraction tests, the one before it evaluates."""
     values = column.take(pa.array(rows))
-    known = ~values.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
-    ordered = rows[known][_ascending(values.filter(pa.array(known)), split.column)]
-    test = len(ordered) - round(len(rows) * split.test_fraction)
-    first = test - round(len(rows) * split.eval_fraction)
-    part = np.zeros(len(column), np.int8)
-    part[ordered[max(first, 0) : max(test, 0)]] = 1
-    part[ordered[max(test, 0) :]] = 2
-    return Parts(*(rows[part[rows] == p] for p in range(3)))
+    known = has_value(values)
+    rank = np.full(len(rows), -1)
+    order = np.flatnonzero(known)[_ascending(values.filter(pa.array(known)), split.column)]
+    rank[order] = np.arange(len(order))
+    return _by_rank(split, rows, rank, len(order))
+
+
+def has_value(values: pa.Array) -> npt.NDArray[np.bool_]:
+    """Where a value is neither NULL nor NaN; the rows without one train."""
+    return ~values.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
 
 
 def _ascending(values: pa.Array, name: str) -> Rows:
@@ -113,10 +139,15 @@ def _ascending(values: pa.Array, name: str) -> Rows:
 
 
 def _custom(name: str, rows: Rows, column: pa.Array) -> Parts:
-    values = column.take(pa.array(rows))
+    part = named_parts(name, column.take(pa.array(rows)))
+    return Parts(*(rows[part == p] for p in range(3)))
+
+
+def named_parts(name: str, values: pa.Array) -> npt.NDArray[np.int64]:
+    """The part (0 train, 1 eval, 2 test) that each value of the split column names."""
     if pa.types.is_boolean(values.type):
         evaluated = pc.fill_null(values, fill_value=True).to_numpy(zero_copy_only=False)
-        return Parts(rows[~evaluated], rows[evaluated], rows[:0])
+        return evaluated.astype(np.int64)
     texts = values.cast(pa.large_string()).to_pylist()
     found = np.array([_PART_NUMBER.get((t or "").upper(), -1) for t in texts])
     if (found < 0).any():
@@ -126,7 +157,7 @@ def _custom(name: str, rows: Rows, column: pa.Array) -> Parts:
             f"split column `{name}` holds {shown}, it must hold TRAIN, EVAL or TEST",
             at=f"column {name}",
         )
-    return Parts(*(rows[found == p] for p in range(3)))
+    return found
 
 
 _PART_NUMBER = {"TRAIN": 0, "EVAL": 1, "TEST": 2}
@@ -134,11 +165,26 @@ _PART_NUMBER = {"TRAIN": 0, "EVAL": 1, "TEST": 2}
 
 def shards(ids: Words, train: Rows, count: int, seed: int) -> list[Rows]:
     """Training rows by shard, each in the order of identities; `count` 0: by number of rows."""
-    count = count or min(MAX_SHARDS, max(1, len(train) // ROWS_PER_SHARD))
-    shard = keyed(ids[train], seed, "shard") % np.uint64(count)
+    count = shard_count(len(train), count)
+    shard = shard_of(ids[train], count, seed)
     return [train[shard == s] for s in range(count)]
+
+
+def shard_count(rows: int, given: int) -> int:
+    """Shards of so many training rows; `given` where not 0."""
+    return given or min(MAX_SHARDS, max(1, rows // ROWS_PER_SHARD))
+
+
+def shard_of(ids: Words, count: int, seed: int) -> Words:
+    """The shard of each row that trains."""
+    return keyed(ids, seed, "shard") % np.uint64(count)
 
 
 def epoch_order(ids: Words, rows: Rows, seed: int, epoch: int) -> Rows:
     """`rows` (sorted by identity) in the order of `epoch`: the same for every trial."""
     return rows[np.argsort(keyed(ids[rows], seed, epoch), kind="stable")]
+
+
+def stretches(rows: int, size: int) -> Iterator[range]:
+    """Places 0, 1, … of so many rows, `size` at a time; the last may be fewer."""
+    return (range(start, min(start + size, rows)) for start in range(0, rows, size))

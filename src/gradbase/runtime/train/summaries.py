@@ -12,8 +12,9 @@ import pyarrow as pa
 from gradbase.ir.types import SqlType
 from gradbase.runtime.columns import numbers
 from gradbase.runtime.encode import one_level
+from gradbase.runtime.train.ranks import FEW, ascending, number_of, of_rank
 from gradbase.runtime.train.rows import Blocks
-from gradbase.runtime.train.statistics import Floats, Moments, count_texts, moments
+from gradbase.runtime.train.statistics import Floats, Moments, Values, count_texts, moments
 from gradbase.store.records import FeatureRecord
 
 
@@ -35,11 +36,16 @@ def summary(name: str, of: SqlType, blocks: Blocks, known: Moments | None = None
             yield block.rows.column(name).filter(pa.array(train))
 
     plain = FeatureRecord(name, str(of))
+
+    def present() -> Iterator[Floats]:
+        nested = of.is_vector or of.is_nested
+        for column in columns():
+            yield _present(one_level(column, name, 0).flatten() if nested else column, name)
+
     if of.is_numeric or of.is_temporal:
-        chunks = [_present(c, name) for c in columns()]
         rows = sum(int(train.sum()) for _, train in blocks())
-        missing = rows - sum(map(len, chunks))
-        return replace(_with_numbers(plain, chunks, known), null_count=missing)
+        count = sum(len(chunk) for chunk in present())
+        return replace(_with_numbers(plain, present, count, known), null_count=rows - count)
     if of.is_text or of.kind == "bool":
         counted = count_texts(columns())
         missing = counted.pop(None, 0)
@@ -47,8 +53,9 @@ def summary(name: str, of: SqlType, blocks: Blocks, known: Moments | None = None
     missing = sum(c.null_count for c in columns())
     if not (of.is_vector or of.is_nested):
         return replace(plain, null_count=missing)
-    chunks = [_present(one_level(c, name, 0).flatten(), name) for c in columns()]
-    return replace(_with_numbers(plain, chunks, None), null_count=missing, dimension=of.length)
+    count = sum(len(chunk) for chunk in present())
+    found = _with_numbers(plain, present, count, None)
+    return replace(found, null_count=missing, dimension=of.length)
 
 
 def _present(column: pa.Array, name: str) -> Floats:
@@ -60,20 +67,23 @@ def _present(column: pa.Array, name: str) -> Floats:
 
 
 def _with_numbers(
-    record: FeatureRecord, chunks: list[Floats], known: Moments | None
+    record: FeatureRecord, values: Values, count: int, known: Moments | None
 ) -> FeatureRecord:
-    values = np.concatenate(chunks) if chunks else np.empty(0)
-    count = len(values)
     if not count:
         return record
-    column = values[:, None]
-    found = known or moments(lambda: iter([column]))[0]
-    middle = (count - 1) // 2
+    found = known or moments(lambda: (chunk[:, None] for chunk in values()))[0]
     return replace(
         record,
         minimum=found.low + 0.0,  # -0 + 0 is 0
         maximum=found.high + 0.0,
         mean=found.mean,
-        median=float(np.partition(values, middle)[middle]) + 0.0,
+        median=_at(values, count, (count - 1) // 2) + 0.0,
         stddev=found.deviation * math.sqrt(count / (count - 1)) if count > 1 else 0.0,
     )
+
+
+def _at(values: Values, count: int, rank: int) -> float:
+    """The value at place `rank` of all in ascending order."""
+    if count <= FEW:
+        return float(np.partition(np.concatenate(list(values())), rank)[rank])
+    return number_of(int(of_rank(lambda: (ascending(v)[:, None] for v in values()), rank)[0]))

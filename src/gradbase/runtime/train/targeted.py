@@ -21,11 +21,13 @@ from gradbase.ir.parser import parse_plan
 from gradbase.ir.printer import print_plan
 from gradbase.ir.relational import Project
 from gradbase.ir.scalar import Column
+from gradbase.runtime.train.encode_rows import encode_block
 from gradbase.runtime.train.features import Inputs
 from gradbase.runtime.train.identity import Words, row_hashes
 from gradbase.runtime.train.reading import OURS
 from gradbase.runtime.train.rows import Block
-from gradbase.runtime.train.sharded import MANIFEST, Layout, part_rows, sums_of
+from gradbase.runtime.train.shard_files import Layout
+from gradbase.runtime.train.sharded import MANIFEST, ShardedData, part_rows, sums_of
 
 if TYPE_CHECKING:
     from gradbase.engines.base import Engine, SideTable
@@ -45,7 +47,12 @@ def refused(dataset: Dataset, data: TrainingData, context: RunContext) -> str:
     if not dataset.row_key:
         return "the query has no row_key"
     if data.keyed is None:
-        return "row_key is not unique, or NULL in some rows"
+        in_files = isinstance(data, ShardedData)
+        return (
+            "rows do not fit into memory"
+            if in_files
+            else "row_key is not unique, or NULL in some rows"
+        )
     if context.parameters:
         return "the query has parameters"
     if dataset.prepared or any(isinstance(n, OURS) for n in walk(dataset.relation)):
@@ -104,21 +111,19 @@ def side_rows_names(data: TrainingData) -> list[str]:
     return [_OWN + n for n in names]
 
 
-def make_part(
-    told: Query, params: Mapping[str, npt.NDArray[Any]], folder: Path, number: int
-) -> None:
-    """Ask for the rows of a part, and write its file.
+def make_part(told: Query, params: Mapping[str, npt.NDArray[Any]], folder: Path, name: str) -> None:
+    """Ask for the rows of the part `name`, and write its file.
 
     Raises
     ------
     EngineError
         The rows are not those that the search began with, or the database cannot be reached.
     """
+    made = json.loads((folder / MANIFEST).read_text())
+    number, expected = list(made["rows"]).index(name), made["rows"][name]
     with contextlib.closing(connect(told["address"], read_only=True)) as engine:
         rows = engine.fetch(told["sql"], {"p1": number}).combine_chunks()
     batches = rows.to_batches()
-    made = json.loads((folder / MANIFEST).read_text())
-    name, expected = list(made["rows"].items())[number]
     found = sums_of(np.concatenate([row_hashes(b, told["content"]) for b in batches] or [_NONE]))
     if rows.num_rows != expected or found != told["checks"][number]:
         raise EngineError(
@@ -145,8 +150,6 @@ def _tensors(texts: Sequence[str]) -> tuple[ToTensor, ...]:
 def _encoded(
     inputs: Inputs, layout: Mapping[str, Layout], batch: pa.RecordBatch
 ) -> dict[str, npt.NDArray[Any]]:
-    from gradbase.runtime.train.prepare import encode_block
-
     def own(name: str) -> npt.NDArray[Any]:
         return batch.column(_OWN + name).to_numpy(zero_copy_only=False)
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
 from gradbase.ir.derived import Derived, as_columns, leaves
@@ -15,7 +14,7 @@ from gradbase.ir.learning import Dataset, Feature
 from gradbase.ir.scalar import Column, Scalar, substituted
 from gradbase.runtime.preprocess.learn import Blobs, learned
 from gradbase.runtime.preprocess.rows import StoredExamples, derive
-from gradbase.runtime.train.rows import RowStore
+from gradbase.runtime.train.rows import RowStore, Trains
 
 if TYPE_CHECKING:
     from gradbase.runtime.context import RunContext
@@ -62,7 +61,7 @@ def engine_parts(data: Dataset) -> tuple[dict[Scalar, Column], tuple[Derived, ..
 def learn_transform(
     data: Dataset,
     store: RowStore,
-    trains: npt.NDArray[np.bool_] | None,
+    trains: Trains | None,
     context: RunContext,
     made: RowStore | None = None,
 ) -> Learnt:

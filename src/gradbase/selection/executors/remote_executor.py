@@ -135,7 +135,6 @@ class RemoteExecutor:
         how = {
             "data": str(supply.folder),
             "access": self._access,
-            "shards": len(data.shards),
             "threads": self.threads,
             "parts": admission.parts,
             "limit": admission.limit if admission.swap else 0,

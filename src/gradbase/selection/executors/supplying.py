@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gradbase.runtime.train.sharded import HELD_OUT, MANIFEST, ShardedData, open_shards
+from gradbase.runtime.train.sharded import MANIFEST, ShardedData, open_shards
 from gradbase.runtime.train.targeted import Query, make_part
 from gradbase.selection.executors.messages import Message
 
@@ -122,9 +122,8 @@ class Supplied:
         missing = data.missing(parts)
         if missing and message["data"] in self._queries:
             query, constants = self._queries[message["data"]]
-            names = [*(f"shard-{n}" for n in range(len(data.shards))), *HELD_OUT]
             for name in missing:
-                make_part(query, constants, data.folder, names.index(name))
+                make_part(query, constants, data.folder, name)
             missing = data.missing(parts)
         if missing:
             raise Absent(missing)

@@ -118,7 +118,7 @@ class Worker:
         if trainer is None:
             return pack(MISSING)
         started = time.perf_counter()
-        self._check(message, trainer, _parts(message))
+        self._check(message, trainer, [message["part"]])
         results = trainer.evaluate(message["part"])
         seconds = {"validate": time.perf_counter() - started}
         return self._answer(trainer, {"results": results, "seconds": seconds}, {})
@@ -129,7 +129,7 @@ class Worker:
             return pack(MISSING)
         place = message["place"]
         if not trainer.is_measured(place):
-            self._check(message, trainer, _parts(message))
+            self._check(message, trainer, [message["part"]])
             trainer.evaluate(message["part"])
         found = trainer.counts(place)
         if found is None:
@@ -184,10 +184,3 @@ class Worker:
         if message["limit"]:
             trainer.keep_within(message["limit"], Path(message["folder"]))
         return trainer
-
-
-def _parts(message: Message) -> list[str]:
-    """The files that an evaluation reads."""
-    shards: int = message["shards"]
-    part: str = message["part"]
-    return [part] if part != "train" else [f"shard-{n}" for n in range(shards)]
