@@ -191,7 +191,8 @@ STATEMENTS = (
         "EXPLAIN",
         "EXPLAIN [VERBOSE | ANALYZE] {CREATE MODEL … | query with predictions}",
         "The plan, with estimated rows, bytes and seconds; `VERBOSE` adds the plan after each "
-        "[rule](rules.md), `ANALYZE` runs the statement and adds what was measured.",
+        "[rule](rules.md), `ANALYZE` runs the statement and adds what was measured: rows, bytes and "
+        "seconds of the operators whose rows came past, kept programs, leases, overlap.",
         "EXPLAIN SELECT count(*) FROM customers WHERE region = 'north' AND PREDICT_PROBA(churn, *) > 0.5",
         (("plan", "a line of the plan"),),
     ),

@@ -199,7 +199,7 @@ def _loading_seconds(model: Model, representation: str, context: Context) -> flo
 def _dl(
     n: Predict | Evaluate, rows: float, batch: int, representation: str, context: Context
 ) -> float:
-    """Scan and network overlap where the network is the dearer one."""
+    """Scan and network overlap where the network is the dearer one; evaluations take turns."""
     calibration = context.calibration
     scan = rows * sum(handing_seconds(f.type, context) for f in n.child.schema)
     batches = math.ceil(rows / max(batch, ENGINE_ROWS))
@@ -212,7 +212,7 @@ def _dl(
         compute = compute * distinct_share(n, context) + rows * finding_seconds(n)
     # The same test as the runtime's, whatever the batch: else a slower batch would seem to overlap.
     arithmetic = n.model.flops / calibration.gemm_flops
-    if arithmetic > len(n.features) * calibration.arrow_value_s / 2:
+    if isinstance(n, Predict) and arithmetic > len(n.features) * calibration.arrow_value_s / 2:
         lanes = min(context.threads, math.ceil(rows / BATCH_ROWS))
         return over + max(scan, (scan + compute) / lanes)
     return over + scan + compute

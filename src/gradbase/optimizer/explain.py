@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from gradbase.ir.analytic import analytics
 from gradbase.ir.factored import PredictJoined
@@ -42,8 +43,9 @@ _SOLVED = ("clusters", "components", "transform")
 
 
 def explain(
-    plan: Node, context: Context, *, trace: Trace | None = None, verbose: bool = False
-) -> str:
+    plan: Node, context: Context, *, trace: Trace | None = None, verbose: bool = False,
+    actual: Mapping[Node, str] = MappingProxyType({}),
+) -> str:  # fmt: skip
     """The plan as a tree with what each operator is expected to do, and how it came about.
 
     Parameters
@@ -52,9 +54,11 @@ def explain(
         Of the plan's optimisation: names the rules that fired.
     verbose : bool
         Also the plan after each rule that changed it, and each rule's time.
+    actual : mapping
+        A line for operators that ran.
     """
     estimate(plan, context)
-    lines = _Tree(plan, context).lines()
+    lines = _Tree(plan, context, actual).lines()
     lines += ["", f"total ≈ {seconds_text(total_seconds(plan, context))}"]
     lines += models(plan)
     if trace is not None:
@@ -129,8 +133,10 @@ def _family(node: Node) -> str:
 class _Tree:
     """Writes a plan as indented lines; a part used twice is shown once."""
 
-    def __init__(self, plan: Node, context: Context) -> None:
-        self.plan, self.context = plan, context
+    def __init__(
+        self, plan: Node, context: Context, actual: Mapping[Node, str] = MappingProxyType({})
+    ) -> None:
+        self.plan, self.context, self.actual = plan, context, actual
         self.labels = label_nodes(plan, model_names(find(plan, Model)))
         self.writer = Writer(self.labels)
         self.shown: set[Node] = set()
@@ -211,7 +217,8 @@ class _Tree:
 
     def notes(self, node: Node) -> list[str]:
         choice = self.context.choices.get(node)
-        found = _choice_lines(choice) if choice is not None else []
+        found = [self.actual[node]] if node in self.actual else []
+        found += _choice_lines(choice) if choice is not None else []
         found += self.preprocessing(node)
         if isinstance(node, (Predict, PredictJoined, Evaluate)):
             kinds = " and ".join(dict.fromkeys(o.x.dtype for o in node.model.outputs)) or "float32"

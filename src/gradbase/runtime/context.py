@@ -14,6 +14,7 @@ from gradbase.ir.tensor import UserModule
 from gradbase.resources.broker import Broker
 from gradbase.resources.calibration import Calibration
 from gradbase.resources.history import History
+from gradbase.runtime.observed import Observed
 from gradbase.store.tiles.pool import Pool
 
 Modules = Callable[[UserModule], Any]
@@ -87,6 +88,8 @@ class RunContext:
         The session's pages of weights; a statement without one makes its own.
     history : History
         Is told how long operators take.
+    observed : Observed, optional
+        Counts what each operator gives, for EXPLAIN ANALYZE.
     """
 
     engine: Any
@@ -100,6 +103,7 @@ class RunContext:
     modules: Modules = no_modules
     pool: Pool | None = None
     history: History = field(default_factory=History)
+    observed: Observed | None = None
 
     @property
     def memory_bytes(self) -> int:

@@ -19,6 +19,7 @@ from gradbase.ir.grouping import EvaluateGroups
 from gradbase.ir.inspection import ClassCounts, ScoreCounts
 from gradbase.ir.learning import Evaluate
 from gradbase.ir.unlabelled import ClusterQuality, Distances, ReconstructionQuality
+from gradbase.optimizer.cost_predict import ONNX
 from gradbase.runtime.arrow_types import arrow_type, constants
 from gradbase.runtime.cluster_quality import Quality
 from gradbase.runtime.columns import category_text, numbers
@@ -28,7 +29,15 @@ from gradbase.runtime.encode import category_codes, constant, null_rows
 from gradbase.runtime.groups.keys import keys_of
 from gradbase.runtime.groups.metrics import metrics_by_group
 from gradbase.runtime.metrics import metrics
-from gradbase.runtime.predict import RELATIONAL, Computing, Runners, Sizes, computing, leased
+from gradbase.runtime.predict import (
+    RELATIONAL,
+    Computing,
+    Runners,
+    Sizes,
+    Timing,
+    computing,
+    leased,
+)
 from gradbase.runtime.preprocess.operator import Reads
 from gradbase.runtime.program import Program
 from gradbase.runtime.programs import compile_program
@@ -43,7 +52,8 @@ def evaluate_sizes(node: Evaluate, context: RunContext) -> Sizes | TiledSizes:
     if node.representation == RELATIONAL:
         row_bytes, methods = node.child.schema.row_bytes, (_METHOD[node.model.task],)
         return TiledSizes(node.model, methods, row_bytes, node.batch_rows, context)
-    return Sizes(node.model, node.batch_rows, node.child.schema.row_bytes, context)
+    onnx = node.representation == ONNX
+    return Sizes(node.model, node.batch_rows, node.child.schema.row_bytes, context, onnx=onnx)
 
 
 def evaluate_stream(
@@ -184,12 +194,14 @@ def _collected(
     keys: list[list[pa.Array]] = [[] for _ in wanted]
     first_row = 0
     cut = recut if isinstance(sizes, TiledSizes) else grouped
+    timing = Timing(node, node.representation if isinstance(sizes, Sizes) else "", context)
     for batch in cut(watched(source.batches, context), sizes.batch_rows):
         target, known = true_values(head, batch.column(label), node.label, first_row)
         inputs = reads(batch.select(features))
         lease = leased(context, f"evaluate {node.model.name}", threads=runners.threads)
         with lease as threads, runners.one(inputs, threads) as runner:
-            output = runner.run(inputs, first_row)[0].numpy()
+            with timing.of(batch.num_rows):
+                output = runner.run(inputs, first_row)[0].numpy()
             if runners.imported:
                 known &= _predicted(inputs, output)
             elif runners.grouped:  # not every group has a model
@@ -199,6 +211,7 @@ def _collected(
         for column, name in zip(keys, wanted, strict=True):
             column.append(batch.column(name).filter(pa.array(known)))
         first_row += batch.num_rows
+    timing.tell()
     return *_joined(head, outputs, targets), [_whole(c) for c in keys]
 
 

@@ -15,8 +15,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
-from typing import Any
+from collections.abc import Generator, Iterator
 
 import pyarrow as pa
 
@@ -35,7 +34,6 @@ from gradbase.ir.learning import (
 )
 from gradbase.ir.node import Node, walk
 from gradbase.ir.relational import (
-    Aggregate,
     Filter,
     Limit,
     Project,
@@ -69,6 +67,7 @@ from gradbase.runtime.result import Result
 from gradbase.runtime.sorting import few_in_order, has_plain_keys
 from gradbase.runtime.streams import Stream, limited, read_table, rebatched
 from gradbase.runtime.tiled.sizes import TiledSizes
+from gradbase.runtime.views import narrowed, read_of
 
 log = logging.getLogger("gradbase.runtime")
 
@@ -96,9 +95,11 @@ def run(plan: Relation, context: RunContext) -> Result:
     started = time.perf_counter()  # an engine may do all its work before the first batch
     context.metrics.add("queries")
     log.debug("plan:\n%s", plan)
-    plan = in_sql(plan, context.engine, context.blobs)
+    shown, plan = plan, in_sql(plan, context.engine, context.blobs)
     with contextlib.ExitStack() as stack:
         stream = _Run(plan, context, stack).open(plan)
+        if context.observed is not None and plan is not shown:
+            context.observed.actual[shown] = context.observed.of(plan)
         return Result(stream, stack.pop_all(), context, started)
 
 
@@ -123,6 +124,14 @@ class _Run:
 
     def fresh(self, node: Relation, batch_rows: int) -> Stream:
         """As `open`, always computed."""
+        opened = functools.partial(self.computed, node, batch_rows)
+        observed = self.context.observed
+        if observed is None:
+            return opened()
+        return observed.stream(node, opened, in_engine=node not in self.ours)
+
+    def computed(self, node: Relation, batch_rows: int) -> Stream:
+        """The rows of `node`, from the engine or from what computes them here."""
         if node not in self.ours:
             return self.sql(node, batch_rows)
         match node:
@@ -234,7 +243,7 @@ class _Run:
         names: dict[Relation, str] = {}
         for relation, times in below.items():
             names[relation] = _name("view")
-            read = _read_of(relation, nodes or [relation])
+            read = read_of(relation, nodes or [relation])
             views[names[relation]] = self.view(relation, read, materialised=times > 1)
         functions = self.functions(nodes)
         called = {n: f.name for n, f in functions.items()}
@@ -290,10 +299,10 @@ class _Run:
             text, views, _ = self.text(relation.child)
             return mapped_view(relation, text, views, self.context, read, shared=shared)
         if shared:
-            return _narrowed(self.materialise(relation), read)
+            return narrowed(self.materialise(relation), read)
         stream = self.begun.pop(relation, None) or self.open(relation)
         rows = pa.RecordBatchReader.from_batches(stream.schema, stream.batches)
-        return _narrowed(rows, read)
+        return narrowed(rows, read)
 
     def materialise(self, relation: Relation) -> pa.Table:
         """All rows of a result that is needed more than once, computed once."""
@@ -312,7 +321,7 @@ class _Run:
             if not isinstance(node, PredictCall | Predict):
                 continue
             model = node.model
-            timing = Timing(model, "udf", self.context)
+            timing = Timing(node, "udf", self.context)
             self.stack.callback(timing.tell)
             if isinstance(node, PredictCall):
                 found[node] = call_function(node, _name("call"), self.context, timing)
@@ -321,38 +330,6 @@ class _Run:
             purpose = f"predict {model.name} in the engine"
             self.stack.enter_context(leased(self.context, purpose, size_bytes=model.param_bytes))
         return found
-
-
-def _read_of(relation: Relation, above: Iterable[Node]) -> list[str]:
-    """Columns of `relation` that SQL reads, as far as what reads it names them; else all."""
-    every, read = list(relation.schema.names), set[str]()
-    for node in above:
-        match node:
-            case Aggregate() | Project() if node.child is relation:
-                exprs = (
-                    (*node.keys, *node.aggregates) if isinstance(node, Aggregate) else node.exprs
-                )
-                read = read.union(*(e.columns for e in exprs))
-            case Relation() if node is relation or any(c is relation for c in node.children):
-                return every
-            case _:
-                pass
-    return [name for name in every if name in read] or every[:1]
-
-
-def _narrowed(view: View, names: list[str]) -> View:
-    """A view of these columns only: an engine may have to copy it."""
-    if len(names) == len(view.schema):
-        return view
-    rows: Any = view
-    if isinstance(view, pa.Table):
-        return rows.select(names)
-    places = [view.schema.get_field_index(name) for name in names]
-    schema = pa.schema([view.schema.field(place) for place in places])
-    batches = (
-        pa.RecordBatch.from_arrays([b.column(p) for p in places], schema=schema) for b in rows
-    )
-    return pa.RecordBatchReader.from_batches(schema, batches)
 
 
 def _gaps(node: SqlFragment) -> list[Node]:

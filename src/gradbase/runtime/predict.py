@@ -200,7 +200,7 @@ def predict_stream(
     told = ""
     if isinstance(sizes, Sizes) and repeats is None:
         told = ONNX if sizes.onnx else "dl"
-    timing = Timing(node.model, told, context)
+    timing = Timing(node, told, context)
 
     def work(batch: pa.RecordBatch, first_row: int) -> pa.RecordBatch:
         lease = leased(context, f"predict {node.model.name}", threads=runners.threads)
@@ -238,14 +238,15 @@ class Timing:
 
     Parameters
     ----------
-    model : Model
+    node : Predict, PredictJoined, Evaluate or PredictCall
     representation : str
         What was used; '' tells nothing.
     context : RunContext
     """
 
-    def __init__(self, model: Model, representation: str, context: RunContext) -> None:
-        self._model, self._representation, self._context = model, representation, context
+    def __init__(self, node: Any, representation: str, context: RunContext) -> None:
+        self._node, self._representation, self._context = node, representation, context
+        self._model: Model = node.model
         self._expected_s = self._measured_s = 0.0
         self._lock = threading.Lock()
 
@@ -258,8 +259,10 @@ class Timing:
         """
         start, own = time.perf_counter(), time.thread_time()
         yield
-        self._context.metrics.add("predict_seconds", time.perf_counter() - start)
-        measured = time.thread_time() - own
+        seconds, measured = time.perf_counter() - start, time.thread_time() - own
+        self._context.metrics.add("predict_seconds", seconds)
+        if self._context.observed is not None:
+            self._context.observed.computed(self._node, seconds)
         seconds_of = onnx_row_seconds if self._representation == ONNX else row_seconds
         with self._lock:
             self._expected_s += rows * seconds_of(self._model, rows, self._context)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from gradbase.runtime.context import RunContext
+if TYPE_CHECKING:
+    from gradbase.runtime.context import RunContext
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -52,9 +52,11 @@ class Plan:
     def rules(self) -> tuple[str, ...]:
         return self.trace.fired
 
-    def text(self, *, verbose: bool = False) -> str:
-        """The plan as EXPLAIN shows it."""
-        return explain(self.root, self.context, trace=self.trace, verbose=verbose)
+    def text(self, *, verbose: bool = False, actual: Mapping[Node, str] | None = None) -> str:
+        """The plan as EXPLAIN shows it; `actual` is a line for operators that ran."""
+        return explain(
+            self.root, self.context, trace=self.trace, verbose=verbose, actual=actual or {}
+        )
 
     def to_svg(self, measured: str = "") -> str:
         """The plan as a graph: an SVG document. `measured` is a line below it."""

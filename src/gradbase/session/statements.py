@@ -38,6 +38,7 @@ from gradbase.frontend.tokens import significant
 from gradbase.frontend.words import is_ours, system_tables
 from gradbase.session.altering import DONE, alter, describe, drop, export
 from gradbase.session.explanation import Explanation
+from gradbase.session.measured import Measuring, notes
 from gradbase.session.planning import Plan, bind_again, plan, plan_again
 from gradbase.session.results import Result, Stream
 from gradbase.session.searches import alter as alter_search
@@ -48,6 +49,7 @@ from gradbase.store.tables import TABLES
 if TYPE_CHECKING:
     from gradbase.ir.relational import Relation
     from gradbase.runtime.encode import Blobs
+    from gradbase.runtime.observed import Observed
     from gradbase.session.session import Session
 
 log = logging.getLogger("gradbase.session")
@@ -188,10 +190,12 @@ def run_relation(
 
 
 def planned_result(
-    session: Session, planned: Plan, params: Mapping[str, Any], blobs: Blobs | None = None
-) -> Result:
-    """The rows of a plan, computed when they are asked for."""
+    session: Session, planned: Plan, params: Mapping[str, Any], blobs: Blobs | None = None,
+    observed: Observed | None = None,
+) -> Result:  # fmt: skip
+    """The rows of a plan, computed when they are asked for; `observed` counts them on their way."""
     context = session.context(params, blobs)
+    context.observed = observed
 
     @contextmanager
     def stream() -> Generator[Stream]:
@@ -248,33 +252,9 @@ def _explained(
     made = plan(session, bind_query(query, session.engine, session.store, params))
     if not analyze:
         return Explanation(made.text(verbose=verbose), made)
-    before = {name: session.metrics[name] for name in _MEASURED}
-    started = time.perf_counter()
-    rows = planned_result(session, made, parameter_values(params)).arrow()
-    seconds = time.perf_counter() - started
-    measured = f"measured: {rows.num_rows:,} rows in {seconds:.3f} s"
-    counted = {name: session.metrics[name] - n for name, n in before.items()}
-    return Explanation(made.text(verbose=verbose), made, measured + _counted(counted, seconds))
+    from gradbase.runtime.observed import Observed
 
-
-_MEASURED = (
-    "pages_read", "page_bytes", "pages_hit", "pages_written", "leases", "lease_wait_seconds",
-    "predict_seconds",
-)  # fmt: skip
-
-
-def _counted(counted: Mapping[str, float], seconds: float) -> str:
-    """What a statement did, of the counters of `runtime.context`."""
-    text = ""
-    if counted["pages_read"] or counted["pages_hit"]:
-        size = counted["page_bytes"] / 1e6
-        text += f"; pages: {counted['pages_read']:,.0f} read ({size:,.1f} MB)"
-        text += f", {counted['pages_hit']:,.0f} found in memory"
-        if counted["pages_written"]:
-            text += f", {counted['pages_written']:,.0f} results written to disk"
-    if counted["leases"]:
-        text += f"; {counted['leases']:,.0f} leases, waited {counted['lease_wait_seconds']:.3f} s"
-    if counted["predict_seconds"]:
-        share = counted["predict_seconds"] / max(seconds, 1e-9)
-        text += f"; network {counted['predict_seconds']:.3f} s in its threads ({share:.0%} of all)"
-    return text
+    observed, measuring = Observed(), Measuring(session.metrics)
+    rows = planned_result(session, made, parameter_values(params), observed=observed).arrow()
+    measured = measuring.text(rows.num_rows, rows.nbytes, observed)
+    return Explanation(made.text(verbose=verbose, actual=notes(observed)), made, measured)

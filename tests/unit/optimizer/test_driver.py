@@ -173,7 +173,21 @@ def test_predictions_that_an_outer_join_cannot_decide_are_refused():
 def test_deep_plans_need_no_recursion():
     text = "Scan t (a int64, b int64)"
     deep = plan(text)
-    for number in range(3000):
+    for number in range(1200):
         deep = Filter(deep, plan(f"Filter[`f{number}({{a}})`:bool]\n  {text}").predicate)
     made = optimize(Project(deep, ("a",), (plan(f"Project[a]\n  {text}").exprs[0],)), context())
     assert len(list(plan_nodes(made))) < 10
+
+
+def test_no_rule_is_asked_twice_about_a_plan_it_left_alone(monkeypatch):
+    asked = []
+
+    def watched(rule, root, *rest, **options):
+        after, times = apply(rule, root, *rest, **options)
+        asked.append((rule.name, root) if after is root else None)
+        return after, times
+
+    monkeypatch.setattr(driver, "apply", watched)
+    optimize(plan(QUERY), context())
+    left_alone = [a for a in asked if a is not None]
+    assert len(left_alone) == len(set(left_alone)) > 20

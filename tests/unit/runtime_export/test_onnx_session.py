@@ -63,17 +63,33 @@ def test_onnx_runtime_gives_what_torch_gives(db, name):
     np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-5)
 
 
+def test_onnx_runtime_evaluates_as_torch_does(db):
+    query = "SELECT * FROM ML.EVALUATE(MODEL own, (SELECT *, x2 > 0 AS y FROM t))"
+    (wanted,) = db.sql(query).fetchall()
+    db.sql("SET gradbase.representation = 'onnx'")
+    try:
+        assert "by onnx" in db.explain(query)
+        (found,) = db.sql(query).fetchall()
+    finally:
+        db.sql("RESET gradbase.representation")
+    np.testing.assert_allclose(found, wanted, rtol=1e-4)
+
+
 def test_onnx_runtime_that_is_missing_says_so(db, monkeypatch):
     """A plan names it and goes on without; a program asked for is an error."""
     from gradbase.optimizer.analyses import representations
     from gradbase.runtime import onnx_session
 
     monkeypatch.setattr(representations.importlib.util, "find_spec", lambda _: None)
+    representations.has_onnx.cache_clear()
     db.sql("SET gradbase.representation = 'onnx'")
     try:
         plan = db.explain("SELECT PREDICT(own, *) FROM t")
     finally:
         db.sql("RESET gradbase.representation")
+        monkeypatch.undo()
+        representations.has_onnx.cache_clear()
     assert "onnx is asked for and cannot serve: ONNX Runtime is not installed" in plan
+    monkeypatch.setattr(onnx_session.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(UnsupportedError, match="ONNX Runtime is not installed"):
         onnx_session.OnnxSession([], None)

@@ -159,8 +159,35 @@ def test_explain_shows_the_plan_that_runs(trained):
     verbose = trained.explain(QUERY, verbose=True)
     assert "push_filter_below_predict" in verbose
     assert len(verbose) > len(text)
-    assert "measured: " in trained.explain(QUERY, analyze=True)
     assert "measured: " in trained.sql(f"EXPLAIN ANALYZE {QUERY}").text()
+
+
+@pytest.mark.parametrize("form", ["dl", "udf"])
+def test_explain_analyze_tells_what_operators_did(trained, form):
+    """Rows, bytes, seconds, leases, kept programs and overlap; the engine's part as one."""
+    rows = len(trained.sql(QUERY).fetchall())
+    trained.sql(f"SET gradbase.representation = '{form}'")
+    try:
+        lines = trained.explain(QUERY, analyze=True).splitlines()
+    finally:
+        trained.sql("RESET gradbase.representation")
+    actual = [line.strip() for line in lines if "actual: " in line]
+    assert actual[0].startswith(f"actual: {rows:,} rows, ")
+    assert any("one query of the engine" in line for line in actual)
+    assert any(", network " in line for line in actual)
+    measured, overlap = lines[-2:]
+    assert measured.startswith(f"measured: {rows:,} rows, ")
+    assert "programs: " in measured
+    assert " leases, " in measured
+    assert overlap.startswith("overlap: waited ")
+
+
+def test_the_engine_is_asked_once_about_a_table_while_a_statement_is_planned(trained, monkeypatch):
+    statistics, asked = trained.engine.statistics, []
+    found = statistics.query_rows
+    monkeypatch.setattr(statistics, "query_rows", lambda sql: asked.append(sql) or found(sql))
+    trained.explain(QUERY)
+    assert len(asked) == len(set(asked)) == 1
 
 
 def test_explain_of_training_trains_nothing(db):

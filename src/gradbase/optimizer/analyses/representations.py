@@ -37,9 +37,7 @@ def misfit(n: Predict | Evaluate, representation: str, ctx: Context) -> str:
         case "relational" if stays_whole(model):
             return f"{_whole(model)}, of which there are no tiles"
         case "onnx":
-            if isinstance(n, Evaluate):
-                return "evaluations are computed by torch"
-            if not _has_onnx():
+            if not has_onnx():
                 return "ONNX Runtime is not installed (pip install 'gradbase[onnx]')"
             return f"{_whole(model)}, which has no form in ONNX" if stays_whole(model) else ""
         case "sql" if isinstance(n, Predict):
@@ -51,7 +49,8 @@ def misfit(n: Predict | Evaluate, representation: str, ctx: Context) -> str:
 
 
 @functools.cache
-def _has_onnx() -> bool:
+def has_onnx() -> bool:
+    """Whether ONNX Runtime, and what writes its programs, are installed."""
     return all(importlib.util.find_spec(name) for name in _ONNX)
 
 
