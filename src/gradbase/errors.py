@@ -13,6 +13,7 @@
     ├── TrainingError         (RuntimeError)  training could not produce a model
     ├── EngineError           (RuntimeError)  the data system failed; its own error is the cause
     ├── StoreError            (OSError)       blobs or catalog are missing, damaged, locked or full
+    │   └── ConnectionLostError   the server is gone, or cannot be reached
     ├── CancelledError        (RuntimeError)  the user cancelled
     └── InternalError         (AssertionError)  our bug
         └── OptimizerBug      a rule broke its contract; names the rule
@@ -27,6 +28,7 @@ from contextlib import contextmanager
 __all__ = [
     "BindError",
     "CancelledError",
+    "ConnectionLostError",
     "DataError",
     "EngineError",
     "GradbaseError",
@@ -106,6 +108,10 @@ class EngineError(GradbaseError, RuntimeError):
 
 class StoreError(GradbaseError, OSError):
     """The store is missing something, damaged, locked, read-only or full."""
+
+
+class ConnectionLostError(StoreError):
+    """The server that has the rows and the catalog is gone, or cannot be reached."""
 
 
 class CancelledError(GradbaseError, RuntimeError):

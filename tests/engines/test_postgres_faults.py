@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
@@ -54,6 +55,7 @@ def killable(server):
     """A session on a server that may be killed."""
     server.start()
     with connect(server.new_database()) as session:
+        session.sql("SET gradbase.reconnect_timeout = 0")
         session.sql(ROWS).fetchall()
         yield session
     server.start()
@@ -121,6 +123,32 @@ def test_killed_during_training(killable, server, monkeypatch, executor):
     assert row["model"] == "m"
     killable.sql("RESUME SEARCH m")
     assert weights(killable) == expected
+    assert killable.fsck().ok
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", ["in_process", "processes"])
+def test_a_search_waits_for_its_server(killable, server, monkeypatch, executor, caplog):
+    """Stopped, killed and started again: the search goes on by itself, to the same weights."""
+    train = TRAIN.replace("seed = 3", f"seed = 3, executor = '{executor}', workers = 1")
+    killable.sql("SET search_path = public, pg_catalog").fetchall()
+    killable.sql(train)
+    expected = weights(killable)
+    killable.sql("DROP MODEL m")
+    killable.sql("SET gradbase.reconnect_timeout = 60")
+
+    def restarted():
+        server.kill()
+        threading.Timer(2, server.start).start()
+
+    at_epoch(monkeypatch, 5, restarted)
+    ((_, version, *_),) = killable.sql(train).fetchall()
+    assert version == 1
+    assert weights(killable) == expected
+    assert "waits up to 60 s for the server" in caplog.text
+    assert "training of `m` goes on" in caplog.text
+    assert killable.sql("SHOW SEARCHES").arrow()["status"].to_pylist() == ["DONE"]
+    assert killable.sql("SHOW search_path").fetchall() == [("public, pg_catalog",)]
     assert killable.fsck().ok
 
 

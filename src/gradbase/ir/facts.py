@@ -192,6 +192,8 @@ class Settings:
         Bytes the broker may hand out; 0: 80 % of the machine.
     progress : bool
         Whether long statements draw progress.
+    reconnect_timeout_s : int
+        Seconds that a training waits for a server that is gone; 0: it ends at once.
     """
 
     exactness: str = "tolerance"
@@ -202,6 +204,7 @@ class Settings:
     threads: int = 0
     memory_limit_bytes: int = 0
     progress: bool = True
+    reconnect_timeout_s: int = 120
 
 
 Version = int | str | None

@@ -32,9 +32,11 @@ from gradbase.selection.configuring import configuration_of
 from gradbase.selection.group_journal import GroupJournal
 from gradbase.selection.group_rounds import value_at_end
 from gradbase.selection.group_training import GroupTraining
+from gradbase.selection.outcome import RunResult
 from gradbase.selection.progress import Listener, listener_for
 from gradbase.selection.resuming import Interrupted
-from gradbase.selection.run import RunInfo, RunResult
+from gradbase.selection.run import RunInfo
+from gradbase.selection.waiting import persistently
 from gradbase.store.records import (
     CONSTANT,
     FAILED,
@@ -75,31 +77,63 @@ def run(
     DataError
         The rows have changed since the run that is to go on.
     """
-    started = time.perf_counter()
-    store.check_creatable(plan.name, or_replace=info.or_replace, if_not_exists=info.if_not_exists)
     listener = listener or listener_for(plan, context.settings)
-    message = f"training of `{plan.name}` ended without a model"
-    journal = GroupJournal(plan, store, info, interrupted)
-    try:
-        training = GroupTraining(plan, info.terms, context, listener.on_data)
-        journal.check_rows(training.data.relation_hash)
-        training.run(listener, journal)
-        record = _Recording(plan, training, info, context).record()
-        context.check_cancelled()
-        version = store.commit(record, or_replace=info.or_replace, if_not_exists=info.if_not_exists)
-        result = RunResult(version, record, time.perf_counter() - started)
-        message = str(result)
-        journal.end("DONE", version)
-    except (KeyboardInterrupt, CancelledError) as error:
-        journal.end("INTERRUPTED", error=message)
-        hint = f"RESUME SEARCH {quote_identifier(plan.name)} goes on from there"
-        raise CancelledError(message, hint=hint) from error
-    except BaseException as error:
-        journal.end("FAILED", error=str(error))
-        raise
-    finally:
-        listener.on_end(message)
-    return result
+
+    def begin(before: Interrupted | None) -> _GroupRun:
+        store.check_creatable(
+            plan.name, or_replace=info.or_replace, if_not_exists=info.if_not_exists
+        )
+        return _GroupRun(plan, context, store, info, listener=listener, interrupted=before)
+
+    return persistently(plan.name, context, store, begin, interrupted)
+
+
+class _GroupRun:
+    """An attempt at a training of one model per group."""
+
+    def __init__(
+        self, plan: FitGroups, context: RunContext, store: Store, info: RunInfo, *,
+        listener: Listener, interrupted: Interrupted | None,
+    ) -> None:  # fmt: skip
+        self.plan, self.context, self.store, self.info = plan, context, store, info
+        self.listener, self.started = listener, time.perf_counter()
+        self.told = GroupJournal(plan, store, info, interrupted)
+        self.journal = self.told.journal
+
+    def run(self) -> RunResult:
+        """Train and commit; whatever happens, say in journal and progress how it ended."""
+        message = f"training of `{self.plan.name}` ended without a model"
+        try:
+            result = self.committed(self._trained())
+            message = str(result)
+        except (KeyboardInterrupt, CancelledError) as error:
+            self.told.end("INTERRUPTED", error=message)
+            hint = f"RESUME SEARCH {quote_identifier(self.plan.name)} goes on from there"
+            raise CancelledError(message, hint=hint) from error
+        except BaseException as error:
+            self.told.end("FAILED", error=str(error))
+            raise
+        finally:
+            self.listener.on_end(message)
+        return result
+
+    def _trained(self) -> int:
+        """The version that is visible now."""
+        training = GroupTraining(self.plan, self.info.terms, self.context, self.listener.on_data)
+        self.told.check_rows(training.data.relation_hash)
+        training.run(self.listener, self.told)
+        self.record = _Recording(self.plan, training, self.info, self.context).record()
+        self.context.check_cancelled()
+        return self.store.commit(
+            self.record, or_replace=self.info.or_replace,
+            if_not_exists=self.info.if_not_exists, run_id=self.journal.run_id,
+        )  # fmt: skip
+
+    def committed(self, version: int) -> RunResult:
+        """The model is visible as this version: say so, and forget the states."""
+        result = RunResult(version, self.record, time.perf_counter() - self.started)
+        self.told.end("DONE", version)
+        return result
 
 
 class _Recording:

@@ -15,6 +15,7 @@ from gradbase.store.records import (
     FAILED,
     EpochRecord,
     FoldRecord,
+    ModelRecord,
     Scores,
     TrialRecord,
     over_folds,
@@ -198,3 +199,42 @@ def trial_record(
         scores=outcome.counts if isinstance(outcome.counts, Scores) else None,
         confusion=None if isinstance(outcome.counts, Scores) else outcome.counts,
     )
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The version that a search made, its record, how long it took, and what the data lack."""
+
+    version: int
+    record: ModelRecord
+    seconds: float
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The row that CREATE MODEL returns, in the order of `ir.learning.SUMMARY`."""
+        record = self.record
+        best = record.trial(record.best_trial)
+        value = value_of(record.metric, best.metrics, best.train_loss, best.eval_loss)
+        return {
+            "model": record.name,
+            "version": self.version,
+            "trials": sum(t.trial > 0 for t in record.trials),  # 0: of all groups together
+            "failed": sum(t.status == FAILED for t in record.trials),
+            "best_trial": record.best_trial or None,  # of one model per group: each has its own
+            "metric": record.metric,
+            "value": None if math.isnan(value) else value,
+            "seconds": self.seconds,
+        }
+
+    def __str__(self) -> str:
+        row = self.summary
+        failed = f" ({row['failed']} failed)" if row["failed"] else ""
+        value = "" if row["value"] is None else f" {row['value']:.4g}"
+        best = f"best is trial {row['best_trial']} with"
+        if self.record.groups:
+            best = f"the best of each of {len(self.record.groups)} groups together have"
+        return (
+            f"trained `{row['model']}` version {row['version']}: {row['trials']} trials{failed} "
+            f"in {row['seconds']:.1f} s, {best} {row['metric']}{value}"
+        )

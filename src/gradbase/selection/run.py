@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,19 +18,20 @@ from gradbase.selection import make_procedure
 from gradbase.selection.configuring import configuration_of
 from gradbase.selection.control import Control
 from gradbase.selection.deals import read
-from gradbase.selection.executors.choosing import executor_of
+from gradbase.selection.executors.choosing import executor_of, one_state
 from gradbase.selection.executors.remote_executor import Surroundings
 from gradbase.selection.folds import joined, refit_of, take_over
 from gradbase.selection.group import Group, Shared
 from gradbase.selection.live_table import LiveTable
 from gradbase.selection.networks import Networks, functions_of
-from gradbase.selection.outcome import Outcome, all_failed, best_of, trial_record, value_of
+from gradbase.selection.outcome import Outcome, RunResult, all_failed, best_of, trial_record
 from gradbase.selection.procedure import Terms
 from gradbase.selection.progress import Listener, listener_for
 from gradbase.selection.resuming import Interrupted, header_of
 from gradbase.selection.rounds import Planned, Replan, Rounds
 from gradbase.selection.states import States
 from gradbase.selection.unit_rows import UnitRows
+from gradbase.selection.waiting import persistently
 from gradbase.selection.watch import Watch
 from gradbase.selection.workers import Workers
 from gradbase.store.records import FAILED, EpochRecord, ModelRecord, TrialRecord
@@ -80,45 +80,6 @@ class RunInfo:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class RunResult:
-    """The version that a search made, its record, how long it took, and what the data lack."""
-
-    version: int
-    record: ModelRecord
-    seconds: float
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """The row that CREATE MODEL returns, in the order of `ir.learning.SUMMARY`."""
-        record = self.record
-        best = record.trial(record.best_trial)
-        value = value_of(record.metric, best.metrics, best.train_loss, best.eval_loss)
-        return {
-            "model": record.name,
-            "version": self.version,
-            "trials": sum(t.trial > 0 for t in record.trials),  # 0: of all groups together
-            "failed": sum(t.status == FAILED for t in record.trials),
-            "best_trial": record.best_trial or None,  # of one model per group: each has its own
-            "metric": record.metric,
-            "value": None if math.isnan(value) else value,
-            "seconds": self.seconds,
-        }
-
-    def __str__(self) -> str:
-        row = self.summary
-        failed = f" ({row['failed']} failed)" if row["failed"] else ""
-        value = "" if row["value"] is None else f" {row['value']:.4g}"
-        best = f"best is trial {row['best_trial']} with"
-        if self.record.groups:
-            best = f"the best of each of {len(self.record.groups)} groups together have"
-        return (
-            f"trained `{row['model']}` version {row['version']}: {row['trials']} trials{failed} "
-            f"in {row['seconds']:.1f} s, {best} {row['metric']}{value}"
-        )
-
-
 def run(
     search: Search,
     context: RunContext,
@@ -155,19 +116,19 @@ def run(
         The best trial's network cannot be stored; names the operator.
     CancelledError
         Cancelled or interrupted: nothing is visible, the journal says so.
+    ConnectionLostError
+        The server was gone for longer than `Settings.reconnect_timeout_s`.
     """
-    try:
+
+    def begin(before: Interrupted | None) -> _Run:
         store.check_creatable(
             search.name, or_replace=info.or_replace, if_not_exists=info.if_not_exists
         )
-        made = _Run(
-            search, context, store, info, listener=listener, replan=replan, interrupted=interrupted
+        return _Run(
+            search, context, store, info, listener=listener, replan=replan, interrupted=before
         )
-    except BaseException as error:
-        if interrupted:  # it can be tried again
-            store.finish_run(interrupted.journal, "FAILED", error=str(error))
-        raise
-    return made.run()
+
+    return persistently(search.name, context, store, begin, interrupted)
 
 
 class _Run:
@@ -212,11 +173,12 @@ class _Run:
     def run(self) -> RunResult:
         """Train and commit; whatever happens, say in journal and progress how it ended."""
         try:
-            record = self._train()
+            self.record = self._train()
             self.watch.check()
             version = self.store.commit(
-                record, or_replace=self.info.or_replace, if_not_exists=self.info.if_not_exists
-            )
+                self.record, or_replace=self.info.or_replace,
+                if_not_exists=self.info.if_not_exists, run_id=self.journal.run_id,
+            )  # fmt: skip
         except (KeyboardInterrupt, CancelledError) as error:
             message = self._lost("was interrupted")
             self._end("INTERRUPTED", message)
@@ -225,8 +187,12 @@ class _Run:
         except BaseException as error:
             self._end("FAILED", self._lost("failed"), error=str(error))
             raise
+        return self.committed(version)
+
+    def committed(self, version: int) -> RunResult:
+        """The model is visible as this version: say so, and forget the states."""
         seconds = time.perf_counter() - self.started
-        result = RunResult(version, record, seconds, self.warnings)
+        result = RunResult(version, self.record, seconds, self.warnings)
         self._end("DONE", str(result), version=version)
         self.store.runs.drop_states(self.search.name)
         return result
@@ -253,19 +219,20 @@ class _Run:
         )
 
     def _train(self) -> ModelRecord:
-        at = Surroundings(
-            self.search, self.context, self.watch, self.journal.path.parent,
-            self.info.python_modules, self.info.options.get("workers") or 0,
-        )  # fmt: skip
-        with (
-            contextlib.closing(executor_of(at, self.search.workers)) as self.executor,
-            contextlib.closing(read(self.search, self.context, self.watch.data)) as self.deals,
-        ):
-            return self._trained()
+        with one_state(self.search, self.context) as context:
+            at = Surroundings(
+                self.search, context, self.watch, self.journal.path.parent,
+                self.info.python_modules, self.info.options.get("workers") or 0,
+            )  # fmt: skip
+            with (
+                contextlib.closing(executor_of(at, self.search.workers)) as self.executor,
+                contextlib.closing(read(self.search, context, self.watch.data)) as self.deals,
+            ):
+                return self._trained(context)
 
-    def _trained(self) -> ModelRecord:
+    def _trained(self, context: RunContext) -> ModelRecord:
         deals, first = self.deals, self.search.fits[0].data
-        self.workers = Workers(self.search, self.context, self.watch, deals, self.executor)
+        self.workers = Workers(self.search, context, self.watch, deals, self.executor)
         deals.expect([first])
         data = deals.take(first)
         self._check_rows(data)

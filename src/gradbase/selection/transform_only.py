@@ -16,7 +16,8 @@ from gradbase.runtime.train.rows import RowStore
 from gradbase.runtime.train.spill import spill_folder
 from gradbase.runtime.train.summaries import summary
 from gradbase.runtime.train.transforming import Learnt, learn_transform
-from gradbase.selection.run import RunInfo, RunResult
+from gradbase.selection.outcome import RunResult
+from gradbase.selection.run import RunInfo
 from gradbase.store.records import SUCCEEDED, ModelRecord, TrialRecord
 
 if TYPE_CHECKING:

@@ -32,9 +32,10 @@ from gradbase.runtime.train.features import Numbers, constant
 from gradbase.runtime.train.finish import joined, matrix
 from gradbase.runtime.train.prepare import Encoded, Preparation
 from gradbase.selection import AT_ONCE, make_procedure
+from gradbase.selection.outcome import RunResult
 from gradbase.selection.procedure import Terms
 from gradbase.selection.progress import Listener, listener_for
-from gradbase.selection.run import RunInfo, RunResult
+from gradbase.selection.run import RunInfo
 from gradbase.selection.search import check_space
 from gradbase.store.records import SUCCEEDED, ModelRecord, TrialRecord
 

@@ -16,8 +16,9 @@ from gradbase.ir.derived import Derived
 from gradbase.ir.grouping import FitGroups
 from gradbase.ir.relational import Relation, SqlFragment
 from gradbase.selection import group_run, groups
+from gradbase.selection.outcome import RunResult
 from gradbase.selection.resuming import Interrupted
-from gradbase.selection.run import RunInfo, RunResult
+from gradbase.selection.run import RunInfo
 from gradbase.selection.search import terms_of
 from gradbase.session.planning import Plan, plan
 

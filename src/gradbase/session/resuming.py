@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradbase.selection.networks import register
+from gradbase.selection.outcome import RunResult
 from gradbase.selection.replaying import Replay, replay
 from gradbase.selection.resuming import Interrupted
-from gradbase.selection.run import RunResult
 from gradbase.session.groups import resume_groups
 from gradbase.session.training import train
 from gradbase.store.journal import Journal, read
@@ -34,7 +34,7 @@ def _register(given: Functions) -> None:
 def resume(session: Session, name: str, network: Functions = None) -> RunResult:
     """Go on with the latest search for model `name`; see `Session.resume`."""
     _register(network)
-    journal = session.store.resume_run(name)
+    journal = session.store.runs.resume(name)
     try:
         interrupted = Interrupted(journal, read(journal.path))
         plan = interrupted.groups

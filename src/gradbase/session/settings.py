@@ -19,6 +19,7 @@ FIELDS = {
     "threads": "threads",
     "memory_limit": "memory_limit_bytes",
     "progress": "progress",
+    "reconnect_timeout": "reconnect_timeout_s",
 }
 """Name in SQL -> field of `Settings`."""
 REPRESENTATIONS = ("dl", "onnx", "udf", "sql", "executors", "relational")
@@ -34,6 +35,7 @@ VALUES: Mapping[str, tuple[str, str]] = {
     "threads": ("a whole number from 0", "1"),
     "memory_limit": ("bytes, or a text such as `'4GB'`", "'4GB'"),
     "progress": ("`on` or `off`", "off"),
+    "reconnect_timeout": ("a whole number of seconds from 0", "600"),
 }
 """What each may be, and an example, for the reference."""
 

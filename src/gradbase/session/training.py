@@ -31,9 +31,9 @@ from gradbase.ir.scalar import Column
 from gradbase.ir.unlabelled import Solve
 from gradbase.selection import transform_only, unlabelled
 from gradbase.selection.api import MlpSpace, search
-from gradbase.selection.executors.choosing import one_state
+from gradbase.selection.outcome import RunResult
 from gradbase.selection.piloting import ModuleFacts
-from gradbase.selection.run import RunInfo, RunResult, run
+from gradbase.selection.run import RunInfo, run
 from gradbase.selection.search import Planned, build, terms_of
 from gradbase.selection.solving import Counts, texts_to_count
 from gradbase.selection.study import Study
@@ -365,8 +365,7 @@ def train(
         return found
 
     try:
-        with one_state(search, context) as at:
-            return run(search, at, session.store, info, replan=replan, interrupted=interrupted)
+        return run(search, context, session.store, info, replan=replan, interrupted=interrupted)
     except (StoreError, EngineError) as error:
         hint = f"then RESUME SEARCH {quote_identifier(search.name)} goes on with what was trained"
         hint = f"{error.hint}; {hint}" if error.hint else hint

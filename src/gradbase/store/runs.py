@@ -83,12 +83,24 @@ class Runs:
                 self._record_units(handle, journal.run_id, units)
             handle.execute(
                 f"UPDATE {self._catalog.schema}.runs SET status = ?, finished = ?, "
-                "version = ?, error = ? WHERE run_id = ?",
+                "version = COALESCE(?, version), error = ? WHERE run_id = ?",
                 list(values),
             )
 
-    def resume(self, model: str) -> Journal:
-        """Open the latest run of `model` that did not come to its end, to go on with it.
+    def made(self, handle: Transaction, run_id: str, version: int) -> None:
+        """Write down which version a run is making, in the transaction that shows it."""
+        handle.execute(
+            f"UPDATE {self._catalog.schema}.runs SET version = ? WHERE run_id = ?",
+            [version, run_id],
+        )
+
+    def committed(self, run_id: str) -> int | None:
+        """The version that a run has made; None where it has made none."""
+        rows = self._catalog.rows(["version"], "FROM {g}.runs WHERE run_id = ?", [run_id])
+        return rows[0]["version"] if rows else None
+
+    def resume(self, model: str, run_id: str = "") -> Journal:
+        """Open the latest run of `model` that did not come to its end, or `run_id`, to go on.
 
         Raises
         ------
@@ -102,13 +114,14 @@ class Runs:
             self._mark_interrupted(handle)
             handle.execute(
                 f"SELECT run_id, status FROM {self._catalog.schema}.runs "
-                "WHERE lower(model) = lower(?) ORDER BY started DESC, run_id LIMIT 1",
-                [model],
+                "WHERE lower(model) = lower(?) AND ? IN ('', run_id) "
+                "ORDER BY started DESC, run_id LIMIT 1",
+                [model, run_id],
             )
             found = handle.fetchall()
             if not found or found[0][1] not in (INTERRUPTED, FAILED):
                 raise _nothing_to_resume(model, found[0][1] if found else None)
-            run_id = found[0][0]
+            run_id = str(found[0][0])
             journal = Journal.resume(self.path, run_id)
             _ENDED.discard(run_id)
             handle.execute(
@@ -197,9 +210,10 @@ class Runs:
     def _mark_interrupted(self, handle: Transaction) -> None:
         table = f"{self._catalog.schema}.runs"
         running = handle.execute(f"SELECT run_id, process FROM {table} WHERE status = ?", [RUNNING])
-        update = f"UPDATE {table} SET status = ? WHERE status = ? AND run_id = ?"
+        ended = "CASE WHEN version IS NULL THEN ? ELSE ? END"
+        update = f"UPDATE {table} SET status = {ended} WHERE status = ? AND run_id = ?"
         for run_id in self._dead(running.fetchall()):
-            handle.execute(update, [INTERRUPTED, RUNNING, run_id])
+            handle.execute(update, [INTERRUPTED, DONE, RUNNING, run_id])
 
 
 def _units(events: Sequence[Event]) -> list[tuple[Any, ...]]:

@@ -225,12 +225,14 @@ class Store:
         raise _exists(name)
 
     def commit(
-        self, record: ModelRecord, *, or_replace: bool = False, if_not_exists: bool = False
-    ) -> int:
+        self, record: ModelRecord, *, or_replace: bool = False, if_not_exists: bool = False,
+        run_id: str = "",
+    ) -> int:  # fmt: skip
         """Make a model visible, whole, in one transaction; returns its version.
 
-        With `or_replace` it becomes the newest version of an existing model; with `if_not_exists`
-        an existing model stays as it is and its version is returned.
+        The run that made it, where there is one, gets the version in the same transaction. With
+        `or_replace` it becomes the newest version of an existing model; with `if_not_exists` an
+        existing model stays as it is and its version is returned.
 
         Raises
         ------
@@ -252,6 +254,8 @@ class Store:
                 write_version(
                     self.catalog, self.blobs, handle, record, model_id=model_id, version=version
                 )
+                if run_id:
+                    self.runs.made(handle, run_id, version)
         self._after_commit()
         log.info("model %s version %d: %d trials", record.name, version, len(record.trials))
         return version
@@ -282,10 +286,6 @@ class Store:
     def start_run(self, model: str, header: Mapping[str, Any]) -> Journal:
         """Begin a search: a journal in ``<store>/runs/<id>/`` and a row of `gradbase.runs`."""
         return self.runs.start(model, header)
-
-    def resume_run(self, model: str) -> Journal:
-        """The journal of a model's latest search, which was interrupted; see `Runs.resume`."""
-        return self.runs.resume(model)
 
     def finish_run(
         self, journal: Journal, status: str, version: int | None = None, error: str | None = None

@@ -85,8 +85,9 @@ class Connections:
         if not _usable(self._main):
             with contextlib.suppress(psycopg.Error):
                 self._main.close()
-            self._main = self._connected()
-            self._settings, self._local, self._transaction = [], frozenset(), False
+            made = self._connected()
+            _set(made, self._settings)  # a role that was given up must not come back silently
+            self._main, self._local, self._transaction = made, frozenset(), False
             self._generation += 1
         return self._main
 
@@ -166,8 +167,7 @@ class Connections:
         connection = self._reused(generation) or self._made()
         if settings and connection.generation != generation:
             with translated():
-                for name, value in settings:
-                    connection.execute("SELECT set_config(%s, %s, false)", [name, value])
+                _set(connection, settings)
         connection.generation = generation
         with self._changed:
             self._busy[id(connection)] = connection
@@ -254,6 +254,12 @@ class Connections:
             while self._idle:
                 self._idle.pop().close()
         self._main.close()
+
+
+def _set(connection: Connection, settings: list[tuple[str, str]]) -> None:
+    """Repeat what the session has set."""
+    for name, value in settings:
+        connection.execute("SELECT set_config(%s, %s, false)", [name, value])
 
 
 def _plain(connection: Connection) -> bool:

@@ -99,37 +99,94 @@ class Field:
         return np.where(there, part.fixed(kind), 0)
 
 
-def batch_of(rows: Rows, columns: Sequence[Described]) -> pa.RecordBatch:
-    """Rows, each a message of the server, as a batch."""
+def batch_of(rows: Rows, columns: Sequence[Described], schema: pa.Schema) -> pa.RecordBatch:
+    """Rows, each a message of the server, as a batch; `schema` is that of the columns."""
     counts = Field(rows.data, rows.starts, np.full(len(rows.sizes), 2)).fixed(">i2")
     if (counts != len(columns)).any():
         raise InternalError("a message of the server's COPY is not one row")
-    fields = _fields(rows, [_WIDTHS.get(c.wire, 0) for c in columns])
-    arrays = [_array(next(fields), column.type, column.wire) for column in columns]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema_of(columns))
+    return pa.RecordBatch.from_arrays(list(_arrays(_Walk(rows), columns)), schema=schema)
 
 
-def _fields(rows: Rows, widths: Sequence[int]) -> Iterator[Field]:
-    """The fields of the rows, one behind the other; `widths`: of those that have one, else 0."""
-    data, places, stride = rows.data, rows.starts + 2, rows.stride
-    count = len(places)
-    for width in widths:
-        if stride:
-            lengths = np.ndarray((count,), ">i4", data, int(places[0]), (stride,))
-            alike = bool((lengths == (length := int(lengths[0]))).all())
-            if alike and length >= 0:
-                places = places + 4
-                yield Field(data, places, np.full(count, length), stride)
-                places = places + length
-                continue
-            stride = 0
+def _arrays(walk: _Walk, columns: Sequence[Described]) -> Iterator[pa.Array]:
+    """The columns, those of one type that stand side by side together as long as none is NULL."""
+    at, reach = 0, len(columns)
+    while at < len(columns):
+        first = columns[at]
+        asked = _alike(columns[at : at + reach]) if reach > 1 else 0
+        found = walk.together(_FIXED[first.wire], asked) if asked > 1 else None  # type: ignore[index]
+        done = 0 if found is None else len(found)
+        if found is not None:
+            values = _owned(found, first.type, first.wire)  # type: ignore[arg-type]
+            of = arrow_of(first.type)
+            for column in values:
+                buffers = [None, pa.py_buffer(column)]
+                yield pa.Array.from_buffers(of, len(column), buffers)
+            at += done
+        reach = 2 * max(reach, 1) if done == asked else max(done, 1)
+        if done < max(asked, 1):
+            column = columns[at]
+            yield _array(walk.next(_WIDTHS.get(column.wire, 0)), column.type, column.wire)
+            at += 1
+
+
+def _alike(columns: Sequence[Described]) -> int:
+    """How many of the first columns are numbers or times of one type."""
+    wire = columns[0].wire
+    if wire not in _OWN:
+        return 0
+    return next((i for i, c in enumerate(columns) if c.wire != wire), len(columns))
+
+
+class _Walk:
+    """From field to field, in all rows at once."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._data, self._places, self._stride = rows.data, rows.starts + 2, rows.stride
+
+    def next(self, width: int) -> Field:
+        """The next field; `width` is that of its type, 0 where it has none."""
+        data, count = self._data, len(self._places)
+        if self._stride:
+            lengths = np.ndarray((count,), ">i4", data, int(self._places[0]), (self._stride,))
+            length = int(lengths[0])
+            if length >= 0 and (lengths == length).all():
+                self._places = self._places + (4 + length)
+                return Field(data, self._places - length, np.full(count, length), self._stride)
+            self._stride = 0
         if width:  # a NULL's length begins with a byte that no other has
-            lengths = np.where(data[places] == _NULL, -1, width)
+            lengths = np.where(data[self._places] == _NULL, -1, width)
         else:
-            lengths = Field(data, places, np.full(count, 4)).fixed(">i4").astype(np.int64)
-        places = places + 4
-        yield Field(data, places, lengths)
-        places = places + np.maximum(lengths, 0)
+            lengths = Field(data, self._places, np.full(count, 4)).fixed(">i4").astype(np.int64)
+        starts = self._places + 4
+        self._places = starts + np.maximum(lengths, 0)
+        return Field(data, starts, lengths)
+
+    def together(self, kind: str, most: int) -> NDArray[Any] | None:
+        """The next fields of one width, `most` of them and none with a NULL: kind[fields, rows]."""
+        step, count = 4 + np.dtype(kind).itemsize, len(self._places)
+        offsets = step * np.arange(most)
+        if self._stride:
+            shape, first = (count, most), int(self._places[0])
+            lengths = np.ndarray(shape, ">i4", self._data, first, (self._stride, step))
+            there = (lengths == step - 4).all(axis=0)
+        else:
+            there = (self._data[self._places[:, None] + offsets] != _NULL).all(axis=0)
+        found = most if there.all() else int(there.argmin())
+        if not found:
+            return None
+        values = self._values(kind, offsets[:found])
+        self._places = self._places + found * step
+        return values.T
+
+    def _values(self, kind: str, offsets: NDArray[np.int64]) -> NDArray[Any]:
+        """Of fields whose lengths stand at `offsets` from here: kind[rows, fields]."""
+        if self._stride:
+            shape, step = (len(self._places), len(offsets)), np.dtype(kind).itemsize + 4
+            first = int(self._places[0]) + 4
+            return np.ndarray(shape, kind, self._data, first, (self._stride, step))
+        size = len(self._data) - np.dtype(kind).itemsize + 1
+        anywhere = np.ndarray((size,), kind, self._data, 0, (1,))
+        return anywhere[(self._places + 4)[:, None] + offsets]
 
 
 def schema_of(columns: Sequence[Described]) -> pa.Schema:
@@ -170,14 +227,20 @@ def _primitive(field: Field, of: SqlType, wire: int) -> pa.Array:
     if wire == 16:
         bits = np.packbits(raw != 0, bitorder="little").tobytes()
         return pa.Array.from_buffers(pa.bool_(), rows, [valid, pa.py_buffer(bits)])
-    values = raw.astype(_OWN[wire])
+    values = _owned(raw, of, wire)
+    return pa.Array.from_buffers(arrow_of(of), rows, [valid, pa.py_buffer(values)])
+
+
+def _owned(raw: NDArray[Any], of: SqlType, wire: int) -> NDArray[Any]:
+    """Values of the wire, of any shape, as Arrow has them, in memory of their own."""
+    values = raw.astype(_OWN[wire], order="C")
     if of.kind in ("date", "timestamp", "timestamptz"):
         ends = np.iinfo(values.dtype)
         shift = _DAYS if of.kind == "date" else _MICROS
         finite = (values != ends.max) & (values != ends.min)
         values = np.where(finite, values + shift, np.where(values > 0, ends.max, -ends.max))
         values = values.astype(_OWN[wire])
-    return pa.Array.from_buffers(arrow_of(of), rows, [valid, pa.py_buffer(values.tobytes())])
+    return values
 
 
 def _bytes(field: Field, of: pa.DataType, skip: int = 0) -> pa.Array:

@@ -7,7 +7,14 @@ from collections.abc import Generator
 
 import psycopg
 
-from gradbase.errors import CancelledError, EngineError, GradbaseError, ResourceError, StoreError
+from gradbase.errors import (
+    CancelledError,
+    ConnectionLostError,
+    EngineError,
+    GradbaseError,
+    ResourceError,
+    StoreError,
+)
 
 _HINTS = {
     "42501": "ask the owner for the right (GRANT …), or connect with another role",
@@ -29,7 +36,7 @@ def translate(error: psycopg.Error) -> GradbaseError:
     if state == "57014" and "timeout" not in text:
         return CancelledError("the statement was cancelled")
     if state in _GONE or (not state and isinstance(error, psycopg.OperationalError)):
-        return StoreError(
+        return ConnectionLostError(
             f"the connection to the server is lost or cannot be made: {text}",
             hint="run the statement again when the server is back: the session connects anew; "
             "RESUME SEARCH goes on with a training",

@@ -18,6 +18,8 @@ from gradbase.engines.postgres.types import Catalogue, Described
 from gradbase.engines.postgres.wire import Copy, copy_of
 from gradbase.engines.results import BATCH_ROWS
 
+_WHOLE = 1 << 16
+"""Rows per batch where all of them are kept: few batches are cheaper to go through later."""
 _MOST = 1 << 26
 """Bytes of rows after which a batch ends, however few they are."""
 
@@ -80,9 +82,9 @@ def copied(
     try:
         copy.begin(_copy(sql, columns, connection.info.encoding))
         pieces: list[pa.RecordBatch] = []
-        missing, held = batch_rows, 0
+        missing, held, schema = batch_rows, 0, schema_of(columns)
         while (rows := copy.take(missing)) is not None:
-            pieces.append(batch_of(rows, columns))
+            pieces.append(batch_of(rows, columns, schema))
             missing, held = missing - len(rows.sizes), held + int(rows.sizes.sum())
             if not missing or held > _MOST:
                 yield pa.concat_batches(pieces)
@@ -120,7 +122,7 @@ def _abandon(connection: Connection, copy: Copy) -> None:
 
 def table_of(connection: Connection, sql: str, columns: list[Described]) -> pa.Table:
     """All rows of a query."""
-    batches = list(copied(connection, sql, columns, BATCH_ROWS))
+    batches = list(copied(connection, sql, columns, _WHOLE))
     return pa.Table.from_batches(batches, schema=schema_of(columns))
 
 

@@ -35,8 +35,9 @@ until they are decoded, because as much again fits into the socket."""
 _ROOM = 2 * PIECE
 _PAUSE_S = 2e-4
 _ROW, _READY, _FAILED = b"dZE"
-_FRAME = 5
-"""Bytes of a message's letter and length."""
+_FRAMED = struct.Struct(">Bi")
+"""A message's letter and length."""
+_FRAME = _FRAMED.size
 _SHORTEST = 4 + len(_END)
 """The length of the file's end, and of a row without columns."""
 
@@ -147,12 +148,13 @@ class DirectCopy:
         places: list[NDArray[np.int64]] = []
         sizes: list[NDArray[np.int64]] = []
         while not self._ready and most and (self._at < PIECE or not any(map(len, places))):
-            for scan in (self._alike, self._one_by_one):
+            before = self._at
+            for scan in (self._alike, self._of_any_size, self._of_any_kind):
                 found = scan(most)
                 places.append(found[0])
                 sizes.append(found[1])
                 most -= len(found[0])
-            if not self._ready and most and self._at < PIECE:
+            if self._at == before:
                 self._receive()
         if any(map(len, places)):
             data = np.frombuffer(self._buffer, np.uint8)
@@ -175,26 +177,36 @@ class DirectCopy:
         self._at += count * step
         return starts, np.full(count, self._size, np.int64)
 
-    def _one_by_one(self, limit: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Messages of any kind and size, as far as they are there; a loop of few steps."""
+    def _of_any_size(self, limit: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows as far as they are there; a loop of few steps, as their sizes form a chain."""
+        found: list[int] = []
+        frame, buffer, at, last = _FRAMED.unpack_from, self._buffer, self._at, self._end - _FRAME
+        while at <= last and len(found) < limit and not self._head:
+            kind, length = frame(buffer, at)
+            if kind != _ROW or length <= _SHORTEST:
+                break
+            found.append(at)
+            at += 1 + length
+        self._at = found.pop() if at > self._end else at
+        places = np.array([*found, self._at], np.int64)
+        sizes = np.diff(places) - _FRAME
+        self._size = int(sizes[-1]) if found else self._size
+        return places[:-1] + _FRAME, sizes
+
+    def _of_any_kind(self, limit: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The next message, if it is there."""
         starts: list[int] = []
         sizes: list[int] = []
-        frame, buffer, at, end = struct.Struct(">Bi").unpack_from, self._buffer, self._at, self._end
-        while len(starts) < limit and end - at >= _FRAME:
-            kind, length = frame(buffer, at)
-            behind = at + 1 + length
-            if behind > end:
-                break
-            if kind == _ROW and length > _SHORTEST and not self._head:
-                starts.append(at + _FRAME)
-                sizes.append(length - 4)
-            elif kind == _ROW:
-                self._first_or_last(at + _FRAME, behind, starts, sizes)
-            else:
-                self._heed(kind, bytes(buffer[at + _FRAME : behind]))
-            at = behind
-        self._at = at
-        self._size = sizes[-1] if sizes else self._size
+        start = self._at + _FRAME
+        if limit and start <= self._end:
+            kind, length = _FRAMED.unpack_from(self._buffer, self._at)
+            behind = self._at + 1 + length
+            if behind <= self._end:
+                if kind == _ROW:
+                    self._first_or_last(start, behind, starts, sizes)
+                else:
+                    self._heed(kind, bytes(self._buffer[start:behind]))
+                self._at = behind
         return np.array(starts, np.int64), np.array(sizes, np.int64)
 
     def _first_or_last(self, start: int, behind: int, starts: list[int], sizes: list[int]) -> None:
