@@ -313,9 +313,14 @@ def _keep_model(finishing: Finishing, outcome: Outcome) -> None:
         outcome.error = f"the trained network cannot be stored: {error}"
 
 
-def _fail(outcome: Outcome, error: Exception, watch: Watch) -> None:
+def told(error: Exception) -> tuple[str, str]:
+    """What is said of the error that a trial failed with, and its traceback."""
     known = isinstance(error, GradbaseError)
+    text = str(error) if known else f"{type(error).__name__}: {error}"
+    return text, "".join(traceback.format_exception(error, limit=-_FRAMES))
+
+
+def _fail(outcome: Outcome, error: Exception, watch: Watch) -> None:
     outcome.status = FAILED
-    outcome.error = str(error) if known else f"{type(error).__name__}: {error}"
-    outcome.traceback = "".join(traceback.format_exception(error, limit=-_FRAMES))
+    outcome.error, outcome.traceback = told(error)
     watch.ended(outcome, "failed")

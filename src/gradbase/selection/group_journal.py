@@ -105,7 +105,7 @@ class GroupJournal:
             with _opened(file) as content:
                 for trial, member in members.items():
                     _fill(member, content.of_trial(trial))
-                    member.error, member.stop = content.ends[str(trial)]
+                    member.error, member.traceback, member.stop = content.ends[str(trial)]
         restored = {trial for members in by_file.values() for trial in members}
         return [(trial, member) for trial, member in pairs if trial not in restored]
 
@@ -130,7 +130,7 @@ class GroupJournal:
             tensors |= {f"{trial}/{name}": t for name, t in _tensors(member).items()}
             if member.state:
                 steps[trial], member.state = member.state.steps, None
-        ends = {trial: (member.error, member.stop) for trial, member in pairs}
+        ends = {t: (m.error, m.traceback, m.stop) for t, m in pairs}
         legs = [(trial, member.until) for trial, member in pairs]
         facts = {"legs": legs, "ends": ends, "steps": steps}
         data = safetensors.torch.save(tensors, {n: json.dumps(f) for n, f in facts.items()})
@@ -213,7 +213,7 @@ class _Content:
     file: Any
     by_trial: Mapping[str, list[str]]
     legs: list[tuple[int, int]]
-    ends: Mapping[str, tuple[str, bool]]
+    ends: Mapping[str, tuple[str, str | None, bool]]
     steps: Mapping[str, int]
 
     def of_trial(self, trial: int) -> dict[str, torch.Tensor]:

@@ -250,9 +250,10 @@ class _Recording:
             configuration=configuration_of(fit, self.info.tuned),
             metrics=member.metrics,
             test_metrics=member.test_metrics,
-            train_loss=epochs[-1].train_loss,
-            eval_loss=epochs[-1].eval_loss,
+            train_loss=epochs[-1].train_loss if epochs else None,
+            eval_loss=epochs[-1].eval_loss if epochs else None,
             error=member.error or None,
+            traceback=member.traceback,
             epochs=epochs,
         )
 

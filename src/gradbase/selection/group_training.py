@@ -27,7 +27,7 @@ from gradbase.runtime.groups.stack import GroupStack
 from gradbase.runtime.train.networks import MlpShape
 from gradbase.runtime.train.normal_equation import MAX_COLUMNS
 from gradbase.runtime.train.threads import torch_threads
-from gradbase.selection.group import learn_rate_of
+from gradbase.selection.group import FATAL, learn_rate_of, told
 from gradbase.selection.group_measures import measure
 from gradbase.selection.group_rounds import GroupRounds
 from gradbase.selection.procedure import Terms
@@ -157,15 +157,39 @@ class GroupTraining:
         members = [m for _, m in stack]
         journal.load_states(members)
         with torch_threads(1):
-            if members[0].fit.optimizer.name == NORMAL_EQUATION:
-                for member in members:
-                    self.context.check_cancelled()
-                    solve(member, self.data, orders)
-            else:
-                shape = common_shape(members[0].shape)
-                GroupStack(members, shape, orders, self.context.check_cancelled).run()
+            self._trained(members, orders)
         journal.save(stack)
         return stack
+
+    def _trained(self, members: list[Member], orders: EpochOrders) -> None:
+        """Train a stack to the end of its leg.
+
+        One that raises, for want of memory say, is cut in two, which changes no bit, until who
+        raises is alone and fails.
+        """
+        begun = [(m, m.epochs, m.state) for m in members]
+        try:
+            self._stepped(members, orders)
+        except FATAL:
+            raise
+        except Exception as error:  # noqa: BLE001 (a trial's error is recorded, the others go on)
+            for member, epochs, state in begun:
+                member.go_back(epochs, state)
+            if len(members) == 1:
+                members[0].error, members[0].traceback = told(error)
+                return
+            half = len(members) // 2
+            self._trained(members[:half], orders)
+            self._trained(members[half:], orders)
+
+    def _stepped(self, members: list[Member], orders: EpochOrders) -> None:
+        if members[0].fit.optimizer.name == NORMAL_EQUATION:
+            for member in members:
+                self.context.check_cancelled()
+                solve(member, self.data, orders)
+            return
+        shape = common_shape(members[0].shape)
+        GroupStack(members, shape, orders, self.context.check_cancelled).run()
 
     # -- what is trained ---------------------------------------------------------------------------
 

@@ -191,6 +191,7 @@ def trial_record(
         train_loss=outcome.train_loss,
         eval_loss=outcome.eval_loss,
         error=outcome.error,
+        traceback=outcome.traceback,
         epochs=tuple(outcome.epochs),
         model=model,
         params=outcome.params,

@@ -317,6 +317,7 @@ def _trial(row: Row, epochs: list[EpochRecord], values: Values) -> TrialRecord:
         train_loss=row["train_loss"],
         eval_loss=row["eval_loss"],
         error=row["error"],
+        traceback=row["traceback"],
         epochs=tuple(epochs),
         folds=tuple(_folds(row["trial"], values)),
     )

@@ -123,8 +123,8 @@ class TrialRecord:
         On the evaluation rows.
     test_metrics : mapping
         On the test rows, where there are some.
-    error : str, optional
-        Why the trial failed.
+    error, traceback : str, optional
+        Why the trial failed, and where.
     model : Model, optional
         Its program; None where it failed.
     params : mapping
@@ -154,6 +154,7 @@ class TrialRecord:
     confusion: NDArray[np.int64] | None = None
     folds: tuple[FoldRecord, ...] = ()
     components: tuple[tuple[float, float], ...] = ()
+    traceback: str | None = None
 
     @property
     def deviations(self) -> dict[str, float]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 
-FORMAT = 4
+FORMAT = 5
 """Version of tables and blobs. A change here needs a step in `upgrade.py` and a fixture."""
 
 TABLES: dict[str, tuple[str, ...]] = {
@@ -62,6 +62,7 @@ TABLES: dict[str, tuple[str, ...]] = {
         "eval_loss DOUBLE",
         "error VARCHAR",
         "program VARCHAR",
+        "traceback VARCHAR",
     ),
     "epochs": (
         "version_id BIGINT",
@@ -185,7 +186,7 @@ MEANINGS = {
     "models": "Names.",
     "versions": "Versions of models, and how many rows they were trained on.",
     "aliases": "What `churn@champion` means.",
-    "trials": "Trials: what they were given, and what came of it.",
+    "trials": "Trials: what they were given, and what came of it (of a failed one its traceback).",
     "epochs": "Losses of every epoch.",
     "trial_metrics": "Metrics of every epoch, and at the end.",
     "features": "Columns of the training rows.",

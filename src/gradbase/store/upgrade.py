@@ -48,6 +48,7 @@ STEPS: Mapping[int, Sequence[str]] = {
         "ALTER TABLE {g}.trial_metrics ADD COLUMN training_run BIGINT DEFAULT 0",
     ),
     3: (_GROUPS_3,),
+    4: ("ALTER TABLE {g}.trials ADD COLUMN traceback VARCHAR",),
 }
 """Version -> statements that make the next one of it, over ``{g}.<table>``."""
 

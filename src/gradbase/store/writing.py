@@ -156,6 +156,7 @@ def _trial(
     return (
         version_id, trial.trial, trial.status, to_json(trial.configuration), objective,
         trial.train_loss, trial.eval_loss, trial.error, program and print_plan(program),
+        trial.traceback,
     )  # fmt: skip
 
 

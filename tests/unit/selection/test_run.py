@@ -343,6 +343,9 @@ def test_a_module_that_raises_while_training_fails_with_its_traceback(lab):
     assert "raised RuntimeError: tired" in trials[1].error
     assert "in forward" in trials[1].error
     assert len(trials[1].epochs) == 1
+    kept = [t.traceback for t in lab.store.record("m").trials]
+    assert kept[0] is None
+    assert "TrainingError" in kept[1]
 
 
 class Random(nn.Linear):

@@ -9,6 +9,7 @@ import pytest
 
 import gradbase as gb
 from gradbase.errors import CancelledError
+from gradbase.runtime.groups.stack import GroupStack
 from gradbase.selection import group_training
 from gradbase.selection.group_journal import GroupJournal
 
@@ -158,6 +159,32 @@ def test_stopping_all_is_gone_on_with(db, monkeypatch):
             db.sql(statement("grid"))
     db.sql("RESUME SEARCH m")
     assert db.store.record("m").best_trial == 0
+
+
+def test_a_stack_that_raises_is_cut_until_one_fails_alone(db, monkeypatch):
+    db.sql(statement("grid"))
+    whole = db.store.record("m").trials
+    run = GroupStack.run
+
+    def limited(self):
+        if any(m.group.number == 1 and m.fit.optimizer.learn_rate == 0.03 for m in self.members):
+            raise MemoryError("no room")
+        if len(self.members) > 5:
+            raise RuntimeError("too many")
+        run(self)
+
+    monkeypatch.setattr(GroupStack, "run", limited)
+    db.sql(statement("grid"))
+    found = db.store.record("m").trials
+    for trial, expected in zip(found[1:], whole[1:], strict=True):
+        if trial.status == "SUCCEEDED":
+            assert (trial.metrics, trial.train_loss) == (expected.metrics, expected.train_loss)
+    [failed] = [t for t in found if t.status == "FAILED"]
+    assert (failed.trial, failed.error) == (6, "MemoryError: no room")
+    query = "SELECT traceback FROM gradbase.trials WHERE traceback IS NOT NULL"
+    [(text,)] = db.sql(query).fetchall()
+    assert "MemoryError: no room" in text
+    assert db.sql("SELECT count(*) FROM sales WHERE PREDICT(m, *) IS NULL").fetchall() == [(0,)]
 
 
 def test_explain_counts_trials_and_seconds(db):

@@ -46,7 +46,7 @@ class Member:
     leg begins or ends. `stop` is the wish that it ends with its epoch.
     `outputs` are the network's on the evaluation rows (training rows where there are none) and the
     test rows at the end of its leg, float64[rows, outputs], `metrics` what follows from them;
-    `error` says why it failed.
+    `error` says why it failed, `traceback` where something raised.
     """
 
     group: Group
@@ -63,6 +63,7 @@ class Member:
     metrics: dict[str, float] = field(default_factory=dict)
     test_metrics: dict[str, float] = field(default_factory=dict)
     error: str = ""
+    traceback: str | None = None
     start: int = 0
     state: State | None = None
     stop: bool = False
@@ -93,6 +94,12 @@ class Member:
         """Whether no leg takes it further."""
         done = self.epochs >= self.fit.epochs
         return bool(self.error) or self.stop or done or self.has_converged
+
+    def go_back(self, epochs: int, state: State | None) -> None:
+        """As it was after so many epochs, where its leg begins."""
+        for values in (self.train_losses, self.eval_losses, self.seconds):
+            del values[epochs:]
+        self.error, self.state = "", state
 
     @property
     def has_converged(self) -> bool:

@@ -150,7 +150,7 @@ def _classes(
     for g, part in enumerate(parts):
         if np.count_nonzero(trained[g]) < 2:
             only = int(np.argmax(trained[g]))
-            why = f"the class is {classes[only].value!r} in {_rows(len(part.train))}"
+            why = f"the class is {labels.shown_class(classes[only])} in {_rows(len(part.train))}"
             targets.append(GroupTarget("binary", (only,), constant=why))
             continue
         present = tuple(np.flatnonzero(all_rows[g]).tolist())

@@ -204,7 +204,7 @@ def classification(label: str, of: SqlType, task: str, labels: Labels) -> Scheme
     seen = [c for c, weight in zip(classes, made.target.balanced, strict=True) if weight]
     if len(seen) < 2:
         rows = sum(int(trains.sum()) for _, trains in labels())
-        raise _constant(label, repr(str(seen[0].value) if seen else ""), rows)
+        raise _constant(label, shown_class(seen[0]) if seen else "''", rows)
     if len(classes) > 2 and task == "binary":
         shown = ", ".join(repr(c.value) for c in classes[:5])
         raise DataError(f"label `{label}` has {len(classes)} classes ({shown}, …), not two")
@@ -298,6 +298,12 @@ def _plain(label: str, value: Any) -> Any:
 
 def _rank(value: Any) -> Any:
     return value.encode() if isinstance(value, str) else value
+
+
+def shown_class(of: Literal) -> str:
+    """A class in a message, as SQL would write it."""
+    value = of.value
+    return str(value).lower() if isinstance(value, bool) else repr(str(value))
 
 
 def _constant(label: str, value: str, rows: int) -> DataError:
