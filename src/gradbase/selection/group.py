@@ -103,10 +103,10 @@ class Group:
                 if not outcome.status:
                     _fail(outcome, error, watch)
 
-    def step_memory(self, data: TrainingData) -> StepMemory | None:
+    def step_memory(self, data: TrainingData, limit: int) -> StepMemory | None:
         """Of a user's module, which has to be built for it; `build` gives it away then."""
         self._built = self.build(data)
-        return self._built.step_memory()
+        return self._built.step_memory(limit)
 
     def build(self, data: TrainingData) -> Trainer:
         """The group's trainer, with its first weights."""

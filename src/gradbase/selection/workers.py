@@ -112,7 +112,7 @@ class Workers:
     def _admitted(self, group: Group, data: TrainingData, limit: int) -> Admission:
         """Of a user's module, which must be there before it can be looked at."""
         bitwise = self.context.settings.exactness == "bitwise"
-        memory = group.step_memory(data)
+        memory = group.step_memory(data, limit)
         if isinstance(group.item, FusedFit):
             return admit_modules(group.item, memory, limit)
         found = admit_module(group.outcomes[0].fit, memory, limit, bitwise=bitwise)

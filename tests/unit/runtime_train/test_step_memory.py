@@ -13,10 +13,11 @@ from gradbase.ir.learning import Dataset, Fit, Mlp, Optimizer, Split
 from gradbase.ir.relational import Scan
 from gradbase.ir.types import FLOAT64, Schema
 from gradbase.optimizer.cost_memory import stack_bytes
+from gradbase.runtime.train import adam
 from gradbase.runtime.train.kernel import Kernel
 from gradbase.runtime.train.module import make_optimizer
 from gradbase.runtime.train.networks import Blocks, MlpShape
-from gradbase.runtime.train.step_memory import StepMemory, _step, module_memory
+from gradbase.runtime.train.step_memory import StepMemory, _step, bounded_memory, module_memory
 from gradbase.runtime.train.updates import FlatUpdate, LoneUpdate
 
 ADAMW = Optimizer("adamw", 0.01, 0.1)
@@ -73,6 +74,10 @@ def test_a_module_holds_what_was_told(name):
     assert told.peak == pytest.approx(taken.peak, rel=0.15)
     assert told.persistent == pytest.approx(taken.persistent_bytes, rel=0.15)
     assert any("statistics" in r for r in told.reasons) == (name == "convolutions")
+    sizes = {"inputs": 64, "task": "binary", "batch": 32}
+    bound = bounded_memory(module, **sizes, limit=1 << 30)
+    assert taken.peak <= bound.peak <= 6 * taken.peak
+    assert bounded_memory(module, **sizes, limit=2 * taken.peak) is None
 
 
 def test_a_module_that_looks_at_values_tells_nothing():
@@ -104,7 +109,8 @@ STACKS = [
 
 
 @pytest.mark.parametrize("stack", STACKS)
-def test_a_stack_holds_what_was_told(stack):
+def test_a_stack_holds_what_was_told(stack, monkeypatch):
+    monkeypatch.setattr(adam, "machine_code", lambda: None)  # of which no trace sees anything
     inputs, hidden, outputs, count, batch, optimizer = stack
     alone = count == 1
     shape = MlpShape(inputs + 1, (), hidden, outputs, "relu", not alone)

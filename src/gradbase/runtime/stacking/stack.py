@@ -18,11 +18,11 @@ from gradbase.runtime.stacking.tensors import Members, Stacked
 from gradbase.runtime.train.data import TrainingData
 from gradbase.runtime.train.keys import generator
 from gradbase.runtime.train.losses import Loss, RowLoss, RunningLoss
-from gradbase.runtime.train.module import guarded, make_optimizer
+from gradbase.runtime.train.module import guarded, make_optimizer, memory_of
 from gradbase.runtime.train.networks import ALIGNED, padded
 from gradbase.runtime.train.schedules import CLIP_EPS, Schedules, factor, no_schedules
 from gradbase.runtime.train.stacked import LEAST_PLACES, class_weights_of
-from gradbase.runtime.train.step_memory import StepMemory, module_memory
+from gradbase.runtime.train.step_memory import StepMemory
 from gradbase.runtime.train.updates import FlatUpdate
 
 
@@ -114,16 +114,15 @@ class ModuleStack:
             kind = parameters if own in parameters else buffers
             kind[own] = Stacked(value, self.members)
 
-    def step_memory(self) -> StepMemory | None:
+    def step_memory(self, limit: int) -> StepMemory | None:
         """What a step holds: about what its members hold alone."""
-        found = module_memory(
-            self.modules[0],
-            lambda parameters: make_optimizer(self.fits[0].optimizer, parameters),
-            inputs=self.data.inputs.width, task=self.data.task, batch=self.fits[0].batch_size,
+        first, count = self.fits[0], len(self._places)
+        found = memory_of(
+            self.modules[0], lambda p: make_optimizer(first.optimizer, p), first, self.data,
+            limit // count,
         )  # fmt: skip
         if found is None:
             return None
-        count = len(self._places)
         return StepMemory(found.peak * count, found.persistent * count, found.working * count,
                           (*found.reasons, "it trains in a stack"))  # fmt: skip
 

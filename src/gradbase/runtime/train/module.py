@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +21,7 @@ from gradbase.runtime.train.data import Batch, TrainingData
 from gradbase.runtime.train.keys import derive
 from gradbase.runtime.train.losses import RowLoss, row_losses
 from gradbase.runtime.train.schedules import Schedules, factor, no_schedules
-from gradbase.runtime.train.step_memory import StepMemory, module_memory
+from gradbase.runtime.train.step_memory import StepMemory, bounded_memory, module_memory
 
 generator_lock = threading.Lock()
 """Held around everything that draws from torch's own generator, or saves and restores it."""
@@ -77,6 +77,22 @@ def guarded(fit: Fit, name: str, function: Any, *args: Any) -> Any:
             f"the module of `{name}` raised {type(error).__name__}: {error}",
             at=f"trial {fit.trial}\n{frames.rstrip()}",
         ) from error
+
+
+def memory_of(
+    module: torch.nn.Module,
+    optimizer: Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer],
+    fit: Fit,
+    data: TrainingData,
+    limit: int,
+) -> StepMemory | None:
+    """What a step of `module` holds; exactly only where that may be near `limit` bytes."""
+    sizes: dict[str, Any] = {
+        "inputs": data.inputs.width, "task": data.task, "batch": fit.batch_size
+    }  # fmt: skip
+    with generator_lock, torch.random.fork_rng(devices=[]):
+        found = bounded_memory(module, **sizes, limit=limit)
+    return found or module_memory(module, optimizer, **sizes)
 
 
 class ModuleFit:
@@ -137,13 +153,9 @@ class ModuleFit:
         assert self._own is not None, spec
         return self._own.optimizer(spec.name.removeprefix(OWN_LOSS), spec, parameters)
 
-    def step_memory(self) -> StepMemory | None:
-        """See `step_memory.module_memory`."""
-        return module_memory(
-            self.module,
-            self._optimizer_of,
-            inputs=self.data.inputs.width, task=self.data.task, batch=self.fit.batch_size,
-        )  # fmt: skip
+    def step_memory(self, limit: int) -> StepMemory | None:
+        """See `memory_of`."""
+        return memory_of(self.module, self._optimizer_of, self.fit, self.data, limit)
 
     def run_unit(self, epoch: int, shard: int) -> list[float]:
         """Train one pass over a shard; the mean loss over its rows."""

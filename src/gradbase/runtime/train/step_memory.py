@@ -6,18 +6,27 @@ import copy
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from gradbase.resources.lifetimes import Trace
-from gradbase.runtime.memory.tracing import trace
+if TYPE_CHECKING:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from gradbase.resources.lifetimes import Trace
 
 _BATCH_STATISTICS = re.compile(r"batch_norm")
 _HIDES = "mkldnn_rnn"
 """Operators with a workspace that has no size without values."""
 _LEAST = 8
+_FEW = (4, 8)
+"""Rows of the batches of `bounded_memory`."""
+_COPIES = 8
+"""Of the weights: themselves, gradients, slots of the optimiser, what it computes with."""
+_FAR = 4
 _RANDOM = re.compile(r"dropout|bernoulli|rand|normal_|uniform_|multinomial|rrelu")
 
 MakeOptimizer = Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]
@@ -64,6 +73,10 @@ def module_memory(
 
     Source: own; sizes and lifetimes as in `gradbase.memory.trace`.
     """
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from gradbase.runtime.memory.tracing import trace
+
     try:
         with FakeTensorMode(allow_non_fake_inputs=True) as mode:
             copied = _without_values(module, mode)
@@ -76,10 +89,67 @@ def module_memory(
     return StepMemory(peak, found.persistent_bytes, found.working_set, _reasons(found))
 
 
+class _Sizes(TorchDispatchMode):
+    """Adds up what all operators return, as if nothing was freed."""
+
+    total = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else it would be imported
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        found = func(*args, **(kwargs or {}))
+        given = {_memory(t) for t in _tensors((args, kwargs))}
+        self.total += sum(t.nbytes for t in _tensors(found) if _memory(t) not in given)
+        return found
+
+
+def _tensors(values: Any) -> list[torch.Tensor]:
+    return [v for v in pytree.tree_leaves(values) if isinstance(v, torch.Tensor)]
+
+
+def _memory(value: torch.Tensor) -> int:
+    return value.untyped_storage().data_ptr()
+
+
+def bounded_memory(
+    module: torch.nn.Module, *, inputs: int, task: str, batch: int, limit: int
+) -> StepMemory | None:
+    """A step of `module` for sure, where that is far below `limit` bytes; None: look closer.
+
+    From the gradients of two small batches: unlike `module_memory` it loads none of what torch
+    traces with. Draws from torch's generator.
+
+    Source: own.
+    """
+    weights = sum(t.nbytes for t in (*module.parameters(), *module.buffers()))
+    if weights * _COPIES > limit:
+        return None
+    try:
+        small, large = (_all_results(module, inputs, task, rows) for rows in _FEW)
+    except Exception:  # noqa: BLE001 (a user's module may raise anything on other rows)
+        return None
+    each = max(large - small, 0) / (_FEW[1] - _FEW[0])
+    found = int(small + each * batch) + weights * _COPIES
+    return StepMemory(found, 0, 0) if found * _FAR <= limit else None
+
+
+def _all_results(module: torch.nn.Module, inputs: int, task: str, rows: int) -> int:
+    copied, x = copy.deepcopy(module).train(), torch.zeros(rows, inputs)
+    with torch.enable_grad(), _Sizes() as sizes:
+        _gradients(copied, x, _targets(x, task), task)
+    return sizes.total
+
+
 def _from_smaller(
     module: torch.nn.Module, optimizer: MakeOptimizer, inputs: int, task: str, batch: int
 ) -> int:
     """The peak along the line through those of a quarter and of half the batch, really taken."""
+    from gradbase.runtime.memory.tracing import trace
+
     sizes = (batch // 4, batch // 2)
     peaks: list[int] = []
     for size in sizes:
@@ -105,21 +175,29 @@ def _step(
 ) -> Callable[[], None]:
     module.train()
     update = optimizer([p for p in module.parameters() if p.requires_grad])
-    y = torch.zeros(len(x), dtype=torch.int64 if task == "multiclass" else torch.float32)
+    y = _targets(x, task)
 
     def step() -> None:
         update.zero_grad(set_to_none=True)
-        z = module(x)
-        if task == "multiclass":
-            each = F.cross_entropy(z, y, reduction="none")
-        elif task == "binary":
-            each = F.binary_cross_entropy_with_logits(z[:, 0], y, reduction="none")
-        else:
-            each = (z[:, 0] - y).square()
-        each.mean().backward()
+        _gradients(module, x, y, task)
         update.step()
 
     return step
+
+
+def _targets(x: torch.Tensor, task: str) -> torch.Tensor:
+    return torch.zeros(len(x), dtype=torch.int64 if task == "multiclass" else torch.float32)
+
+
+def _gradients(module: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, task: str) -> None:
+    z = module(x)
+    if task == "multiclass":
+        each = F.cross_entropy(z, y, reduction="none")
+    elif task == "binary":
+        each = F.binary_cross_entropy_with_logits(z[:, 0], y, reduction="none")
+    else:
+        each = (z[:, 0] - y).square()
+    each.mean().backward()
 
 
 def _reasons(found: Trace) -> tuple[str, ...]:

@@ -137,10 +137,13 @@ class Trainer:
         """Fits still in training, by their place."""
         return tuple(self._members)
 
-    def step_memory(self) -> StepMemory | None:
-        """What a step of a user's module will hold; None where it cannot be told beforehand."""
+    def step_memory(self, limit: int) -> StepMemory | None:
+        """What a step of a user's module will hold; None where it cannot be told beforehand.
+
+        More than it holds, where that is far below `limit` bytes.
+        """
         assert isinstance(self._engine, ModuleFit | ModuleStack)
-        return self._engine.step_memory()
+        return self._engine.step_memory(limit)
 
     def cut_batches(self, parts: int) -> None:
         """Let a user's module take each batch in `parts`, adding up gradients (`tolerance`)."""
