@@ -307,12 +307,15 @@ def measure(name, ways, job, args, floor):
         print(f"{name:14} {way:14} {seconds[way]:8.2f} s", flush=True)
     others = {w: s for w, s in seconds.items() if w != "gradbase"}
     line = {"shape": name, "seconds": seconds, "floor": floor}
+    line["of_floor"] = seconds["gradbase"] / floor
     line["ratio"] = {w: s / seconds["gradbase"] for w, s in others.items()}
     reference = results.get("sequential") or results.get("two processes")
     if reference:
         line["agreement"] = agreement(results["gradbase"], reference)
     ratios = ", ".join(f"{r:.2f}x {w}" for w, r in line["ratio"].items())
-    print(f"{name:14} floor {floor:.2f} s; gradbase is {ratios}")
+    print(
+        f"{name:14} floor {floor:.2f} s, gradbase takes {line['of_floor']:.2f}x of it; it is {ratios}"
+    )
     print(f"{name:14} agreement {line.get('agreement')}\n", flush=True)
     return line
 
@@ -383,7 +386,7 @@ def main():
                 lines.append(measure(name, ways, job, args, floor_seconds(data, job, flops)))
     db.close()
     conv = [n for n in args.only or search_modules.SIZES if n in search_modules.SIZES]
-    lines += [search_modules.convolutions(name, context, args.repeat) for name in conv]
+    lines += [search_modules.convolutions(name, context, args.repeat, flops) for name in conv]
     if args.out:
         report = {"cores": CORES, "gflops": flops / 1e9, "torch": torch.__version__, "lines": lines}
         Path(args.out).write_text(json.dumps(report, indent=1))

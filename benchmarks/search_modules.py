@@ -87,8 +87,16 @@ def ours(db, size):
     return time.perf_counter() - started, study
 
 
-def convolutions(name, context, repeat):
-    """Seconds of each way, and the largest difference of accuracies to the loop."""
+def floor_seconds(size, rows, flops):
+    """Time of the products alone, counted as for perceptrons: a convolution's at every place."""
+    first, second = 9 * 8 * (size - 2) ** 2, 9 * 8 * 16 * (size - 4) ** 2
+    linear = 4 * 16 * ((size - 4) // 2) ** 2
+    steps = EPOCHS * len(RATES) * len(DROPOUTS) * rows * (1 - EVAL)
+    return (4 * first + 6 * (second + linear)) * steps / flops
+
+
+def convolutions(name, context, repeat, flops):
+    """Seconds of each way, and the best accuracies, of gradbase and of the loop."""
     size, rows = SIZES[name]
     x, kind = images(size, rows)
     tasks = list(itertools.product(RATES, DROPOUTS))
@@ -113,7 +121,11 @@ def convolutions(name, context, repeat):
     best = found[0][1].trials["accuracy"].max()
     print("\n".join(plan))
     ratio = seconds["two processes"] / seconds["gradbase"]
+    floor = floor_seconds(size, rows, flops)
+    of_floor = seconds["gradbase"] / floor
     print(f"{name:14} gradbase {seconds['gradbase']:.2f} s, two processes "
           f"{seconds['two processes']:.2f} s ({ratio:.2f}x); best accuracy {best:.3f}, "
-          f"{max(accuracies):.3f}", flush=True)  # fmt: skip
-    return {"shape": name, "seconds": seconds, "ratio": {"two processes": ratio}}
+          f"{max(accuracies):.3f}; floor {floor:.2f} s, "
+          f"gradbase takes {of_floor:.2f}x of it", flush=True)  # fmt: skip
+    return {"shape": name, "seconds": seconds, "ratio": {"two processes": ratio},
+            "floor": floor, "of_floor": of_floor}  # fmt: skip

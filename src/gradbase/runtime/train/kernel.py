@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -69,6 +69,18 @@ ACTIVATIONS: dict[str, tuple[Forward, Backward, bool]] = {
 }
 
 
+class _Buffer(NamedTuple):
+    """Memory kept between batches, [count, rows, width], and other views of it.
+
+    `whole` has its padding too; `turned` is [count, width, rows]. Making views takes about as long
+    as a small product.
+    """
+
+    value: Tensor
+    whole: Tensor
+    turned: Tensor
+
+
 class Kernel:
     """`count` perceptrons over one shared batch.
 
@@ -101,7 +113,6 @@ class Kernel:
     ) -> None:
         self.shape, self.count = shape, count
         self.weights, self.gradients = weights, gradients
-        # Views cost as much as small products, so they are made once.
         start = shape.first_dense_layer
         self._turned = [w.transpose(1, 2) for w in weights[start::2]]
         self._biases = [b.unsqueeze(1) for b in weights[start + 1 :: 2]]
@@ -112,7 +123,9 @@ class Kernel:
         self._kept = kept
         self._members = torch.arange(count)[:, None]
         self._memory: dict[str, Tensor] = {} if memory is None else memory
-        self._inputs: list[Tensor] = []  # of the layers after the first
+        last = gradients[start + 2 * self._last if shape.hidden else 0]
+        self._last_turned = last.transpose(1, 2)
+        self._inputs: list[_Buffer] = []  # of the layers after the first
         self._before: list[tuple[Tensor, Tensor, Tensor | None]] = []  # z, a (whole), mask
         self._buffer = functools.lru_cache(maxsize=256)(self._carve)
         self.penalty: tuple[int, Tensor] | None = None
@@ -140,10 +153,10 @@ class Kernel:
             weight = self.weights[self.shape.first_dense_layer + 2 * layer]
             z = self._buffer(f"z{layer + 1}", rows, widths[layer])
             if self._narrow and layer == self._last:
-                torch.baddbmm(bias, self._turned[layer], a.transpose(1, 2), out=z.transpose(1, 2))
+                torch.baddbmm(bias, self._turned[layer], a.turned, out=z.turned)
             else:
-                torch.baddbmm(bias, a, weight, out=z)
-        return z
+                torch.baddbmm(bias, a.value, weight, out=z.value)
+        return z.value
 
     def backward(self, dz: Tensor, count: int = 0) -> None:
         """Fill the gradients; `dz` Tensor[count, B, outputs] is the loss' gradient, overwritten.
@@ -157,47 +170,51 @@ class Kernel:
             a = self._inputs[layer]
             da = self._buffer(f"d{layer}", rows, self.shape.widths[layer])
             if self._narrow and layer == self._last:
-                torch.bmm(dz.transpose(1, 2), a, out=self.gradients[block].transpose(1, 2))
-                torch.mul(dz, self._turned[layer], out=da)
+                torch.bmm(dz.transpose(1, 2), a.value, out=self._last_turned)
+                torch.mul(dz, self._turned[layer], out=da.value)
             else:
-                torch.bmm(a.transpose(1, 2), dz, out=self.gradients[block])
-                torch.bmm(dz, self._turned[layer], out=da)
+                torch.bmm(a.turned, dz, out=self.gradients[block])
+                torch.bmm(dz, self._turned[layer], out=da.value)
             torch.sum(dz, 1, out=self.gradients[block + 1])
-            z, a, mask = self._before[layer]
+            dz = da.value
+            z, activated, mask = self._before[layer]
             if mask is not None:
-                da.mul_(mask)
+                dz.mul_(mask)
             if self.penalty is not None and self.penalty[0] == layer:
                 size = count or rows
-                signs = self._inputs[layer][:, :size].sign()
-                da[:, :size].addcmul_(signs, self.penalty[1], value=1 / size)
-            self._act_back(whole(da), z, a)
-            dz = da
+                signs = a.value[:, :size].sign()
+                dz[:, :size].addcmul_(signs, self.penalty[1], value=1 / size)
+            self._act_back(da.whole, z, activated)
         self._first_back(dz)
 
-    def _first(self, codes: Tensor | None, rows: int) -> Tensor:
+    def _first(self, codes: Tensor | None, rows: int) -> _Buffer:
         dense = self.weights[0]
-        z = self._buffer("z0", rows, dense.shape[2])
+        found = self._buffer("z0", rows, dense.shape[2])
         if self._narrow and self._last < 0:
-            torch.bmm(dense.transpose(1, 2), self._x.transpose(1, 2), out=z.transpose(1, 2))
+            torch.bmm(dense.transpose(1, 2), self._x.transpose(1, 2), out=found.turned)
         else:
-            torch.bmm(self._x, dense, out=z)
+            torch.bmm(self._x, dense, out=found.value)
         if codes is not None:
-            tables = self.weights[2 : 2 + len(self.shape.embeddings)]
-            if codes.dim() == 2:
-                found = [t.index_select(1, codes[:, j]) for j, t in enumerate(tables)]
-            else:
-                found = [t[self._members, codes[:, :, j]] for j, t in enumerate(tables)]
-            padding = self.shape.columns[1] - self.shape.wide
-            if padding:
-                found.append(z.new_zeros(self.count, rows, padding))
-            self._wide = torch.cat(found, 2)
-            z.baddbmm_(self._wide, self.weights[1])
-        return z
+            self._add_wide(found.value, codes)
+        return found
+
+    def _add_wide(self, z: Tensor, codes: Tensor) -> None:
+        """Add to `z` what embeddings give."""
+        tables = self.weights[2 : 2 + len(self.shape.embeddings)]
+        if codes.dim() == 2:
+            found = [t.index_select(1, codes[:, j]) for j, t in enumerate(tables)]
+        else:
+            found = [t[self._members, codes[:, :, j]] for j, t in enumerate(tables)]
+        padding = self.shape.columns[1] - self.shape.wide
+        if padding:
+            found.append(z.new_zeros(*z.shape[:2], padding))
+        self._wide = torch.cat(found, 2)
+        z.baddbmm_(self._wide, self.weights[1])
 
     def _first_back(self, dz: Tensor) -> None:
         x, codes = self._x, self._codes
         if self._narrow and self._last < 0:
-            torch.bmm(dz.transpose(1, 2), x, out=self.gradients[0].transpose(1, 2))
+            torch.bmm(dz.transpose(1, 2), x, out=self._last_turned)
         else:
             torch.bmm(x.transpose(1, 2), dz, out=self.gradients[0])
         if codes is None:
@@ -213,30 +230,31 @@ class Kernel:
             else:
                 gradient.index_put_((self._members, codes[:, :, j]), part, accumulate=True)
 
-    def _activate(self, z: Tensor, layer: int, mask: Tensor | None) -> Tensor:
-        rows, width = z.shape[1:]
+    def _activate(self, z: _Buffer, layer: int, mask: Tensor | None) -> _Buffer:
+        rows, width = z.value.shape[1:]
         a = self._buffer(f"a{layer}", rows, width) if self._keeps_z else z
-        whole_z, whole_a = whole(z), whole(a)
-        self._act(whole_z, whole_a)
+        self._act(z.whole, a.whole)
         if self._fills:  # what pads must not be seen by the next layer
             if self._kept is not None:
-                a.mul_(self._kept[layer])
+                a.value.mul_(self._kept[layer])
             elif width > self.shape.hidden[layer]:
-                a[:, :, self.shape.hidden[layer] :] = 0
-        self._before.append((whole_z, whole_a, mask))
+                a.value[:, :, self.shape.hidden[layer] :] = 0
+        self._before.append((z.whole, a.whole, mask))
         if mask is None:
             return a
         dropped = self._buffer(f"m{layer}", rows, width)
-        return torch.mul(a, mask, out=dropped)
+        torch.mul(a.value, mask, out=dropped.value)
+        return dropped
 
-    def _carve(self, name: str, rows: int, width: int) -> Tensor:
-        """Tensor[count, rows, width] out of memory that is kept between batches."""
+    def _carve(self, name: str, rows: int, width: int) -> _Buffer:
+        """A buffer out of memory that is kept between batches."""
         size = self.count * rows * width
         memory = self._memory.get(name)
         if memory is None or memory.numel() < size:
             memory = torch.zeros(padded(size), dtype=self.weights[0].dtype)
             self._memory[name] = memory
-        return memory[:size].view(self.count, rows, width)
+        value = memory[:size].view(self.count, rows, width)
+        return _Buffer(value, whole(value), value.transpose(1, 2))
 
 
 def whole(buffer: Tensor) -> Tensor:

@@ -106,7 +106,9 @@ class Stack:
             self.data.task, class_weights_of(self.data, self._places, self.dtype), loss=self._loss
         )
         self._stepping = [f.optimizer.stepping for f in self._places]
+        self._is_scheduled = any(s.is_scheduled for s in self._stepping)
         self._clips = [s.clip_norm or math.inf for s in self._stepping]
+        self._is_clipped = min(self._clips) < math.inf
         self._drop_rates = [_dropout(f) for f in self._places]
         networks = [n for f in self._places if isinstance(n := f.network, Autoencoder)]
         if any(n.l1_reg_activation for n in networks):
@@ -122,20 +124,21 @@ class Stack:
         for batch in self.batches(epoch, shard):
             count = len(batch.y)
             z = self._forward(batch, masks(count))
-            total.add(z[:, :count].clone(), batch.y, batch.w)
+            outputs = z if count == z.shape[1] else z[:, :count]
+            total.add(outputs.clone(), batch.y, batch.w)
             self._backward(self.loss.gradient(z, batch.y, batch.w), count)
             self._step()
         return total.mean()[: len(self.fits)]
 
     def _step(self) -> None:
         """Change all weights, by the learning rates and within the norms of this step."""
-        if any(s.is_scheduled for s in self._stepping):
+        if self._is_scheduled:
             done, steps = self.towers[0].update.steps, self.data.steps(self.fits[0].batch_size)
             pairs = zip(self._stepping, self._places, strict=True)
             factors = [factor(s, done, steps, f.epochs, self._schedules) for s, f in pairs]
             for tower in self.towers:
                 tower.update.scale(factors)
-        if min(self._clips) < math.inf:
+        if self._is_clipped:
             norms = torch.stack([t.squares() for t in self.towers]).sum(0).sqrt()
             most = torch.tensor(self._clips, dtype=self.dtype)
             for tower in self.towers:
