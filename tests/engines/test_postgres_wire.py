@@ -68,6 +68,38 @@ def test_rows_alike_and_then_not(engine):
     assert found["t"].to_pylist() == ["four" if i > 15000 else "five5" for i in range(1, 20001)]
 
 
+NUMBERS = {
+    "integer": "n", "bigint": "-n", "oid": "n", "real": "n / 2.0", "float8": "n / 4.0",
+    "smallint": "n % 30000", "date": "date '2000-01-01' + n % 9",
+}  # fmt: skip
+
+
+def test_columns_of_one_type_side_by_side(engine):
+    """With a NULL never, once or often in any of them, and in batches of any size."""
+    items = [
+        f"CASE WHEN n % {(9999, 6000, 3)[(k + place) % 3]} > 0 THEN {value} END::{kind}"
+        for place, (kind, value) in enumerate(NUMBERS.items())
+        for k in range(3)
+    ]
+    columns = ", ".join(f"{item} AS c{i}" for i, item in enumerate(items))
+    sql = f"SELECT {columns} FROM generate_series(1, 6100) n"
+    whole = engine.fetch(sql)
+    assert list(zip(*whole.to_pydict().values(), strict=True)) == engine.rows(sql, None, None)
+    with engine.stream(sql, batch_rows=6050) as reader:
+        batches = list(reader)
+    assert [b.num_rows for b in batches] == [6050, 50]
+    assert pa.Table.from_batches(batches).equals(whole)
+
+
+def test_more_rows_than_room_is_made_for(engine, monkeypatch):
+    """The rest has memory of its own."""
+    monkeypatch.setattr("gradbase.engines.postgres.batches._ROOM", 1000)
+    sql = "SELECT n AS a, -n AS b FROM generate_series(1, 70000) n"
+    whole = engine.fetch(sql)
+    assert whole["a"].to_pylist() == list(range(1, 70_001))
+    assert whole["b"].to_pylist() == list(range(-1, -70_001, -1))
+
+
 def test_rows_larger_than_the_room_for_them(engine):
     """It grows."""
     sql = "SELECT i, repeat('x', 3000000 * i) AS t FROM generate_series(0, 2) i"

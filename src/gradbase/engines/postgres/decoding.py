@@ -33,6 +33,10 @@ _OWN = {
     20: "<i8", 21: "<i2", 23: "<i4", 26: "<i8", 700: "<f4", 701: "<f8", 1082: "<i4", 1083: "<i8",
     1114: "<i8", 1184: "<i8",
 }  # fmt: skip
+_NUMBERS = (20, 21, 23, 700, 701, 1083)
+"""Types whose values on the wire differ from Arrow's in the order of their bytes alone."""
+_TIMES = ("date", "timestamp", "timestamptz")
+"""Counted from another day than Arrow's."""
 _NULL = 0xFF
 _WIDTHS: dict[int | str, int] = {oid: np.dtype(kind).itemsize for oid, kind in _FIXED.items()}
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
@@ -99,30 +103,24 @@ class Field:
         return np.where(there, part.fixed(kind), 0)
 
 
-def batch_of(rows: Rows, columns: Sequence[Described], schema: pa.Schema) -> pa.RecordBatch:
-    """Rows, each a message of the server, as a batch; `schema` is that of the columns."""
+def pieces_of(rows: Rows, columns: Sequence[Described]) -> Iterator[pa.Array | NDArray[Any]]:
+    """The columns of rows, each of which is a message of the server.
+
+    Numbers and times of one type that stand side by side come together as long as none is NULL:
+    values of one kind [columns, rows], of any byte order, valid as long as the rows are.
+    """
     counts = Field(rows.data, rows.starts, np.full(len(rows.sizes), 2)).fixed(">i2")
     if (counts != len(columns)).any():
         raise InternalError("a message of the server's COPY is not one row")
-    return pa.RecordBatch.from_arrays(list(_arrays(_Walk(rows), columns)), schema=schema)
-
-
-def _arrays(walk: _Walk, columns: Sequence[Described]) -> Iterator[pa.Array]:
-    """The columns, those of one type that stand side by side together as long as none is NULL."""
-    at, reach = 0, len(columns)
+    walk, at, reach = _Walk(rows), 0, len(columns)
     while at < len(columns):
-        first = columns[at]
-        asked = _alike(columns[at : at + reach]) if reach > 1 else 0
-        found = walk.together(_FIXED[first.wire], asked) if asked > 1 else None  # type: ignore[index]
+        asked = _alike(columns[at : at + reach]) if reach > 1 else 0  # 1: a NULL was here
+        found = walk.together(columns[at], asked) if asked else None
         done = 0 if found is None else len(found)
         if found is not None:
-            values = _owned(found, first.type, first.wire)  # type: ignore[arg-type]
-            of = arrow_of(first.type)
-            for column in values:
-                buffers = [None, pa.py_buffer(column)]
-                yield pa.Array.from_buffers(of, len(column), buffers)
+            yield found
             at += done
-        reach = 2 * max(reach, 1) if done == asked else max(done, 1)
+        reach = 2 * reach if done == asked else max(done, 1)
         if done < max(asked, 1):
             column = columns[at]
             yield _array(walk.next(_WIDTHS.get(column.wire, 0)), column.type, column.wire)
@@ -161,8 +159,10 @@ class _Walk:
         self._places = starts + np.maximum(lengths, 0)
         return Field(data, starts, lengths)
 
-    def together(self, kind: str, most: int) -> NDArray[Any] | None:
-        """The next fields of one width, `most` of them and none with a NULL: kind[fields, rows]."""
+    def together(self, like: Described, most: int) -> NDArray[Any] | None:
+        """The next fields of one type, `most` of them and none with a NULL: [fields, rows]."""
+        assert isinstance(like.wire, int)
+        kind = _FIXED[like.wire]
         step, count = 4 + np.dtype(kind).itemsize, len(self._places)
         offsets = step * np.arange(most)
         if self._stride:
@@ -176,7 +176,7 @@ class _Walk:
             return None
         values = self._values(kind, offsets[:found])
         self._places = self._places + found * step
-        return values.T
+        return values.T if like.wire in _NUMBERS else _owned(values.T, like.type, like.wire)
 
     def _values(self, kind: str, offsets: NDArray[np.int64]) -> NDArray[Any]:
         """Of fields whose lengths stand at `offsets` from here: kind[rows, fields]."""
@@ -234,7 +234,7 @@ def _primitive(field: Field, of: SqlType, wire: int) -> pa.Array:
 def _owned(raw: NDArray[Any], of: SqlType, wire: int) -> NDArray[Any]:
     """Values of the wire, of any shape, as Arrow has them, in memory of their own."""
     values = raw.astype(_OWN[wire], order="C")
-    if of.kind in ("date", "timestamp", "timestamptz"):
+    if of.kind in _TIMES:
         ends = np.iinfo(values.dtype)
         shift = _DAYS if of.kind == "date" else _MICROS
         finite = (values != ends.max) & (values != ends.min)

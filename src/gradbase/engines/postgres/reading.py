@@ -11,8 +11,9 @@ import psycopg
 import pyarrow as pa
 from psycopg import pq
 
+from gradbase.engines.postgres.batches import Batch
 from gradbase.engines.postgres.connections import Connection, Connections
-from gradbase.engines.postgres.decoding import batch_of, schema_of
+from gradbase.engines.postgres.decoding import schema_of
 from gradbase.engines.postgres.errors import translated
 from gradbase.engines.postgres.types import Catalogue, Described
 from gradbase.engines.postgres.wire import Copy, copy_of
@@ -81,16 +82,14 @@ def copied(
     connection.copying = True
     try:
         copy.begin(_copy(sql, columns, connection.info.encoding))
-        pieces: list[pa.RecordBatch] = []
-        missing, held, schema = batch_rows, 0, schema_of(columns)
-        while (rows := copy.take(missing)) is not None:
-            pieces.append(batch_of(rows, columns, schema))
-            missing, held = missing - len(rows.sizes), held + int(rows.sizes.sum())
-            if not missing or held > _MOST:
-                yield pa.concat_batches(pieces)
-                pieces, missing, held = [], batch_rows, 0
-        if pieces:
-            yield pa.concat_batches(pieces)
+        batch = Batch(columns, batch_rows)
+        while (rows := copy.take(batch_rows - batch.rows)) is not None:
+            batch.add(rows)
+            if batch.rows == batch_rows or batch.held_bytes > _MOST:
+                yield batch.made()
+                batch = Batch(columns, batch_rows)
+        if batch.rows:
+            yield batch.made()
     finally:
         if not copy.ended:
             _abandon(connection, copy)
