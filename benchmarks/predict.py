@@ -11,6 +11,8 @@ alternatives get the network with standardisation already folded into its weight
 checked against NumPy in float64. Nothing is cached: results are computed anew in every repetition.
 
     python benchmarks/predict.py --rows 2000000 --repeat 5
+
+``--only conv encoder`` takes other networks (see `predict_deep`), ``--only perceptrons`` these two.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import predict_deep
 import pyarrow as pa
 import torch
 
@@ -339,6 +342,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--hidden", type=int, nargs="+", default=[16, 256])
+    known = ["perceptrons", *predict_deep.ROWS]
+    parser.add_argument("--only", nargs="+", choices=known, default=known)
     parser.add_argument("--json", type=Path, help="write the results there")
     options = parser.parse_args()
     print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, torch {torch.__version__}, "
@@ -347,11 +352,25 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "predict.duckdb"
         with gradbase.connect(str(path), progress=False) as db:
-            x = prepare(db, options.rows, options.hidden)
-            for width in options.hidden:
-                results += compare(db, x, width, options)
+            if "perceptrons" in options.only:
+                x = prepare(db, options.rows, options.hidden)
+                for width in options.hidden:
+                    results += compare(db, x, width, options)
+            for name in options.only:
+                if name != "perceptrons":
+                    results.append(compare_deep(db, name, options.repeat))
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
+
+
+def compare_deep(db: Any, name: str, repeat: int) -> dict[str, Any]:
+    con = db.engine._connections.main.cursor()  # noqa: SLF001
+    try:
+        cases, check = predict_deep.cases(db, con, name, with_threads)
+        seconds = measure(cases, check, repeat)
+        return report(name, seconds, predict_deep.ROWS[name], cases)
+    finally:
+        con.close()
 
 
 def compare(

@@ -26,6 +26,7 @@ from gradbase.optimizer.context import Context
 from gradbase.optimizer.cost_preprocess import ELEMENTS, handing_seconds
 from gradbase.optimizer.cost_tiled import CHECKED_BYTES_S, RELATIONAL, tiled_plan, tiled_seconds
 from gradbase.resources.calibration import Calibration
+from gradbase.resources.history import INVESTED_S
 
 SQL, ONNX = "sql", "onnx"
 PLAIN_BATCH = 8192
@@ -48,12 +49,13 @@ _EXPORTED_STEPS = 2.0
 """A level of a tree in ONNX Runtime, which runs our steps one by one, against torch's."""
 MORSEL_ROWS = 122_880
 """Rows that one thread of the engine takes at a time: fewer are not shared."""
-_EXPORT_S, _ONNX_OPS = 3.0, 8
-"""Writing a network as ONNX once in a session; small torch calls that a call is worth."""
+_ONNX_OPS = 8
+"""Small torch calls that a call of ONNX Runtime is worth."""
 _FETCH_S, _HAND_S = 2e-7, 3e-8
 """A value on its way from Spark to this process, from Spark to its own Python and back."""
 ENGINE_ROWS, BATCH_ROWS = 16_384, 32_768
 """Rows of a batch that an engine hands over; of one of several that are computed at once."""
+_PIECE_S, _PIECE_ROWS = 0.01, 64
 _CACHED, _SHARED = 4.0, 2.0
 """How much faster activations move in the second-level and in the last-level cache than
 `copy_bytes_s` (28-16-1 is fastest in tiles of 16,384 rows, 28-256-1 in tiles of 4,096)."""
@@ -189,8 +191,15 @@ def predict_seconds(
 
 
 def _loading_seconds(model: Model, representation: str, context: Context) -> float:
-    """Reading weights and checking them, at a model's first use; exporting to ONNX."""
-    exporting = _EXPORT_S if representation == ONNX else 0.0
+    """Reading weights and checking them, at a model's first use; exporting to ONNX.
+
+    An export costs less the longer torch has computed the model in this session, and in the end
+    nothing: who goes on asking gains by it, who does not has lost no more than it took so far.
+    """
+    exporting = 0.0
+    if representation == ONNX:
+        spent = context.history.spent(operator_name(model, "dl"))
+        exporting = max(0.0, INVESTED_S - spent)
     return exporting + model.param_bytes * (
         1 / context.calibration.file_bytes_s + 1 / CHECKED_BYTES_S
     )
@@ -213,9 +222,15 @@ def _dl(
     # The same test as the runtime's, whatever the batch: else a slower batch would seem to overlap.
     arithmetic = n.model.flops / calibration.gemm_flops
     if isinstance(n, Predict) and arithmetic > len(n.features) * calibration.arrow_value_s / 2:
-        lanes = min(context.threads, math.ceil(rows / BATCH_ROWS))
+        lanes = min(context.threads, math.ceil(rows / piece_rows(n.model, calibration)))
         return over + max(scan, (scan + compute) / lanes)
     return over + scan + compute
+
+
+def piece_rows(model: Model, calibration: Calibration) -> int:
+    """Rows that a thread computes at a time, in about `_PIECE_S`: the last ones end together."""
+    wanted = _PIECE_S * calibration.gemm_flops / max(model.flops, 1.0)
+    return max(_PIECE_ROWS, min(BATCH_ROWS, int(wanted) // _PIECE_ROWS * _PIECE_ROWS))
 
 
 def _udf(n: Predict | Evaluate, rows: float, context: Context) -> float:

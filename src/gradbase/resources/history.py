@@ -23,6 +23,8 @@ LEAST_S = 0.02
 """Seconds that a run must have computed for its ratio to count."""
 MOST = 4.0
 KEPT = 512
+INVESTED_S = 3.0
+"""Seconds of an operator after which making something that is faster is worth as much."""
 FORMULAS = 2
 """Grows when the formulas of cost do: ratios to what others expected mean nothing."""
 FADES_S = 7 * 86_400.0
@@ -54,8 +56,10 @@ class History:
         self._known: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._changed = False
         self._told: dict[str, float] = {}
+        self._spent: dict[str, float] = {}
         self.version = 0
-        """Grows when a ratio has moved by about a quarter: plans may be other ones now."""
+        """Grows when a ratio has moved by about a quarter, or an operator has taken `INVESTED_S` in
+        all: plans may be other ones now."""
         if path is not None:
             self._known.update(_read(path))
 
@@ -64,8 +68,18 @@ class History:
         with self._lock:
             return math.exp(self._faded(operator))
 
+    def spent(self, operator: str) -> float:
+        """Seconds of an operator since this history was opened."""
+        with self._lock:
+            return self._spent.get(operator, 0.0)
+
     def observe(self, operator: str, *, expected_s: float, measured_s: float) -> None:
         """Learn from one run: what was expected without any correction, and what it took."""
+        with self._lock:
+            before_s = self._spent.get(operator, 0.0)
+            self._spent[operator] = before_s + measured_s
+            if before_s < INVESTED_S <= before_s + measured_s:
+                self.version += 1
         if measured_s < LEAST_S or expected_s <= 0:
             return
         limit = math.log(MOST)

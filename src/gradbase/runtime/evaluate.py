@@ -34,7 +34,6 @@ from gradbase.runtime.predict import (
     Computing,
     Runners,
     Sizes,
-    Timing,
     computing,
     leased,
 )
@@ -43,6 +42,7 @@ from gradbase.runtime.program import Program
 from gradbase.runtime.programs import compile_program
 from gradbase.runtime.streams import Stream, grouped, recut, watched
 from gradbase.runtime.tiled.sizes import TiledSizes
+from gradbase.runtime.timing import Timing
 
 _METHOD = {"binary": "proba", "multiclass": "proba", "regression": "value"}
 

@@ -55,7 +55,6 @@ from gradbase.runtime.on_batches import filtered, projected
 from gradbase.runtime.predict import (
     JoinedRunners,
     Sizes,
-    Timing,
     call_function,
     leased,
     predict_function,
@@ -67,6 +66,7 @@ from gradbase.runtime.result import Result
 from gradbase.runtime.sorting import few_in_order, has_plain_keys
 from gradbase.runtime.streams import Stream, limited, read_table, rebatched
 from gradbase.runtime.tiled.sizes import TiledSizes
+from gradbase.runtime.timing import Timing
 from gradbase.runtime.views import narrowed, read_of
 
 log = logging.getLogger("gradbase.runtime")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -28,7 +27,7 @@ from gradbase.ir.factored import PredictJoined
 from gradbase.ir.learning import Model, Predict
 from gradbase.ir.scalar import PredictCall
 from gradbase.ir.types import struct_of
-from gradbase.optimizer.cost_predict import ONNX, onnx_row_seconds, operator_name, row_seconds
+from gradbase.optimizer.cost_predict import ONNX, piece_rows
 from gradbase.runtime.context import RunContext
 from gradbase.runtime.distinct import Repeats
 from gradbase.runtime.joined import Joined
@@ -36,9 +35,10 @@ from gradbase.runtime.outputs import Output
 from gradbase.runtime.preprocess.operator import Reads
 from gradbase.runtime.program import Program, Runner, tile_rows
 from gradbase.runtime.programs import compile_program
-from gradbase.runtime.streams import Stream, grouped, recut, watched
+from gradbase.runtime.streams import Stream, cut, grouped, recut, watched
 from gradbase.runtime.tiled.program import TiledProgram
 from gradbase.runtime.tiled.sizes import TiledSizes
+from gradbase.runtime.timing import Timing
 from gradbase.store.tiles.ahead import ahead
 
 RELATIONAL = "relational"
@@ -132,6 +132,7 @@ class Sizes:
         allowed = context.memory_bytes // (_MEMORY_SHARE * per_row * (self.threads + 2))
         self.batch_rows = max(_SMALLEST_BATCH, min(wanted, allowed))
         self.tile_rows = min(self.tile_rows, self.batch_rows)
+        self.piece_rows = min(piece_rows(model, calibration), self.batch_rows)
         self.size_bytes = (1 + onnx) * model.param_bytes + per_row * self.batch_rows * (
             self.threads + 2
         )
@@ -219,6 +220,8 @@ def predict_stream(
         batches = ahead(recut(batches, sizes.batch_rows))
     elif source.recut:
         batches = grouped(batches, sizes.batch_rows)
+    if isinstance(sizes, Sizes) and sizes.threads:
+        batches = cut(batches, sizes.piece_rows)
     run = _threaded(batches, work, sizes.threads) if sizes.threads else _inline(batches, work)
     return Stream(schema, _closing(run, runners, timing))
 
@@ -231,51 +234,6 @@ def _closing(
     finally:
         runners.close()
         timing.tell()
-
-
-class Timing:
-    """Seconds that a model computes in one statement, told to the history at its end.
-
-    Parameters
-    ----------
-    node : Predict, PredictJoined, Evaluate or PredictCall
-    representation : str
-        What was used; '' tells nothing.
-    context : RunContext
-    """
-
-    def __init__(self, node: Any, representation: str, context: RunContext) -> None:
-        self._node, self._representation, self._context = node, representation, context
-        self._model: Model = node.model
-        self._expected_s = self._measured_s = 0.0
-        self._lock = threading.Lock()
-
-    @contextlib.contextmanager
-    def of(self, rows: int) -> Generator[None]:
-        """A batch of `rows` is computed inside, in this thread.
-
-        History learns from the thread's own seconds: those that other programs took from it say
-        nothing about the model.
-        """
-        start, own = time.perf_counter(), time.thread_time()
-        yield
-        seconds, measured = time.perf_counter() - start, time.thread_time() - own
-        self._context.metrics.add("predict_seconds", seconds)
-        if self._context.observed is not None:
-            self._context.observed.computed(self._node, seconds)
-        seconds_of = onnx_row_seconds if self._representation == ONNX else row_seconds
-        with self._lock:
-            self._expected_s += rows * seconds_of(self._model, rows, self._context)
-            self._measured_s += measured
-
-    def tell(self) -> None:
-        """The statement has ended."""
-        if self._representation:
-            self._context.history.observe(
-                operator_name(self._model, self._representation),
-                expected_s=self._expected_s,
-                measured_s=self._measured_s,
-            )
 
 
 class Runners:

@@ -51,6 +51,15 @@ def grouped(batches: Iterable[pa.RecordBatch], rows: int) -> Generator[pa.Record
         yield _joined(held)
 
 
+def cut(batches: Iterable[pa.RecordBatch], rows: int) -> Generator[pa.RecordBatch]:
+    """Batches of more than `rows` rows in about equal parts; smaller ones stay as they are."""
+    for batch in batches:
+        parts = -(-batch.num_rows // rows)
+        each = -(-batch.num_rows // max(parts, 1))
+        for start in range(0, batch.num_rows, max(each, 1)):
+            yield batch.slice(start, each)
+
+
 def rebatched(source: Stream, rows: int, batch_rows: int) -> Stream:
     """`source` with small batches joined to `rows` rows; `batch_rows` (0: unknown) is the most."""
     most = min(rows, batch_rows or rows)

@@ -34,7 +34,7 @@ def test_what_tells_nothing_is_left_out(run):
 def test_plans_are_made_anew_only_where_a_ratio_moved_by_a_quarter():
     history = History(now=lambda: 0.0)
     learnt(history, 1.1)
-    assert history.version == 0
+    assert history.version == 1  # for the seconds that were spent, see below
     learnt(history, 3.0)
     moved = history.version
     assert 0 < moved < 6
@@ -75,3 +75,14 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path):
     history = History(tmp_path / "file" / "history.json")
     learnt(history, 2.0)
     history.save()
+
+
+def test_what_was_spent_is_summed_and_a_large_sum_changes_plans():
+    """Short runs count too: they tell nothing about speed, but add up."""
+    history = History(now=lambda: 0.0)
+    for _ in range(299):
+        history.observe("dl m", expected_s=0.01, measured_s=0.01)
+    assert (history.version, round(history.spent("dl m"), 2)) == (0, 2.99)
+    history.observe("dl m", expected_s=0.01, measured_s=0.015)
+    assert history.version == 1
+    assert history.spent("udf m") == 0.0

@@ -11,7 +11,7 @@ from gradbase.errors import CancelledError, ResourceError
 from gradbase.resources.broker import Broker
 from gradbase.runtime.context import Metrics, RunContext
 from gradbase.runtime.predict import leased, one_thread
-from gradbase.runtime.streams import grouped, limited, watched
+from gradbase.runtime.streams import cut, grouped, limited, watched
 
 
 def batches(*sizes):
@@ -37,6 +37,12 @@ def test_small_batches_are_joined():
     found = list(grouped(batches(1, 2, 3, 10, 1), 10))
     assert sizes(found) == [6, 10, 1]
     assert values(found) == list(range(17))
+
+
+def test_large_batches_are_cut_in_equal_parts():
+    found = list(cut(batches(10, 3, 4, 0, 1), 4))
+    assert sizes(found) == [4, 4, 2, 3, 4, 1]
+    assert values(found) == list(range(18))
 
 
 @pytest.mark.parametrize(
