@@ -12,7 +12,7 @@ import gradbase as gb
 from gradbase.errors import BindError, CancelledError, StoreError
 from gradbase.store.journal import post
 
-EPOCHS = 250
+EPOCHS = 110
 
 
 @pytest.fixture

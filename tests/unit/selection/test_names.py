@@ -110,7 +110,8 @@ def test_a_loss_of_another_task_is_an_error(db):
 def test_a_population_goes_on_from_a_trial_that_has_converged(db):
     rows = db.table("SELECT id, a, b, yes FROM t")
     study = rows.fit(
-        gb.mlp([4]), target="yes", name="m", replace=True, procedure="pbt", trials=5, epochs=8,
+        gb.mlp([4]), target="yes", name="m", replace=True, procedure="pbt", trials=5, epochs=10,
         lr=gb.loguniform(0.001, 0.5), min_rel_progress=0.3, eval_fraction=0.2, row_key=["id"],
+        batch_size=8, seed=5,
     )  # fmt: skip
     assert {r["status"] for r in study.rows} == {"SUCCEEDED"}

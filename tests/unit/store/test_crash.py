@@ -23,7 +23,7 @@ def run(module, *args, limit=None):
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
         preexec_fn=limit,
     )
