@@ -152,7 +152,7 @@ class Networks:
         import torch
 
         from gradbase.runtime.train.keys import derive
-        from gradbase.runtime.train.module import generator_lock
+        from gradbase.runtime.train.own_draws import generator_lock
 
         function = self._function(network.reference)
         given = json.loads(network.configuration)
@@ -171,7 +171,7 @@ class Networks:
         BindError
             The function is not there, or its source is not what it was.
         """
-        from gradbase.runtime.train.module import generator_lock
+        from gradbase.runtime.train.own_draws import generator_lock
 
         function = self._function(node.reference)
         if _code_hash(function) != node.code_hash:

@@ -11,7 +11,7 @@ import contextlib
 import threading
 from collections.abc import Generator
 
-from gradbase.runtime.train.module import generator_lock
+from gradbase.runtime.train.own_draws import generator_lock
 
 _changed = threading.Condition()
 _counts = {"training": 0, "waiting": 0, "tracing": 0}

@@ -13,6 +13,7 @@ from training_tables import dataset_of, make_table, prepared
 
 from gradbase.errors import ShapeError, TrainingError
 from gradbase.ir.learning import Fit, Optimizer, PythonNetwork
+from gradbase.runtime.train import own_draws
 from gradbase.runtime.train.module import make_optimizer
 from gradbase.runtime.train.trainer import make_trainer
 
@@ -131,6 +132,38 @@ class Raising(nn.Module):
 
     def forward(self, x):
         raise ValueError(f"no use for {x.shape[1]} inputs")
+
+
+class Wrapped(nn.Module):
+    """Code that might draw anything."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.inside = dropping(inputs, outputs)
+
+    def forward(self, x):
+        return self.inside(x)
+
+
+def dropping(inputs, outputs):
+    return nn.Sequential(
+        nn.Linear(inputs, 6), nn.Dropout(0.2, inplace=True), nn.ReLU(), nn.Dropout(0.3),
+        nn.Dropout(0.0), nn.Linear(6, outputs),
+    )  # fmt: skip
+
+
+def test_layers_that_wait_for_nobody_draw_the_same_numbers(binary):
+    """torch's own generator is left alone, and may be in use by others."""
+    plain, wrapped = trainer_of(binary, dropping), trainer_of(binary, Wrapped)
+    expected = [unit(wrapped, number) for number in range(3)]
+    before = torch.get_rng_state()
+    with own_draws.generator_lock:
+        found = [unit(plain, number) for number in range(3)]
+    assert not plain.failed
+    assert found == expected
+    assert torch.equal(torch.get_rng_state(), before)
+    states = [list(t.state(0).values()) for t in (plain, wrapped)]
+    assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
 
 
 def test_what_a_module_raises_is_the_trials_error_with_traceback(binary):

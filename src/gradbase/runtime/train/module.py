@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import traceback
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,11 +18,10 @@ from gradbase.runtime.memory.budget import budget
 from gradbase.runtime.train.data import Batch, TrainingData
 from gradbase.runtime.train.keys import derive
 from gradbase.runtime.train.losses import RowLoss, row_losses
+from gradbase.runtime.train.own_draws import OwnDraws, generator_lock
 from gradbase.runtime.train.schedules import Schedules, factor, no_schedules
 from gradbase.runtime.train.step_memory import StepMemory, bounded_memory, module_memory
 
-generator_lock = threading.Lock()
-"""Held around everything that draws from torch's own generator, or saves and restores it."""
 _FRAMES = 6
 
 
@@ -142,7 +139,7 @@ class ModuleFit:
             raise TrainingError(f"the module of `{self.name}` has no parameter to train")
         self._own, self._schedules = own, schedules
         self.optimizer = self._optimizer_of(parameters)
-        self._random = torch.Generator().get_state()
+        self.draws = OwnDraws(module)
         weights = data.class_weights(fit)
         self._class_weights = torch.tensor(weights) if weights else None
 
@@ -160,8 +157,7 @@ class ModuleFit:
     def run_unit(self, epoch: int, shard: int) -> list[float]:
         """Train one pass over a shard; the mean loss over its rows."""
         self.module.train()
-        made = torch.Generator().manual_seed(derive(self.fit.seed, "module", epoch, shard))
-        self._random = made.get_state()
+        self.draws.start(derive(self.fit.seed, "module", epoch, shard))
         if self.limit is None:
             return self._steps(epoch, shard)
         with budget(*self.limit, device="cpu"):
@@ -275,7 +271,7 @@ class ModuleFit:
         return (each if batch.w is None else each * batch.w).mean()
 
     def _call(self, x: Tensor) -> Tensor:
-        with self._own_randomness():
+        with self.draws.used():
             z = guarded(self.fit, self.name, self.module, x[:, :-1].contiguous())
         expected = [len(x), self.data.outputs]
         found = list(z.shape) if isinstance(z, Tensor) else type(z).__name__
@@ -286,14 +282,3 @@ class ModuleFit:
                 hint="end it with torch.nn.Linear(…, config['n_outputs'])",
             )
         return z
-
-    @contextmanager
-    def _own_randomness(self) -> Generator[None]:
-        with generator_lock:
-            others = torch.get_rng_state()
-            torch.set_rng_state(self._random)
-            try:
-                yield
-            finally:
-                self._random = torch.get_rng_state()
-                torch.set_rng_state(others)

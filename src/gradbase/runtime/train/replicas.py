@@ -196,7 +196,7 @@ class ReplicatedModule(ModuleFit):
         assert part.batch is not None
         self.optimizer.zero_grad(set_to_none=True)
         seed = derive(self.fit.seed, f"part {self.steps} {part.number}", *self._unit)
-        self._random = torch.Generator().manual_seed(seed).get_state()
+        self.draws.start(seed)
         loss = self.backward(part.batch, len(part.batch.y) / count)
         flat = [torch.zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in parameters]
         return torch.cat([*flat, loss.view(1)])
