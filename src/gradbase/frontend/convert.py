@@ -17,6 +17,7 @@ from gradbase.frontend.sources import Source
 from gradbase.frontend.structure import Span, Unrecognised
 from gradbase.frontend.tokens import Token
 from gradbase.ir.scalar import (
+    UNTYPED,
     And,
     Column,
     Compare,
@@ -145,6 +146,8 @@ class Converter(Expressions):
                 return self._column(node, masked)
             case exp.Placeholder() if isinstance(node.this, str):
                 return self._parameter(node.this)
+            case exp.Null():  # some engines would call it a text
+                return UNTYPED
         if type(node) in _COMPARISONS and span_of(node.this) and span_of(node.expression):
             return self._compare(node, masked)
         return _literal(node, None) or self._opaque(node, masked)

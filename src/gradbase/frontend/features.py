@@ -12,7 +12,16 @@ from gradbase.frontend.names import lookup
 from gradbase.ir.derived import typed_columns
 from gradbase.ir.learning import Feature, Model
 from gradbase.ir.relational import Project, Relation
-from gradbase.ir.scalar import Column, PredictCall, Scalar, SqlScalar, scalars, substituted
+from gradbase.ir.scalar import (
+    UNTYPED,
+    Column,
+    Literal,
+    PredictCall,
+    Scalar,
+    SqlScalar,
+    scalars,
+    substituted,
+)
 from gradbase.ir.types import Schema, SqlType
 from gradbase.ir.unlabelled import CLUSTERS, COMPONENTS
 
@@ -159,8 +168,11 @@ def as_trained(model: Model, relation: Relation, names: Sequence[str]) -> Relati
 def _as_trained(feature: Feature, value: Scalar, typed: Mapping[Column, bool]) -> Scalar:
     """`value` cast to the type of the training where something is computed of the feature.
 
-    Functions of ours take numbers of any type, and so does the network.
+    Functions of ours take numbers of any type, and so does the network. A NULL without a type gets
+    the one of the training.
     """
+    if value is UNTYPED:
+        return Literal(None, feature.of)
     in_sql = typed.get(Column(feature.name, feature.of))
     if value.type == feature.of or in_sql is None:
         return value

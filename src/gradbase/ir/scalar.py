@@ -221,6 +221,10 @@ class SqlScalar(Scalar):
         return not self.is_volatile
 
 
+UNTYPED = SqlScalar(("NULL",), (), SqlType("null"))
+"""A NULL as it stands in a query: it has the type that is asked for."""
+
+
 @node
 class PredictCall(Scalar):
     """One output of a model for a row.  SQL: ``PREDICT(model, feature AS name, …)`` and kin.

@@ -73,8 +73,8 @@ def _sizes(
         by = ", ".join(map(quote_identifier, keys))
         known = quote_identifier(label)
         found = session.engine.fetch(
-            f"SELECT count(*) AS n FROM ({relation.parts[0]}\n) WHERE {known} IS NOT NULL "
-            f"GROUP BY {by}",
+            f"SELECT count(*) AS n FROM ({relation.parts[0]}\n) AS __gb_q "
+            f"WHERE {known} IS NOT NULL GROUP BY {by}",
             params,
         )
         return sorted(found.column("n").to_pylist())
