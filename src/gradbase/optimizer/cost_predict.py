@@ -55,7 +55,7 @@ _FETCH_S, _HAND_S = 2e-7, 3e-8
 """A value on its way from Spark to this process, from Spark to its own Python and back."""
 ENGINE_ROWS, BATCH_ROWS = 16_384, 32_768
 """Rows of a batch that an engine hands over; of one of several that are computed at once."""
-_PIECE_S, _PIECE_ROWS = 0.01, 64
+_PIECE_S, _PIECE_ROWS = 0.02, 64
 _CACHED, _SHARED = 4.0, 2.0
 """How much faster activations move in the second-level and in the last-level cache than
 `copy_bytes_s` (28-16-1 is fastest in tiles of 16,384 rows, 28-256-1 in tiles of 4,096)."""
@@ -158,7 +158,9 @@ def onnx_row_seconds(model: Model, batch: int, context: Machine) -> float:
     """As `row_seconds`, by ONNX Runtime: operators are fused, and one call does all."""
     calibration = context.calibration
     work = work_of(model)
-    speed = calibration.copy_bytes_s * _CACHED
+    working = (8 * model.widest + 4 * len(model.features)) * batch
+    fits = working <= _SHARED_CACHE * calibration.cache_bytes
+    speed = calibration.copy_bytes_s * (_CACHED if fits else _SHARED)
     calls = (_ONNX_OPS + _COLUMN_OPS * len(model.features)) * calibration.op_s
     arithmetic = model.flops / (calibration.onnx_flops or calibration.gemm_flops)
     arithmetic += work.seconds(_EXPORTED_STEPS)

@@ -248,9 +248,11 @@ def _vector(
     flat = column.flatten()  # without the NULL rows
     values = numbers(flat, "value", name, first_row).reshape(-1, encoding.size)
     missing = _missing(flat, values.ravel(), imported=imported)
-    mean = 0.0 if encoding.mean is None else constant(encoding.mean, blobs)
-    scale = 1.0 if encoding.scale is None else constant(encoding.scale, blobs)
-    standard = _standardise(values, mean, scale)
+    standard = values
+    if missing is not None or encoding.mean is not None or encoding.scale is not None:
+        mean = 0.0 if encoding.mean is None else constant(encoding.mean, blobs)
+        scale = 1.0 if encoding.scale is None else constant(encoding.scale, blobs)
+        standard = _standardise(values, mean, scale)
     if missing is not None:
         standard[missing.reshape(-1, encoding.size)] = 0.0
     with np.errstate(over="ignore"):

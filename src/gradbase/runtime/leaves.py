@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import pyarrow as pa
 import torch
 
-from gradbase.ir.conversion import ToTensor
+from gradbase.ir.conversion import ToTensor, Vector
 from gradbase.ir.grouping import ByGroup
 from gradbase.ir.tensor import Linear, Tensor
 from gradbase.runtime.encode import Blobs, encode
@@ -55,9 +55,14 @@ def leaf_of(
 
 def input_of(program: Encoding, node: Tensor, types: Sequence[pa.DataType]) -> Leaf:
     """The step that makes `node` from columns of `types` by encoding them."""
-    if isinstance(node, ToTensor) and node.dtype != "float32":
+    if isinstance(node, ToTensor) and (node.dtype != "float32" or _is_plain(node.encoding)):
         return _Alone(program, node)
     return _Matrix(_assembly(program, node, types))
+
+
+def _is_plain(encoding: object) -> bool:
+    """Whether rows are taken as they lie in memory: what reads vectors likes whole rows."""
+    return isinstance(encoding, Vector) and encoding.mean is None and encoding.scale is None
 
 
 def _assembly(program: Encoding, node: Tensor, types: Sequence[pa.DataType]) -> Assembly:
@@ -66,7 +71,7 @@ def _assembly(program: Encoding, node: Tensor, types: Sequence[pa.DataType]) -> 
 
 
 class _Alone(Leaf):
-    """One column of codes or of float64."""
+    """One column of codes, of float64, or of vectors that nothing is done to."""
 
     def __init__(self, program: Encoding, node: ToTensor) -> None:
         self._node, self._position = node, program.positions[node.column]
