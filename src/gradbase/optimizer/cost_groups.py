@@ -16,8 +16,13 @@ _USUAL = (16,)
 _SOLVED_ROWS = 10
 _SOLVING_S = 3e-4
 """Of one group, besides its products (own measurement)."""
-_ASKING_S = {"tpe": 2.5e-3, "gp": 8e-2}
+_ASKING_S = {"tpe": 5e-4, "gp": 8e-2}
 """Of a sampler, for one trial (own measurement)."""
+_GROUP_S, _TRIAL_S, _STEP_S = 5e-4, 7e-4, 2.5e-5
+"""Of a group, to be split, encoded and stored; of a trial, to be measured and kept; at least of a
+step in a stack, on one thread (1,000 groups in 1.2 to 1.6 s on two threads)."""
+_STATEMENT_S = 5e-2
+"""Of a statement of its own for a group."""
 
 
 def by_group_seconds(node: FitGroups, context: Context) -> dict[str, float]:
@@ -26,20 +31,21 @@ def by_group_seconds(node: FitGroups, context: Context) -> dict[str, float]:
     groups = max(node.groups, 1)
     rows = max(context.estimates[node.data].rows / groups * training_share(fit), 1.0)
     width = encoded_width(node.data, context)
-    asking = groups * node.trials * _ASKING_S.get(node.procedure, 0.0)
+    asking = groups * node.trials * (_TRIAL_S + _ASKING_S.get(node.procedure, 0.0))
+    stored, loop = groups * _GROUP_S + asking, groups * _STATEMENT_S + asking
     if node.solvable and node.rows[1] >= _SOLVED_ROWS * width:
         products = 2.0 * rows * width**2 / context.calibration.gemm_flops
         seconds = groups * node.trials * (_SOLVING_S + products)
-        return {"stacks": seconds, "alone": seconds}
+        return {"stacks": seconds + stored, "alone": seconds + loop}
     batch = min(fit.batch_size, int(rows))
     steps = groups * node.epochs * math.ceil(rows / batch)
     size = sum(i * o + o for i, o in layer_sizes(fit, context))
     networks = groups * node.trials
     places = min(max(STACK_ELEMENTS // size, 2), networks)
     workers = min(context.threads, math.ceil(networks / places))
-    stacked = step_seconds((fit,) * places, batch, context) / places / max(workers, 1)
+    stacked = max(step_seconds((fit,) * places, batch, context) / places, _STEP_S) / max(workers, 1)
     alone = step_seconds((fit,), batch, context)
-    return {"stacks": steps * stacked + asking, "alone": steps * alone + asking}
+    return {"stacks": steps * stacked + stored, "alone": steps * alone + loop}
 
 
 def _usual(fit: Fit) -> Fit:
