@@ -60,10 +60,12 @@ def test_bounds_of_the_storage_are_promises_as_they_are_now():
         engine.run("CREATE TABLE t AS SELECT i AS n, i / 2.0 AS x FROM range(9) r(i)")
         asked = engine.statistics.promises
         assert asked("t", ("n", "x")) == Promises(
-            "memory.main.t", filled=frozenset({"n", "x"}), finite=frozenset({"n", "x"})
+            "memory.main.t", filled=frozenset({"n", "x"}), ranges={"n": (0.0, 8.0), "x": (0.0, 4.0)}
         )
+        engine.run("INSERT INTO t VALUES (-17, 3.9)")
+        assert asked("t", ("n", "x")).ranges == {"n": (-18.0, 8.0), "x": (0.0, 4.0)}
         engine.run("INSERT INTO t VALUES (9, 'nan')")
-        assert asked("t", ("n", "x")).finite == {"n"}
+        assert asked("t", ("n", "x")).ranges.keys() == {"n"}
         engine.run("INSERT INTO t VALUES (NULL, '-inf')")
         assert asked("t", ("n", "x")).filled == {"x"}
 

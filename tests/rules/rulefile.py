@@ -5,8 +5,9 @@ Lines at the top of a file, before the first title::
     # rule: push_filter_below_predict
     # model m: binary (a int64, b float64)      %m in the plans; also `regression`, `hidden 512`
     # table t: 1000, a 7, b 20                  rows of a table, distinct values of columns
-    # promise t: unique k; refers k -> u.l; filled k, a; finite c
+    # promise t: unique k; refers k -> u.l; filled k, a; between c 0 1
     # idle aa: 1 2                              inputs of the weight %aa that are 0 throughout
+    # settled aa: dead 0; linear 1, 2           units of the layer with that weight, for any ranges
 
     # writers: 16                             cores with which the engine writes files
 
@@ -28,11 +29,12 @@ from gradbase.ir.facts import (
     Promises,
     Reference,
     Settings,
+    Settled,
     TableStatistics,
 )
 from gradbase.ir.imported import Trees
 from gradbase.ir.learning import Feature, Model
-from gradbase.ir.node import Node
+from gradbase.ir.node import Node, find
 from gradbase.ir.parser import parse_plan
 from gradbase.ir.scalar import Literal
 from gradbase.ir.tensor import Concat, Linear, Param, Tensor, Unary
@@ -70,7 +72,11 @@ def read_cases(path: Path) -> list[Case]:
         promises={t: promises_of(t, text) for t, text in promises.items()},
     )
     idle = re.findall(r"^# idle (\w+): (.*)$", head, re.MULTILINE)
-    weights = FixedWeights({h: frozenset(map(int, text.split())) for h, text in idle})
+    settled = re.findall(r"^# settled (\w+): dead ([\d, ]*); linear ([\d, ]*)$", head, re.MULTILINE)
+    weights = FixedWeights(
+        {h: frozenset(map(int, text.split())) for h, text in idle},
+        {h: Settled(*(numbers_of(t) for t in texts)) for h, *texts in settled},
+    )
     writers = re.findall(r"^# writers: (\d+)$", head, re.MULTILINE)
     engine = dataclasses.replace(DUCKDB, writers=int(writers[0]) if writers else 0)
     facts = Context(statistics, Calibration(), engine, Settings(), weights=weights)
@@ -80,14 +86,29 @@ def read_cases(path: Path) -> list[Case]:
 class FixedWeights:
     """What weights say, given as values by the hash of a `Param`."""
 
-    def __init__(self, idle: dict[str, frozenset[int]]) -> None:
-        self._idle = idle
+    def __init__(self, idle: dict[str, frozenset[int]], settled: dict[str, Settled]) -> None:
+        self._idle, self._settled = idle, settled
 
     def idle(self, weight: Tensor) -> frozenset[int] | None:
         return self._idle.get(weight.hash) if isinstance(weight, Param) else None
 
     def tested(self, trees: Trees) -> None:
         """Nobody looks into trees."""
+
+    def size(self, trees: Trees) -> None:
+        """Nobody looks into trees."""
+
+    def settled(self, outputs, ranges, *, imported):
+        """Of ReLUs over layers with the weights named."""
+        del ranges, imported
+        units = [u for o in outputs for u in find(o, Unary) if isinstance(u.x, Linear)]
+        weights = {u: u.x.weight.hash for u in units if isinstance(u.x.weight, Param)}
+        return {u: self._settled[h] for u, h in weights.items() if h in self._settled}
+
+
+def numbers_of(text: str) -> tuple[int, ...]:
+    """Numbers with commas between them."""
+    return tuple(int(t) for t in text.split(",") if t.strip())
 
 
 def statistics_of(text: str) -> TableStatistics:
@@ -99,7 +120,7 @@ def statistics_of(text: str) -> TableStatistics:
 
 def promises_of(table: str, text: str) -> Promises:
     """What is written behind ``# promise``."""
-    said: dict[str, list[str]] = {"unique": [], "refers": [], "filled": [], "finite": []}
+    said: dict[str, list[str]] = {"unique": [], "refers": [], "filled": [], "between": []}
     for part in text.split(";"):
         word, rest = part.strip().split(" ", 1)
         said[word] += [c.strip() for c in rest.split(",")]
@@ -109,7 +130,7 @@ def promises_of(table: str, text: str) -> Promises:
         frozenset(frozenset((c,)) for c in said["unique"]),
         frozenset(Reference((own,), other, (column,)) for own, other, column in references),
         frozenset(said["filled"]),
-        frozenset(said["finite"]),
+        {c: (float(low), float(high)) for c, low, high in map(str.split, said["between"])},
     )
 
 

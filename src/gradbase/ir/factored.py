@@ -1,9 +1,13 @@
-"""Predictions taken apart over a join: a part per row of a dimension, the rest per joined row."""
+"""Predictions taken apart over a join: a part per row of a dimension, the rest per joined row.
+
+And parts of constants, of which what is taken apart is made.
+"""
 
 from __future__ import annotations
 
 import functools
 
+from gradbase.errors import ShapeError
 from gradbase.ir.conversion import Encoding
 from gradbase.ir.learning import Model
 from gradbase.ir.node import node
@@ -71,6 +75,33 @@ class PredictJoined(Relation):
             for n, m in zip(self.names, self.methods, strict=True)
         )
         return Schema((*self.child.schema.fields, *added))
+
+
+@node
+class Picked(Tensor):
+    """Of a constant what is at `places` along `dim`, in this order."""
+
+    x: Tensor
+    places: tuple[int, ...]
+    dim: int
+
+    def __post_init__(self) -> None:
+        size = self.x.shape[self.dim]
+        if not self.places or not all(0 <= p < size for p in self.places):
+            raise ShapeError(f"there are {size} places, not {list(self.places)}")
+
+    @functools.cached_property
+    def shape(self) -> Shape:  # type: ignore[override]
+        before, after = self.x.shape[: self.dim], self.x.shape[self.dim + 1 :]
+        return (*before, len(self.places), *after)
+
+    @functools.cached_property
+    def dtype(self) -> str:  # type: ignore[override]
+        return self.x.dtype
+
+    @property
+    def linear_in(self) -> tuple[Tensor, ...]:
+        return (self.x,)
 
 
 @node

@@ -6,6 +6,7 @@ import the one that found them out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -14,7 +15,7 @@ from gradbase.ir.imported import Trees
 from gradbase.ir.learning import Fit, Model
 from gradbase.ir.relational import Relation
 from gradbase.ir.scalar import Value
-from gradbase.ir.tensor import Tensor
+from gradbase.ir.tensor import Tensor, Unary
 from gradbase.ir.types import Schema, SqlType
 
 
@@ -45,6 +46,9 @@ class Reference:
     referenced: tuple[str, ...]
 
 
+Bounds = tuple[float, float]
+
+
 @dataclass(frozen=True)
 class Promises:
     """What holds for every row that a table has now: proofs, unlike estimates.
@@ -59,15 +63,16 @@ class Promises:
         Foreign keys that are checked at every statement.
     filled : frozenset of str
         Columns without NULL, of those asked for.
-    finite : frozenset of str
-        Columns without NaN and infinite values, of those asked for.
+    ranges : mapping of str to Bounds
+        Columns of numbers without NaN and infinite values, of those asked for, and between which
+        numbers all of theirs lie; NULL aside.
     """
 
     identity: str
     unique: frozenset[frozenset[str]] = frozenset()
     references: frozenset[Reference] = frozenset()
     filled: frozenset[str] = frozenset()
-    finite: frozenset[str] = frozenset()
+    ranges: Mapping[str, Bounds] = field(default_factory=dict[str, Bounds])
 
 
 class Statistics(Protocol):
@@ -86,6 +91,26 @@ class Statistics(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Range:
+    """Between which numbers a column's values lie, and whether some may be missing.
+
+    NULL and NaN are; for imported networks NaN alone, as with NULL nobody asks what they compute.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    missing: bool = True
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Places of a ReLU's input that are never above 0 (`dead`), and never below (`linear`)."""
+
+    dead: tuple[int, ...]
+    linear: tuple[int, ...]
+
+
 class Weights(Protocol):
     """What constants of networks say, where it is quickly found out."""
 
@@ -95,6 +120,19 @@ class Weights(Protocol):
 
     def tested(self, trees: Trees) -> tuple[frozenset[int], ...] | None:
         """By tree the features that a row's way may depend on; None: not looked at."""
+        ...
+
+    def size(self, trees: Trees) -> tuple[int, int] | None:
+        """Nodes that a row may come to, and the longest way down; None: not looked at."""
+        ...
+
+    def settled(
+        self, outputs: Sequence[Tensor], ranges: Mapping[str, Range], *, imported: bool
+    ) -> Mapping[Unary, Settled]:
+        """The ReLUs below `outputs`, children first, that `ranges` of columns settle in part.
+
+        Of `imported` networks NaN and infinite values pass through, of others they do not occur.
+        """
         ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gradbase.ir.facts import Capabilities, Modules, Pilot, Settings, Statistics, Weights
 from gradbase.ir.learning import Dataset, Fit, Model
@@ -108,6 +108,14 @@ class Context:
         """A column name that no relation of the plan has: ``__gb_1``, ``__gb_2``, …"""
         self._last_name += 1
         return f"__gb_{self._last_name}"
+
+    def chose(self, before: Node, after: Node, choice: Choice) -> None:
+        """Note `choice` for `after`, and with it what was noted for `before`, which it replaces."""
+        earlier = self.choices.get(before)
+        if earlier is not None:
+            told = (f"{earlier.chosen}: {earlier.reason}", *earlier.details)
+            choice = replace(choice, details=(*choice.details, *told))
+        self.choices[after] = choice
 
     def reserve(self, nodes: Iterable[Node]) -> None:
         """Keep `fresh` from giving a name that one of these relations has already."""

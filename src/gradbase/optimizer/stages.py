@@ -13,6 +13,7 @@ from gradbase.optimizer.rules.drop_unused_predictions import drop_unused_predict
 from gradbase.optimizer.rules.extract_analytics import extract_analytics
 from gradbase.optimizer.rules.extract_predictions import extract_predictions
 from gradbase.optimizer.rules.fold_known_values import fold_known_values
+from gradbase.optimizer.rules.fold_settled_units import fold_settled_units
 from gradbase.optimizer.rules.fuse_fits import fuse_fits
 from gradbase.optimizer.rules.fuse_layers import fuse_layers
 from gradbase.optimizer.rules.merge_filters import merge_filters
@@ -79,8 +80,9 @@ STAGES = (
     # After narrowing: the columns that a join still carries are what taking apart saves. First what
     # is about whole predictions, then about their first layers.
     # Fused first: a scaler in front of a layer hides which columns the layer reads.
-    # Idle features last: what is folded is not read any more, branches that are cut test nothing.
-    Stage("fold", (fuse_layers, fold_known_values, drop_idle_features)),
+    # Ranges after values: what is in a bias has no range. Idle features last: what is folded is not
+    # read any more, branches that are cut and units that are gone test nothing.
+    Stage("fold", (fuse_layers, fold_known_values, fold_settled_units, drop_idle_features)),
     Stage(
         "narrow",
         (

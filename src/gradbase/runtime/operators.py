@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from gradbase.errors import UnsupportedError
 from gradbase.ir import aten
-from gradbase.ir.factored import Looked
+from gradbase.ir.factored import Looked, Picked
 from gradbase.ir.imported import Trees
 from gradbase.ir.shapes import Shape
 from gradbase.ir.tensor import (
@@ -104,6 +104,8 @@ def operator(node: Tensor, *, in_place: bool = False) -> Operator:
             return lambda v, rows: v[0].reshape(sizes(dims, rows))
         case Looked():
             return _looked(len(node.codes), node.x is not None)
+        case Picked(places=places, dim=dim):
+            return lambda v, _rows: v[0].index_select(dim, torch.tensor(places))
         case Trees():
             return trees_operator(node)
         case TorchOp():

@@ -36,6 +36,8 @@ FROM duckdb_constraints()
 WHERE database_name = $database AND schema_name = $schema AND table_name = $name
 """
 _UNIQUE = ("PRIMARY KEY", "UNIQUE")
+_STEPS, _LARGEST = 4, 1000
+"""Digits that bounds are rounded to; exponent beyond which that may overflow."""
 
 Entry = tuple[str, str, str]
 
@@ -58,9 +60,9 @@ def promises(engine: DuckDBEngine, table: str, columns: tuple[str, ...]) -> Prom
             found = _entry(engine, quote_identifier(other), entry[0])
             if found is not None:
                 references.add(Reference(tuple(own), ".".join(found), tuple(others)))
-    never_null, finite = _stored(engine, table, columns)
+    never_null, ranges = _stored(engine, table, columns)
     kept = frozenset(filled.intersection(columns) | never_null)
-    return Promises(".".join(entry), frozenset(unique), frozenset(references), kept, finite)
+    return Promises(".".join(entry), frozenset(unique), frozenset(references), kept, ranges)
 
 
 def _entry(engine: DuckDBEngine, table: str, database: str = "") -> Entry | None:
@@ -82,23 +84,39 @@ def _entry(engine: DuckDBEngine, table: str, database: str = "") -> Entry | None
 
 def _stored(
     engine: DuckDBEngine, table: str, columns: tuple[str, ...]
-) -> tuple[frozenset[str], frozenset[str]]:
-    """Columns that hold no NULL, and those of finite numbers, as the storage's bounds say."""
+) -> tuple[frozenset[str], dict[str, tuple[float, float]]]:
+    """Columns that hold no NULL, and the ranges of finite numbers, as the storage's bounds say."""
     if not columns:
-        return frozenset(), frozenset()
+        return frozenset(), {}
     calls = ", ".join(
         f"CAST(TRY_CAST(stats({quote_identifier(c)}) AS JSON) AS TEXT)" for c in columns
     )
     rows = _rows(engine, f"SELECT {calls} FROM {table} LIMIT 1")
     known = {c: json.loads(t) for c, t in zip(columns, rows[0] if rows else (), strict=False) if t}
     full = frozenset(c for c, s in known.items() if s.get("has_null") is False)
-    return full, frozenset(c for c, s in known.items() if _finite(s.get("min"), s.get("max")))
+    ranges = {c: _range(s.get("min"), s.get("max")) for c, s in known.items()}
+    return full, {c: r for c, r in ranges.items() if r is not None}
 
 
-def _finite(*ends: object) -> bool:
-    return all(
-        isinstance(e, int | float) and not isinstance(e, bool) and math.isfinite(e) for e in ends
-    )
+def _range(low: object, high: object) -> tuple[float, float] | None:
+    """From `low` to `high`, a little more; None: these are no finite numbers.
+
+    A plan is made anew where a promise changes, which not every row that is added should do.
+    """
+    numbers = [
+        float(e) for e in (low, high) if isinstance(e, int | float) and not isinstance(e, bool)
+    ]
+    if len(numbers) < 2 or not all(math.isfinite(e) for e in numbers):
+        return None
+    return -_above(-numbers[0]), _above(numbers[1])
+
+
+def _above(number: float) -> float:
+    """The next number of `_STEPS` significant binary digits, towards positive infinity."""
+    mantissa, exponent = math.frexp(number)
+    if exponent > _LARGEST:
+        return number
+    return math.ldexp(math.ceil(math.ldexp(mantissa, _STEPS)), exponent - _STEPS)
 
 
 def _rows(

@@ -10,7 +10,16 @@ from gradbase.ir.conversion import ToTable, ToTensor
 from gradbase.ir.imported import Trees
 from gradbase.ir.learning import Model
 from gradbase.ir.node import Node, transform, walk
-from gradbase.ir.tensor import Concat, Embedding, Linear, OneHot, Tensor, TorchOp
+from gradbase.ir.tensor import (
+    Concat,
+    Embedding,
+    Linear,
+    MatMul,
+    OneHot,
+    Reshape,
+    Tensor,
+    TorchOp,
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,12 @@ def columns_between(weight: Tensor, start: int, stop: int) -> Tensor:
     arguments = json.dumps([{"$": 0}, 1, start, stop])
     dims = (weight.shape[0], stop - start)
     return TorchOp("slice.Tensor", (weight,), arguments, dims, weight.dtype)
+
+
+def times(weight: Tensor, vector: Tensor) -> Tensor:
+    """``weight @ vector`` of constants, Tensor[outputs]."""
+    column = Reshape(vector, (vector.shape[-1], 1))
+    return Reshape(MatMul(weight, column), (weight.shape[0],))
 
 
 @dataclass(frozen=True)

@@ -105,11 +105,8 @@ def never_null(relation: Relation, column: str, context: Context) -> bool:
     """Whether `column` holds no NULL."""
     if column in known_values(relation):
         return True
-    found = source(relation, column)
-    given = None if found is None else _promises(found, context)
-    if found is None or given is None or found.filled_up:
-        return False
-    return found.column in given.filled
+    given = promised(relation, column, context)
+    return given is not None and not given[0].filled_up and given[0].column in given[1].filled
 
 
 def finite(relation: Relation, column: str, context: Context) -> bool:
@@ -119,12 +116,18 @@ def finite(relation: Relation, column: str, context: Context) -> bool:
     known = known_values(relation).get(column)
     if known is not None and math.isfinite(known.low) and math.isfinite(known.high):
         return True
+    given = promised(relation, column, context)
+    return given is not None and given[0].column in given[1].ranges
+
+
+def promised(relation: Relation, column: str, context: Context) -> tuple[Source, Promises] | None:
+    """Where `column` is read and what is promised of that table.
+
+    Of all columns that are read at once: a question takes a millisecond.
+    """
     found = source(relation, column)
-    given = None if found is None else _promises(found, context)
-    return found is not None and given is not None and found.column in given.finite
-
-
-def _promises(found: Source, context: Context) -> Promises | None:
-    """Of all columns that are read at once: a question takes a millisecond."""
+    if found is None:
+        return None
     scan = found.scan
-    return context.statistics.promises(scan.table, tuple(map(scan.source, scan.columns.names)))
+    given = context.statistics.promises(scan.table, tuple(map(scan.source, scan.columns.names)))
+    return None if given is None else (found, given)

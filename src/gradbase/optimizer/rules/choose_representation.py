@@ -114,7 +114,7 @@ def _chosen(
     reason = "forced by gradbase.representation" if forced else _reason(n, best, chosen, ctx)
     what = f"{chosen} {best[chosen][1]}"
     details = (*notes, *_details(n, chosen, best, ctx), *_learnt(n, chosen, ctx))
-    ctx.choices[made] = Choice(what, reason, alternatives, details)
+    ctx.chose(n, made, Choice(what, reason, alternatives, details))
     return made
 
 
@@ -134,7 +134,7 @@ def _plain(
     if plain == RELATIONAL:
         batch = tiled_plan(n, batch, ctx).rows
     made = n.replace(representation=plain, batch_rows=batch)
-    ctx.choices[made] = Choice(f"{plain} {batch}", "the optimiser is off", (), notes)
+    ctx.chose(n, made, Choice(f"{plain} {batch}", "the optimiser is off", (), notes))
     return made
 
 

@@ -46,7 +46,7 @@ def drop_idle_features(n: Node, ctx: Context) -> Node | None:
         outputs=with_outputs(n.model, n.methods, changes.get),
     )
     changed = n.replace(model=model, features=tuple(columns[f.name] for f in model.features))
-    ctx.choices[changed] = Choice("narrowed", f"without effect: {', '.join(sorted(names))}")
+    ctx.chose(n, changed, Choice("narrowed", f"without effect: {', '.join(sorted(names))}"))
     return changed
 
 

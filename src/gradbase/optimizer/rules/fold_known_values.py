@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 
 from gradbase.ir.conversion import Category, Numeric, ToTensor
+from gradbase.ir.facts import Range
 from gradbase.ir.imported import Trees
 from gradbase.ir.learning import Model, Predict
-from gradbase.ir.node import Node
+from gradbase.ir.node import Node, find
 from gradbase.ir.tensor import (
     Binary,
     Concat,
@@ -22,6 +24,7 @@ from gradbase.ir.tensor import (
 )
 from gradbase.optimizer.analyses.known import Known, known_values
 from gradbase.optimizer.analyses.networks import FirstLayer, column_of, first_layer, with_outputs
+from gradbase.optimizer.analyses.ranges import ranges
 from gradbase.optimizer.context import Choice, Context
 from gradbase.optimizer.rule import rule
 
@@ -34,16 +37,15 @@ from gradbase.optimizer.rule import rule
 def fold_known_values(n: Node, ctx: Context) -> Node | None:
     """Predict(Filter[c = value](x)) -> the same with c's part of the first layer in its bias.
 
-    Trees of which a filter bounds features lose the branches that no row can take. Only literals
-    count; a feature folded into the network is no longer read.
+    Trees of which a filter bounds features lose the branches that no row can take; where much is
+    computed those too that the bounds of a table's storage exclude. Only literals count; a feature
+    folded into the network is no longer read.
     """
-    if not isinstance(n, Predict) or n.representation:
+    if not isinstance(n, Predict) or n.representation or n.model.columns:
         return None
     known = known_values(n.child)
     of = {f.name: known[c] for f, c in zip(n.model.features, n.features, strict=True) if c in known}
-    if not of or n.model.columns:
-        return None
-    return _folded(n, of, ctx) or _bounded(n, of, ctx)
+    return (_folded(n, of, ctx) if of else None) or _bounded(n, ctx)
 
 
 # -- constants into the bias -----------------------------------------------------------------------
@@ -71,7 +73,7 @@ def _folded(n: Predict, known: dict[str, Known], ctx: Context) -> Predict | None
     changed = _without(n, gone, n.model.replace(
         outputs=with_outputs(n.model, n.methods, lambda t: made if t is layer.layer else None)
     ))  # fmt: skip
-    ctx.choices[changed] = Choice("folded", f"{', '.join(sorted(gone))} known from the filter")
+    ctx.chose(n, changed, Choice("folded", f"{', '.join(sorted(gone))} known from the filter"))
     return changed
 
 
@@ -124,29 +126,31 @@ def _column(layer: FirstLayer, at: int) -> Tensor:
 # -- bounds of trees -------------------------------------------------------------------------------
 
 
-def _bounded(n: Predict, known: dict[str, Known], ctx: Context) -> Predict | None:
-    fired = False
-
-    def change(t: Node) -> Node | None:
-        nonlocal fired
-        if not isinstance(t, Trees):
-            return None
-        bounds = _bounds(t, known)
-        if bounds == t.bounds:
-            return None
-        fired = True
-        return t.replace(bounds=bounds)
-
-    outputs = with_outputs(n.model, n.methods, change)
-    if not fired:
+def _bounded(n: Predict, ctx: Context) -> Predict | None:
+    outputs = [n.model.output(m) for m in dict.fromkeys(n.methods)]
+    found = {t for o in outputs for t in find(o, Trees)}
+    known = ranges(n, ctx) if found else {}
+    bounded = [(t, t.replace(bounds=_bounds(t, known))) for t in found]
+    changes: dict[Node, Node] = {t: b for t, b in bounded if _is_smaller(b, t, ctx)}
+    if not changes:
         return None
-    changed = n.replace(model=n.model.replace(outputs=outputs))
+    changed = n.replace(
+        model=n.model.replace(outputs=with_outputs(n.model, n.methods, changes.get))
+    )
     names = ", ".join(sorted(known))
-    ctx.choices[changed] = Choice("pruned", f"branches of trees by what the filter says of {names}")
+    ctx.chose(n, changed, Choice("pruned", f"branches of trees by what is known of {names}"))
     return changed
 
 
-def _bounds(trees: Trees, known: dict[str, Known]) -> tuple[float, ...]:
+def _is_smaller(made: Trees, before: Trees, ctx: Context) -> bool:
+    """Whether rows have a shorter way down, or trees fewer nodes; where nobody knows: yes."""
+    if made.bounds == before.bounds:
+        return False
+    sizes = [None if ctx.weights is None else ctx.weights.size(t) for t in (made, before)]
+    return None in sizes or sizes[0] != sizes[1]
+
+
+def _bounds(trees: Trees, known: Mapping[str, Range]) -> tuple[float, ...]:
     x = trees.x
     while isinstance(x, TorchOp) and x.target == "_to_copy.default":
         x = x.inputs_[0]
@@ -155,9 +159,9 @@ def _bounds(trees: Trees, known: dict[str, Known]) -> tuple[float, ...]:
     for part in x.parts if isinstance(x, Concat) else (x,):
         match part:
             case ToTensor(column=column, encoding=Numeric(part="value") as of) if column in known:
-                ends = [
-                    (end - of.mean) * of.scale for end in (known[column].low, known[column].high)
-                ]
+                least, most = known[column].low, known[column].high
+                ends = [(end - of.mean) * of.scale for end in (least, most)]
+                ends = [ends[0], math.inf] if known[column].missing else ends
                 if of.scale > 0 and any(math.isfinite(e) for e in ends):
                     found += [float(at), *ends]
             case _:

@@ -20,7 +20,7 @@ from gradbase.ir.tensor import (
     TorchOp,
     Unary,
 )
-from gradbase.optimizer.analyses.networks import with_outputs
+from gradbase.optimizer.analyses.networks import times, with_outputs
 from gradbase.optimizer.context import Choice, Context
 from gradbase.optimizer.rule import rule
 
@@ -64,7 +64,7 @@ def fuse_layers(n: Node, ctx: Context) -> Node | None:
         return None
     changed = n.replace(model=n.model.replace(outputs=outputs))
     saved = n.model.flops - changed.model.flops
-    ctx.choices[changed] = Choice("fused", f"{saved:,.0f} FLOPs a row less")
+    ctx.chose(n, changed, Choice("fused", f"{saved:,.0f} FLOPs a row less"))
     return changed
 
 
@@ -74,12 +74,6 @@ def _constant(t: Tensor | None) -> bool:
 
 def _plus(a: Tensor | None, b: Tensor) -> Tensor:
     return b if a is None else Binary("add", a, b)
-
-
-def _times(weight: Tensor, vector: Tensor) -> Tensor:
-    """``weight @ vector``, Tensor[outputs]."""
-    column = Reshape(vector, (vector.shape[-1], 1))
-    return Reshape(MatMul(weight, column), (weight.shape[0],))
 
 
 def _sliced(taken: TorchOp, x: Tensor) -> Tensor | None:
@@ -113,7 +107,7 @@ def _both(outer: Linear, inner: Linear) -> Linear | None:
         return None
     bias = outer.bias
     if inner.bias is not None:
-        bias = _plus(bias, _times(outer.weight, inner.bias))
+        bias = _plus(bias, times(outer.weight, inner.bias))
     return Linear(inner.x, MatMul(outer.weight, inner.weight), bias)
 
 
@@ -138,7 +132,7 @@ def _scaled(layer: Linear, scaled: Binary) -> Linear | None:
         case "mul" | "div":
             return Linear(x, Binary(scaled.op, layer.weight, flat), layer.bias)
         case "add" | "sub":
-            shift = _times(layer.weight, flat)
+            shift = times(layer.weight, flat)
             shift = Unary("neg", shift) if scaled.op == "sub" else shift
             return Linear(x, layer.weight, _plus(layer.bias, shift))
     return None

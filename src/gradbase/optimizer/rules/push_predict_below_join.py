@@ -74,7 +74,7 @@ def _may_fail(n: Predict, join: Join, side: Relation) -> bool:
 def _note(below: Predict, n: Predict, side: Relation, ctx: Context) -> None:
     found = [estimate(r, ctx).rows for r in (side, n.child)]
     reason = f"{found[0]:,.0f} rows below the join, {found[1]:,.0f} above"
-    ctx.choices[below] = Choice("below the join", reason, _alternatives(n, side, ctx))
+    ctx.chose(n, below, Choice("below the join", reason, _alternatives(n, side, ctx)))
 
 
 def _seconds(n: Predict, relation: Relation, ctx: Context) -> float:
