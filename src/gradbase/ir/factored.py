@@ -40,11 +40,12 @@ def table_name(place: int) -> str:
 
 @node
 class PredictJoined(Relation):
-    """As `Predict`, where parts of the network's first layer are looked up in other tables.
+    """As `Predict`, where parts of the network are looked up in other tables.
 
     ``rows[i]`` is the child's column with the number of a row of ``tables[i]``, whose column
     ``vectors[i]`` is what is looked up: `table_name` (i) in the model, whose last features are
-    these numbers. `features` are the child's columns for the features before them.
+    these numbers. `features` are the child's columns for the features before them. Where a number
+    may be `absent` (see `RowNumber`) the first row is what the table's model makes of NULLs.
     """
 
     child: Relation
@@ -106,7 +107,9 @@ class Picked(Tensor):
 
 @node
 class RowNumber(Encoding):
-    """The number of a row, as it is."""
+    """The number of a row, as it is; with `absent` one more, and 0 where there is no row (NULL)."""
+
+    absent: bool = False
 
     @property
     def dtype(self) -> str:

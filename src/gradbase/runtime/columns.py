@@ -192,3 +192,10 @@ def _uuid_text(column: pa.Array) -> pa.Array:
     offsets = pa.py_buffer(np.arange(0, 36 * (len(raw) + 1), 36, dtype=np.int64))
     made = pa.LargeStringArray.from_buffers(len(raw), offsets, pa.py_buffer(text))
     return kernels.if_else(column.is_valid(), made, pa.scalar(None, pa.large_string()))
+
+
+def row_numbers(column: pa.Array, *, absent: bool) -> npt.NDArray[np.int64]:
+    """Numbers of rows; with `absent` one more, and 0 for NULL."""
+    if absent:
+        column = kernels.fill_null(kernels.add(column, 1), 0)
+    return column.to_numpy(zero_copy_only=False)

@@ -26,7 +26,7 @@ from gradbase.ir.conversion import Category, Encoding, MultiHot, Numeric, Sparse
 from gradbase.ir.factored import RowNumber
 from gradbase.ir.imported import Text
 from gradbase.ir.tensor import Const, Param, Tensor
-from gradbase.runtime.columns import array_lengths, category_text, kernels, numbers
+from gradbase.runtime.columns import array_lengths, category_text, kernels, numbers, row_numbers
 
 Float64s = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -119,8 +119,8 @@ def encode_into(
             _multi_hot(out, column, encoding)
         case Sparse():
             _sparse(out, column, encoding, name, first_row)
-        case RowNumber():
-            out[:, 0] = column.to_numpy(zero_copy_only=False)
+        case RowNumber(absent=absent):
+            out[:, 0] = row_numbers(column, absent=absent)
         case Vector():
             _vector(out, column, encoding, name, first_row, blobs=blobs, imported=imported)
         case _:

@@ -9,9 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from gradbase.ir.factored import PredictJoined, table_name
+from gradbase.ir.factored import PredictJoined, RowNumber, table_name
+from gradbase.ir.learning import Predict
+from gradbase.ir.relational import Relation
 from gradbase.ir.tensor import Param
-from gradbase.runtime.columns import kernels
+from gradbase.runtime.arrow_types import arrow_type
+from gradbase.runtime.columns import kernels, row_numbers
 from gradbase.runtime.context import RunContext
 from gradbase.runtime.encode import Blobs
 from gradbase.runtime.program import Program
@@ -39,8 +42,14 @@ class Joined:
     def __init__(
         self, node: PredictJoined, tables: Sequence[pa.Table], context: RunContext
     ) -> None:
-        columns = zip(tables, node.vectors, strict=True)
-        found = [_matrix(table.column(name)) for table, name in columns]
+        self._absent = tuple(_may_be_absent(node, row) for row in node.rows)
+        found: list[tuple[Array, Array | None]] = []
+        for place, (table, name) in enumerate(zip(tables, node.vectors, strict=True)):
+            column = table.column(name)
+            if self._absent[place]:
+                first = _of_nulls(_prediction(node.tables[place], name), context)
+                column = pa.chunked_array([first.cast(column.type), *column.chunks], column.type)
+            found.append(_matrix(column))
         self._nulls = [nulls for _, nulls in found]
         held = _Held(context.blobs, {table_name(i): matrix for i, (matrix, _) in enumerate(found)})
         bitwise = context.settings.exactness == "bitwise"
@@ -57,11 +66,34 @@ class Joined:
 
     def _null_rows(self, features: pa.RecordBatch) -> Array | None:
         lost: Array | None = None
-        for place, nulls in enumerate(self._nulls, self._first):
+        for place, (nulls, absent) in enumerate(zip(self._nulls, self._absent, strict=True)):
             if nulls is not None:
-                here = nulls[features.column(place).to_numpy(zero_copy_only=False)]
+                here = nulls[row_numbers(features.column(self._first + place), absent=absent)]
                 lost = here if lost is None else lost | here
         return lost
+
+
+def _may_be_absent(node: PredictJoined, row: str) -> bool:
+    """Whether some of the numbers `row` are NULL."""
+    inputs = (t for m in node.methods for t in node.model.output(m).inputs)
+    return any(t.column == row and t.encoding == RowNumber(absent=True) for t in inputs)
+
+
+def _prediction(table: Relation, name: str) -> Predict:
+    """What gives column `name` of `table`."""
+    while not (isinstance(table, Predict) and name in table.names):
+        (table,) = (c for c in table.children if isinstance(c, Relation))
+    return table
+
+
+def _of_nulls(node: Predict, context: RunContext) -> pa.Array:
+    """What `node` gives for a row of NULLs."""
+    schema = node.child.schema
+    columns = [pa.nulls(1, arrow_type(schema.type_of(f))) for f in node.features]
+    row = pa.RecordBatch.from_arrays(columns, [f.name for f in node.model.features])
+    program = Program(node.model, node.methods, context.blobs)
+    (found,) = program.runner([c.type for c in columns])(row)
+    return found
 
 
 def _matrix(column: pa.ChunkedArray) -> tuple[Array, Array | None]:

@@ -21,12 +21,7 @@ def trees_operator(node: Trees) -> Callable[[Sequence[torch.Tensor], int], torch
 
     def run(v: Sequence[torch.Tensor], rows: int) -> torch.Tensor:
         if not cut:
-            whole = (tuple(v[1:]), node.depth)
-            # Features that are not there are those that no tree tests once it is pruned.
-            needed = node.bounds or node.places
-            cut.append(pruned(whole[0], node.bounds) if needed else whole)
-            if node.places:
-                cut[0] = (_placed(cut[0][0], node.places), cut[0][1])
+            cut.append(cut_off(node, tuple(v[1:])))
         (roots, feature, limit, left, right, missing_left, value), depth = cut[0]
         numbers = v[0].to(precision).to(limit.dtype)
         at = roots.expand(rows, -1)
@@ -37,6 +32,17 @@ def trees_operator(node: Trees) -> Callable[[Sequence[torch.Tensor], int], torch
         return value[at].sum(dim=1)
 
     return run
+
+
+def cut_off(node: Trees, tables: Tables) -> tuple[Tables, int]:
+    """What a row may come to: its tables, whose features are numbered as in ``node.x``; the depth.
+
+    Features that are not there are those that no tree tests once it is pruned.
+    """
+    if not (node.bounds or node.places):
+        return tables, node.depth
+    made, depth = pruned(tables, node.bounds)
+    return (_placed(made, node.places) if node.places else made), depth
 
 
 def _placed(tables: Tables, places: tuple[int, ...]) -> Tables:

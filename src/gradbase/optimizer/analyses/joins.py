@@ -38,9 +38,14 @@ def may_fail(model: Model, features: Iterable[Feature]) -> bool:
 
 
 def with_partner(join: Join, side: Relation) -> Relation | None:
-    """The rows of one side of an inner join that find a partner; None for other joins."""
-    if join.kind != "inner" or join.condition is None:
+    """The rows of one side that come into a join's result; None where that is not known.
+
+    Those that find a partner, or all where an outer join keeps them.
+    """
+    if join.kind not in ("inner", "left", "right") or join.condition is None:
         return None
+    if join.kind != "inner" and side is (join.left if join.kind == "left" else join.right):
+        return side
     other = join.right if side is join.left else join.left
     keys = tuple(c for c in other.schema.names if c in join.condition.columns)
     return Join(side, columns_of(other, keys), "semi", join.condition) if keys else None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gradbase.ir.conversion import ToTable, ToTensor
+from gradbase.ir.factored import Picked
 from gradbase.ir.imported import Trees
 from gradbase.ir.learning import Model
 from gradbase.ir.node import Node, transform, walk
@@ -92,7 +93,13 @@ class FirstTrees:
     def places(self, chosen: Sequence[int]) -> tuple[int, ...]:
         """The places of the parts `chosen` among the columns that the trees number."""
         runs = [range(self.starts[i], self.starts[i] + self.parts[i].shape[-1]) for i in chosen]
-        return tuple(place for run in runs for place in run)
+        numbers = self.trees.places or range(self.trees.x.shape[-1])
+        return tuple(numbers[at] for run in runs for at in run)
+
+    def some(self, trees: Sequence[int], parts: Sequence[int]) -> Trees:
+        """The sum of what `trees` say, which test nothing but `parts`."""
+        roots = Picked(self.trees.roots, tuple(trees), 1)
+        return self.trees.replace(x=self.inputs(parts), roots=roots, places=self.places(parts))
 
 
 Entry = FirstLayer | FirstTrees
@@ -135,6 +142,14 @@ def entries(model: Model, methods: Sequence[str]) -> tuple[Entry, ...]:
 
 
 def _entry(n: Node) -> Entry | None:
+    found = layer_of(n)
+    if found is None or not all(column_of(p) for p in found.parts):
+        return None
+    return None if isinstance(found, FirstTrees) and found.trees.places else found
+
+
+def layer_of(n: Node) -> Entry | None:
+    """A layer or trees with what is side by side before them; None: it is something else."""
     match n:
         case Linear(x=x, weight=weight) if not weight.inputs and len(weight.shape) == 2:
             casts: list[TorchOp] = []
@@ -142,14 +157,14 @@ def _entry(n: Node) -> Entry | None:
             x, casts = _uncast(x)
         case _:
             return None
-    parts = x.parts if isinstance(x, Concat) else (x,)
-    if not all(column_of(p) for p in parts):
+    if len(x.shape) != 2:
         return None
+    parts = x.parts if isinstance(x, Concat) else (x,)
     starts = [0]
     for part in parts:
         starts.append(starts[-1] + part.shape[-1])
     if isinstance(n, Trees):
-        return FirstTrees(n, tuple(casts), parts, tuple(starts[:-1])) if not n.places else None
+        return FirstTrees(n, tuple(casts), parts, tuple(starts[:-1]))
     return FirstLayer(n, parts, tuple(starts[:-1]))
 
 

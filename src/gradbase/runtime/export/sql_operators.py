@@ -30,6 +30,7 @@ from gradbase.ir.tensor import (
 from gradbase.runtime.constants import constant_value
 from gradbase.runtime.encode import Blobs, constant
 from gradbase.runtime.export.sql_values import NAN, literal, number
+from gradbase.runtime.trees import cut_off
 
 Columns = tuple[str, ...]
 Layer = Callable[[Sequence[str]], Columns]
@@ -192,8 +193,11 @@ def _embedding(of: Category, text: str, table: Array) -> Columns:
 
 
 def _trees(n: Trees, x: Columns, blobs: Blobs | None) -> Columns:
-    names = ("roots", "feature", "limit", "left", "right", "missing_left", "value")
-    t = {name: constant(getattr(n, name), blobs) for name in names}
+    names: tuple[str, ...] = (
+        "roots", "feature", "limit", "left", "right", "missing_left", "value",
+    )  # fmt: skip
+    tables = tuple(constant_value(getattr(n, name), blobs) for name in names)
+    t = dict(zip(names, (table.numpy() for table in cut_off(n, tables)[0]), strict=True))
     outputs = t["value"].shape[1]
     rounded = (
         x if n.precision == "float64" else tuple(f"CAST(CAST({c} AS REAL) AS DOUBLE)" for c in x)
