@@ -49,9 +49,12 @@ READS = {
     "stumps": ("x0", "n", "q0"),
     "idle": ("x0", "n", "q0"),
     "sparse": ("n", "q0", "q1"),
+    "sides": ("x0", "n", "z0", "w0"),
+    "three": ("x0", "x1", "n", "z0", "z1", "w0", "w1"),
+    "bent": ("x0", "n", "z0", "w0"),
 }
 """Models and the columns they read."""
-PRECISE = ("double", "forest", "stumps")
+PRECISE = ("double", "forest", "stumps", "sides")
 """Models that compute in float64."""
 
 
@@ -82,6 +85,7 @@ def load(db):
         db.sql(f"CREATE TABLE {name} (k BIGINT {key}, {typed}, part BIGINT)")
         db.sql(f"INSERT INTO {name} SELECT i, {columns}, i % 3 FROM range({rows}) r(i)")
     db.sql("INSERT INTO e SELECT k, w1, w0, part FROM e WHERE k < 3")  # keys twice
+    db.sql("INSERT INTO e VALUES (777, 0.1, 'inf', 2), (778, '-inf', 0.2, 2)")  # of no fact
     _train(db)
     _import(db)
 
@@ -130,6 +134,35 @@ class Towers(torch.nn.Module):
         )
 
 
+class Three(torch.nn.Module):
+    """Three towers of two layers, one of which what follows reads twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.towers = torch.nn.ModuleList(
+            torch.nn.Sequential(torch.nn.Linear(n, 8), torch.nn.ReLU(), torch.nn.Linear(8, 4), torch.nn.Tanh())
+            for n in (3, 2, 2)
+        )  # fmt: skip
+        self.head = torch.nn.Sequential(
+            torch.nn.Linear(12, 6), torch.nn.ReLU(), torch.nn.Linear(6, 1)
+        )
+
+    def forward(self, x):
+        one, two, three = (
+            t(part) for t, part in zip(self.towers, x.split((3, 2, 2), 1), strict=True)
+        )
+        return self.head(torch.cat([one, two, three], 1)) + (one * two).sum(1, keepdim=True)
+
+
+def _bent():
+    """ReLUs of which ranges of columns settle many."""
+    first = torch.nn.Linear(4, 24)
+    with torch.no_grad():
+        first.bias[:] = torch.linspace(-4, 4, 24)
+    return torch.nn.Sequential(first, torch.nn.ReLU(), torch.nn.Linear(24, 8), torch.nn.ReLU(),
+                               torch.nn.Linear(8, 1))  # fmt: skip
+
+
 def _import(db):
     from sklearn.ensemble import RandomForestRegressor
     from sklearn.neural_network import MLPRegressor
@@ -142,6 +175,8 @@ def _import(db):
                                  torch.nn.Linear(8, 6), torch.nn.Linear(6, 1))  # fmt: skip
     db.import_model("scaled", scaled, features=list(READS["scaled"]))
     db.import_model("towers", Towers(), features=list(READS["towers"]))
+    db.import_model("three", Three(), features=list(READS["three"]))
+    db.import_model("bent", _bent(), features=list(READS["bent"]))
     conv = torch.nn.Sequential(
         torch.nn.Unflatten(1, (1, 6)),
         torch.nn.Conv1d(1, 3, 3),
@@ -176,6 +211,10 @@ def _import_idle(db):
     y = (numbers[:, 0] > 0.2) + 0.5 * (numbers[:, 1] > 1)
     stumps = GradientBoostingRegressor(n_estimators=12, max_depth=1, random_state=0)
     db.import_model("stumps", stumps.fit(numbers, y), features=list(READS["stumps"]), label="y")
+    numbers = np.random.default_rng(5).normal(size=(200, 4))
+    y = (numbers > (0.2, 1, 0, -0.3)).sum(1) + (numbers[:, 0] > 0) * numbers[:, 2]
+    sides = GradientBoostingRegressor(n_estimators=40, max_depth=2, random_state=0)
+    db.import_model("sides", sides.fit(numbers, y), features=list(READS["sides"]), label="y")
 
 
 def _import_onnx(db, model):
@@ -204,8 +243,8 @@ class Star:
 
 _CONDITIONS = {
     "f": ("f.n = 2", "f.x0 > 0.2", "f.id % 3 = 1", "f.town = 'A'", "f.n >= 1 AND f.x1 < 0.9", "f.x0 IS NOT NULL",
-          "f.id < 0", "f.n = 1 AND f.town = 'B'"),
-    "d": ("d.part = 1", "d.z0 > 0", "d.z1 <= 0.5", "d.z0 = 0.5"),
+          "f.id < 0", "f.n = 1 AND f.town = 'B'", "f.n >= 2 AND f.x0 BETWEEN 0.2 AND 0.7"),
+    "d": ("d.part = 1", "d.z0 > 0", "d.z1 <= 0.5", "d.z0 = 0.5", "d.z0 BETWEEN -0.6 AND 0.4"),
     "e": ("e.part <> 2", "e.w0 > -0.5", "e.w1 IS NULL"),
     "g": ("g.part = 0", "g.u0 < 0.3"),
     "h": ("h.part = 0", "h.q1 < 0.3", "h.q0 >= 0"),

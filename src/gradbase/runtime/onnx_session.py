@@ -18,12 +18,15 @@ import torch
 from gradbase.errors import UnsupportedError
 from gradbase.ir.chains import is_assembled
 from gradbase.ir.conversion import ToTensor
+from gradbase.ir.imported import Trees
 from gradbase.ir.node import Node
 from gradbase.ir.shapes import BATCH
 from gradbase.ir.tensor import Const, Param, Tensor
+from gradbase.runtime.constants import constant_value
 from gradbase.runtime.encode import Blobs, constant
 from gradbase.runtime.export.core import EXAMPLE_ROWS, applied
 from gradbase.runtime.export.onnx_file import OPSET, quiet
+from gradbase.runtime.trees import cut_off, fallen
 
 _IR_VERSION = 9
 _tracing = threading.Lock()
@@ -54,6 +57,13 @@ class Network(torch.nn.Module):
             if isinstance(n, Param | Const):
                 self._names[n] = f"constant_{len(self._names)}"
                 self.register_buffer(self._names[n], torch.from_numpy(np.array(constant(n, blobs))))
+        self._trees: dict[Node, tuple[tuple[str, ...], int]] = {}
+        for n in (n for n in order if isinstance(n, Trees)):
+            tables, depth = cut_off(n, _constants(n, blobs))
+            names = tuple(f"trees_{len(self._trees)}_{k}" for k in range(len(tables)))
+            for name, table in zip(names, tables, strict=True):
+                self.register_buffer(name, table)
+            self._trees[n] = (names, depth)
         self._steps = [n for n in order if n not in self._names and not _is_input(n)]
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -61,8 +71,14 @@ class Network(torch.nn.Module):
         values: dict[Node, torch.Tensor] = dict(zip(self.inputs, inputs, strict=True))
         values |= {n: getattr(self, name) for n, name in self._names.items()}
         for step in self._steps:
-            below = [values[c] for c in step.children if isinstance(c, Tensor)]
-            values[step] = applied(step, below, inputs[0].shape[0])
+            rows = inputs[0].shape[0]
+            if isinstance(step, Trees):
+                names, depth = self._trees[step]
+                tables = [getattr(self, name) for name in names]
+                values[step] = fallen(step, values[step.x], tables, depth, rows)
+            else:
+                below = [values[c] for c in step.children if isinstance(c, Tensor)]
+                values[step] = applied(step, below, rows)
         return tuple(values[r] for r in self.roots)
 
     def example(self) -> tuple[torch.Tensor, ...]:
@@ -72,6 +88,10 @@ class Network(torch.nn.Module):
             torch.zeros(s, dtype=getattr(torch, i.dtype))
             for s, i in zip(sizes, self.inputs, strict=True)
         )
+
+
+def _constants(n: Trees, blobs: Blobs | None) -> tuple[torch.Tensor, ...]:
+    return tuple(constant_value(c, blobs) for c in n.children[1:] if isinstance(c, Tensor))
 
 
 def _is_input(n: Tensor) -> bool:
@@ -89,6 +109,7 @@ def _order(roots: Sequence[Tensor]) -> list[Tensor]:
         elif current not in done:
             stack.append((current, True))
             below = [] if _is_input(current) else current.children
+            below = [current.x] if isinstance(current, Trees) else below  # tables are made smaller
             stack.extend((c, False) for c in below if isinstance(c, Tensor) and c not in done)
     return list(done)
 

@@ -16,22 +16,28 @@ Tables = tuple[torch.Tensor, ...]
 
 def trees_operator(node: Trees) -> Callable[[Sequence[torch.Tensor], int], torch.Tensor]:
     """The function of `node`; what its bounds make superfluous is cut off at the first call."""
-    precision = getattr(torch, node.precision)
     cut: list[tuple[Tables, int]] = []
 
     def run(v: Sequence[torch.Tensor], rows: int) -> torch.Tensor:
         if not cut:
             cut.append(cut_off(node, tuple(v[1:])))
-        (roots, feature, limit, left, right, missing_left, value), depth = cut[0]
-        numbers = v[0].to(precision).to(limit.dtype)
-        at = roots.expand(rows, -1)
-        for _ in range(depth):
-            number = numbers.gather(1, feature[at])
-            strayed = number.isnan() & missing_left[at]
-            at = torch.where((number <= limit[at]) | strayed, left[at], right[at])
-        return value[at].sum(dim=1)
+        return fallen(node, v[0], *cut[0], rows)
 
     return run
+
+
+def fallen(
+    node: Trees, x: torch.Tensor, tables: Sequence[torch.Tensor], depth: int, rows: int
+) -> torch.Tensor:
+    """Where rows of `x` end up in trees with these `tables` of at most `depth`, added up."""
+    roots, feature, limit, left, right, missing_left, value = tables
+    numbers = x.to(getattr(torch, node.precision)).to(limit.dtype)
+    at = roots.expand(rows, -1)
+    for _ in range(depth):
+        number = numbers.gather(1, feature[at])
+        strayed = number.isnan() & missing_left[at]
+        at = torch.where((number <= limit[at]) | strayed, left[at], right[at])
+    return value[at].sum(dim=1)
 
 
 def cut_off(node: Trees, tables: Tables) -> tuple[Tables, int]:
