@@ -193,11 +193,11 @@ def _embedding(of: Category, text: str, table: Array) -> Columns:
 
 
 def _trees(n: Trees, x: Columns, blobs: Blobs | None) -> Columns:
-    names: tuple[str, ...] = (
-        "roots", "feature", "limit", "left", "right", "missing_left", "value",
-    )  # fmt: skip
+    names = ("roots", "feature", "limit", "left", "right", "missing_left", "value")
     tables = tuple(constant_value(getattr(n, name), blobs) for name in names)
-    t = dict(zip(names, (table.numpy() for table in cut_off(n, tables)[0]), strict=True))
+    t: dict[str, Array] = dict(
+        zip(names, (table.numpy() for table in cut_off(n, tables)[0]), strict=True)
+    )
     outputs = t["value"].shape[1]
     rounded = (
         x if n.precision == "float64" else tuple(f"CAST(CAST({c} AS REAL) AS DOUBLE)" for c in x)
