@@ -43,9 +43,10 @@ class PredictJoined(Relation):
     """As `Predict`, where parts of the network are looked up in other tables.
 
     ``rows[i]`` is the child's column with the number of a row of ``tables[i]``, whose column
-    ``vectors[i]`` is what is looked up: `table_name` (i) in the model, whose last features are
-    these numbers. `features` are the child's columns for the features before them. Where a number
-    may be `absent` (see `RowNumber`) the first row is what the table's model makes of NULLs.
+    ``vectors[i]`` is what is looked up, predicted by ``parts[i]``: `table_name` (i) in the model,
+    whose last features are these numbers. `features` are the child's columns for the features
+    before them. Where a number may be `absent` (see `RowNumber`) the first row is what the part
+    makes of NULLs.
     """
 
     child: Relation
@@ -54,12 +55,13 @@ class PredictJoined(Relation):
     features: tuple[str, ...]
     rows: tuple[str, ...]
     vectors: tuple[str, ...]
+    parts: tuple[Model, ...]
     methods: tuple[str, ...]
     names: tuple[str, ...]
     batch_rows: int = 0
 
     def __post_init__(self) -> None:
-        assert len(self.tables) == len(self.rows) == len(self.vectors) > 0
+        assert len(self.tables) == len(self.rows) == len(self.vectors) == len(self.parts) > 0
         assert len(self.features) + len(self.rows) == len(self.model.features)
         for name in (*self.features, *self.rows):
             self.child.schema.type_of(name)

@@ -10,8 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gradbase.ir.factored import PredictJoined, RowNumber, table_name
-from gradbase.ir.learning import Predict
-from gradbase.ir.relational import Relation
+from gradbase.ir.learning import Model
 from gradbase.ir.tensor import Param
 from gradbase.runtime.arrow_types import arrow_type
 from gradbase.runtime.columns import kernels, row_numbers
@@ -47,7 +46,7 @@ class Joined:
         for place, (table, name) in enumerate(zip(tables, node.vectors, strict=True)):
             column = table.column(name)
             if self._absent[place]:
-                first = _of_nulls(_prediction(node.tables[place], name), context)
+                first = _of_nulls(node.parts[place], context)
                 column = pa.chunked_array([first.cast(column.type), *column.chunks], column.type)
             found.append(_matrix(column))
         self._nulls = [nulls for _, nulls in found]
@@ -79,19 +78,12 @@ def _may_be_absent(node: PredictJoined, row: str) -> bool:
     return any(t.column == row and t.encoding == RowNumber(absent=True) for t in inputs)
 
 
-def _prediction(table: Relation, name: str) -> Predict:
-    """What gives column `name` of `table`."""
-    while not (isinstance(table, Predict) and name in table.names):
-        (table,) = (c for c in table.children if isinstance(c, Relation))
-    return table
-
-
-def _of_nulls(node: Predict, context: RunContext) -> pa.Array:
-    """What `node` gives for a row of NULLs."""
-    schema = node.child.schema
-    columns = [pa.nulls(1, arrow_type(schema.type_of(f))) for f in node.features]
-    row = pa.RecordBatch.from_arrays(columns, [f.name for f in node.model.features])
-    program = Program(node.model, node.methods, context.blobs)
+def _of_nulls(part: Model, context: RunContext) -> pa.Array:
+    """What `part` says of a row of NULLs."""
+    columns = [pa.nulls(1, arrow_type(f.of)) for f in part.features]
+    row = pa.RecordBatch.from_arrays(columns, [f.name for f in part.features])
+    methods = [o.method for o in part.outputs]
+    program = Program(part, methods, context.blobs)
     (found,) = program.runner([c.type for c in columns])(row)
     return found
 

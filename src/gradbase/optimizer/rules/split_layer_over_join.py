@@ -121,8 +121,8 @@ class _Split:
         kept = columns_of(child, tuple(c for c in child.schema.names if c in needed))
         joined = PredictJoined(
             kept, tables, rest, features,
-            tuple(s.row for s in self.sides), tuple(s.vector for s in self.sides), predict.methods,
-            predict.names,
+            tuple(s.row for s in self.sides), tuple(s.vector for s in self.sides),
+            tuple(self._part(s) for s in self.sides), predict.methods, predict.names,
         )  # fmt: skip
         self._note(joined, rows)
         return joined
