@@ -16,7 +16,7 @@ from gradbase.ir.conversion import (
     Vector,
 )
 from gradbase.ir.derived import Derived
-from gradbase.ir.factored import Looked, Numbered, PredictJoined, RowNumber
+from gradbase.ir.factored import Looked, Numbered, Picked, PredictJoined, RowNumber
 from gradbase.ir.grouping import ByGroup, EvaluateGroups, FitGroups
 from gradbase.ir.imported import Opaque, Text, Trees
 from gradbase.ir.inspection import (
@@ -339,12 +339,14 @@ TENSORS = (
         ("a",),
         ("b",),
         ("t",),
+        (CHURN,),
         ("label",),
         ("p",),
         256,
     ),
+    Picked(Param("dd" * 32, (4, 2)), (3, 0), 0),
     Looked(
-        (ToTensor("n", RowNumber()),),
+        (ToTensor("n", RowNumber(absent=True)),),
         (Param("table 0", (1, 4)),),
         ToTensor("v", Vector(2)),
         Param("dd" * 32, (4, 2)),
