@@ -43,7 +43,7 @@ RANKS = {
 
 # Lines of code and comments a package may have; raise one only with a reason in the commit.
 BUDGETS = {
-    "ir": 5260,  # chains of layers, batches cut anew; one per group; trees, parts that stay whole; wide and deep; the printer and parser of plans are a third of it; models without a label
+    "ir": 5400,  # what is picked of constants, ranges; chains of layers, batches cut anew; one per group; trees, parts that stay whole; wide and deep; the printer and parser of plans are a third of it; models without a label
     "resources": 6150,  # plans of tiles; which worker takes which unit, simulated; what is held in reserve; tiles; lifetimes, the period of a step; swaps; two fifths place storages
     "frontend": 10280,  # networks are recorded without a compiler (230); statements on searches (150); stars with lists for engines without them (140); files as models; options of wide and deep parts, of autoencoders; the words and examples of the reference (650); every place where SQL allows an expression; what options exclude each other; ALTER
     "optimizer": 6700,  # what looks into networks and joins (2,000); tiles
