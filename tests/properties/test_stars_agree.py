@@ -25,6 +25,7 @@ from . import stars
 from .test_plans_agree import RULES
 
 MANY, FEW, EXPORTED = 320, 6, 4
+LEAST_GAP = 1e-3
 FORCED = {
     "dl": {"representation": "dl"},
     "udf": {"representation": "udf"},
@@ -119,7 +120,9 @@ def gap_of(db):
         values = sorted(v for (v,) in found if v is not None and not math.isnan(v))
         middle = values[len(values) // 4 : 3 * len(values) // 4 + 2]
         gaps = [(b - a, (a + b) / 2) for a, b in itertools.pairwise(middle)]
-        return max(gaps, default=(0.0, 0.5))[1]
+        widest, edge = max(gaps, default=(0.0, 0.5))
+        # Values that are all alike: rounding must not decide, so the number is above them.
+        return edge if widest > LEAST_GAP or not values else values[-1] + 1.0
 
     return find
 
