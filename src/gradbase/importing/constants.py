@@ -37,6 +37,7 @@ LEASED_PIECES = 8
 WIDENED = {"float16": "float32", "int8": "int32", "int16": "int32", "uint16": "int32",
            "uint32": "int64"}  # fmt: skip
 """dtypes that plans do not have, and one that holds all their values."""
+_KNOWN = (*DTYPES, *WIDENED, "bfloat16")
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +153,7 @@ class Constants(Mapping[str, Array]):
             Its dtype has no place in a plan.
         """
         assert self.path is not None
-        if weight.dtype not in (*DTYPES, *WIDENED, "bfloat16"):
+        if weight.dtype not in _KNOWN:
             raise UnsupportedError(f"weight `{weight.name}` is of {weight.dtype}")
         return FileWeight(self.path, weight)
 
@@ -162,10 +163,8 @@ class Constants(Mapping[str, Array]):
 
     def tensor(self, load: Load) -> Tensor:
         """What `load` gives, as a node: a `Const` where small, else a `Param`."""
-        if isinstance(load, FileWeight) and self._blobs is not None:
-            weight, page_bytes = load.weight, self._blobs.page_bytes
-            if weight.size > _WHOLE_PIECES * self.piece_bytes or self._in_tiles(weight):
-                return self._stored(self._blobs, load, page_bytes)
+        if isinstance(load, FileWeight) and self._is_large(load.weight):
+            return self._stored(load)
         found = np.ascontiguousarray(load())
         kind = str(found.dtype)
         exact = kind != "int64" or not found.size or int(np.abs(found).max()) < _EXACT_INTEGERS
@@ -179,8 +178,14 @@ class Constants(Mapping[str, Array]):
             self._loads[key] = load
         return Param(key, found.shape, kind)
 
-    def _stored(self, blobs: Blobs, load: FileWeight, page_bytes: int) -> Param:
+    def _is_large(self, weight: Weight) -> bool:
+        large = weight.size > _WHOLE_PIECES * self.piece_bytes or self._in_tiles(weight)
+        return self._blobs is not None and large
+
+    def _stored(self, load: FileWeight) -> Param:
         """A large weight, on its way from the file into the store."""
+        assert self._blobs is not None
+        blobs, page_bytes = self._blobs, self._blobs.page_bytes
         weight, kind = load.weight, plan_dtype(load.weight.dtype)
         made: str | None = None
         if kind == weight.dtype:

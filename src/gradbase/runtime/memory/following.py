@@ -22,6 +22,7 @@ class Follower:
         self.orders = orders
         self.iteration = self.learnt = 0
         self.deviation: str | None = None  # why an iteration left its order; who reads it clears it
+        self.relied = False  # storages were moved as an order says
         self._begin()
 
     def _begin(self) -> None:
@@ -41,9 +42,9 @@ class Follower:
         if known is None or known.signature != signature:
             found = self.orders.find(self._prefix, self.position, signature)
             if found is None and known is not None and self.position >= SURE:
-                self.deviation = f"operator {self.position} was {name} instead of {known.name}"
+                self._left(f"operator {self.position} was {name} instead of {known.name}")
             elif found is None and known is None and self.position == 0 and self.iteration > 1:
-                self.deviation = f"it began with {name} of shapes not seen before"
+                self._left(f"it began with {name} of shapes not seen before")
             self.order = found
         return None if self.order is None else self.order.calls[self.position]
 
@@ -54,7 +55,7 @@ class Follower:
         if self.order is not None:
             known = self.order.calls[self.position]
             if known.made != call.made:
-                self.deviation = (
+                self._left(
                     f"operator {self.position} ({call.name}) made storages of {list(call.made)} "
                     f"bytes instead of {list(known.made)}"
                 )
@@ -88,7 +89,7 @@ class Follower:
         """The iteration ends here, what is `alive` lives on: keep its order if it is a new one."""
         known = self.order
         if known is not None and self.position < len(known.calls):
-            self.deviation = (
+            self._left(
                 f"it ended before operator {self.position} ({known.calls[self.position].name})"
             )
             known = None
@@ -108,6 +109,12 @@ class Follower:
         if self.order is None or name is None:
             return None
         return self.order.next_use(name, self.position)
+
+    def _left(self, why: str) -> None:
+        """Another step may begin as a known one does; that is worth telling only where it was
+        taken for that one."""
+        if self.iteration > 1 or self.relied:
+            self.deviation = why
 
     def _name(self, block: Block, name: Name) -> None:
         block.name = (self.iteration, name)

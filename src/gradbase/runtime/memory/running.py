@@ -220,6 +220,7 @@ class Running(TorchDispatchMode):
         if self._planned is not order:
             self._planned = order
             self._moves = moves_of(order, self.report.limit, lambda: self.pager.tier)
+            self.follower.relied = self.follower.relied or bool(self._moves)
         for move, name in self._moves.get(position, ()):
             block = self.follower.blocks.get(name)
             if block is None:

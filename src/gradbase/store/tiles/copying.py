@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import mmap
 import os
 import threading
@@ -47,7 +48,7 @@ def copy_pages(new: NewFile, path: Path, start: int) -> Origin:
         new.checks[tile] = check_of(data)
         size = min(-(-len(data) // _BLOCK) * _BLOCK, new.page_bytes)
         with new.reported():
-            _write(target, page[:size], tile * new.page_bytes)
+            _put(new, target, page[:size], tile * new.page_bytes)
 
     with path.open("rb", buffering=0) as file, _past_memory(new) as target:
         source = file.fileno()
@@ -83,6 +84,15 @@ def _fill(handle: int, target: memoryview, start: int, path: Path) -> None:
         if not count:
             raise DataError(f"`{path}` has changed while it was imported")
         done += count
+
+
+def _put(new: NewFile, direct: int, data: memoryview, start: int) -> None:
+    try:
+        _write(direct, data, start)
+    except OSError as error:
+        if error.errno != errno.EINVAL or direct == new.handle:
+            raise
+        _write(new.handle, data, start)  # opened, but not written past the memory
 
 
 def _write(handle: int, data: memoryview, start: int) -> None:
