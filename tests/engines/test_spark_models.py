@@ -16,6 +16,9 @@ from gradbase.errors import (
     StoreError,
     UnsupportedError,
 )
+from gradbase.ir.learning import Predict
+from gradbase.ir.node import find
+from gradbase.runtime.executors import mapped_view, predict_batches
 from gradbase.testing.servers import spark
 
 pytestmark = pytest.mark.xdist_group("spark")
@@ -138,6 +141,24 @@ def test_catalog_is_shown_to_spark(db):
     assert trials.fetchall() == [(2,)]
 
 
+def test_a_store_of_objects(tmp_path):
+    """Models are found by another session; what an executor is told of them, done here."""
+    url, query = f"memory://{tmp_path}/models", "SELECT PREDICT(far, *) AS p FROM rows_given"
+    with gb.connect(spark().newSession(), store=url, progress=False) as session:
+        session.register("rows_given", ROWS)
+        session.sql(TRAIN.format(name="far", kind="linear_reg", label="y"))
+    with gb.connect(spark().newSession(), store=url, progress=False) as session:
+        session.register("rows_given", ROWS)
+        expected = predicted(session, "executors", query)["p"]  # memory is seen by no executor
+        assert session.engine.capabilities.writers == 0
+        (node,) = find(session.last_plan.root, Predict)
+        context = session.context()
+        task = mapped_view(node, "", {}, context, [], shared=False).arguments
+        rows = ROWS.select(node.child.schema.names).combine_chunks().to_batches()
+        (made,) = predict_batches(rows, *task)
+        assert made["added0"].to_pylist() == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.slow
 def test_other_sessions_see_models_at_once(db, store):
     """Made here, used there; dropped there, gone here."""
@@ -215,14 +236,31 @@ def test_cancelled(db, representation):
     assert db.sql("SELECT 1").fetchall() == [(1,)]
 
 
+def test_results_that_the_driver_cannot_hold_come_partition_by_partition(db, monkeypatch):
+    """Where Spark gives up on collecting them; other errors stay what they are."""
+    from pyspark.errors import PySparkException
+    from pyspark.sql.classic.dataframe import DataFrame
+
+    said = ["Lost task 0.0: TaskResultLost (result lost from block manager)", "some other error"]
+
+    def collect(_frame):
+        raise PySparkException(said.pop(0))
+
+    monkeypatch.setattr(DataFrame, "_collect_as_arrow", collect)
+    found = db.sql("SELECT id FROM range(0, 1000, 1, 4)").arrow()
+    assert found["id"].to_pylist() == list(range(1000))
+    with pytest.raises(EngineError, match="some other error"):
+        db.sql("SELECT 1").arrow()
+
+
 def test_refusals(db, tmp_path):
     """What cannot be opened, said before anything starts."""
     with pytest.raises(BindError, match="store="):
         gb.connect("local[2]")
     with pytest.raises(BindError, match="keeps models itself"):
         gb.connect(":memory:", store=tmp_path)
-    with pytest.raises(UnsupportedError, match="s3"):
-        gb.connect("local[2]", store="s3://bucket/models")
+    with pytest.raises(UnsupportedError, match="sftp"):
+        gb.connect("local[2]", store="sftp://host/models")
     with pytest.raises(StoreError, match=r"Spark of local\[2\] already"):
         gb.connect("local[3]", store=tmp_path)
     with pytest.raises(EngineError, match="TABLE_OR_VIEW_NOT_FOUND"):

@@ -187,6 +187,8 @@ class Capabilities:
         them too; else files of the engine's folder.
     side_tables : bool
         Whether other processes may ask it for rows that we mark in a table (`SideTables`).
+    objects : str
+        URL below which blobs are objects; '' where they are not.
     writers : int
         Cores with which it writes the rows of a query into files (`engines.base.Copies`); 0: it
         writes none.
@@ -201,6 +203,7 @@ class Capabilities:
     shared: bool = False
     holds_blobs: bool = False
     side_tables: bool = False
+    objects: str = ""
     writers: int = 0
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from gradbase.engines.base import Mapped, View
+from gradbase.engines.objects import Objects, scheme_of
 from gradbase.errors import InternalError
 from gradbase.ir.facts import Settings
 from gradbase.ir.learning import Model, Predict
@@ -30,6 +31,7 @@ from gradbase.runtime.program import Program, tile_rows
 from gradbase.runtime.streams import grouped
 from gradbase.store.blobs import Blobs
 from gradbase.store.folder import Folder
+from gradbase.store.object_pieces import ObjectPieces
 from gradbase.store.pieces import FilePieces
 
 Work = Callable[[pa.RecordBatch, int], pa.RecordBatch]
@@ -37,8 +39,11 @@ Work = Callable[[pa.RecordBatch, int], pa.RecordBatch]
 
 def reachable(context: RunContext) -> bool:
     """Whether executors may read the weights themselves."""
-    capabilities = context.engine.capabilities
-    return "executors" in capabilities.representations and isinstance(context.blobs, Blobs)
+    if "executors" not in context.engine.capabilities.representations:
+        return False
+    pieces = context.blobs.pieces if isinstance(context.blobs, Blobs) else None
+    remote = isinstance(pieces, ObjectPieces) and pieces.objects.is_shared
+    return remote or isinstance(pieces, FilePieces)
 
 
 def mapped_view(
@@ -59,7 +64,7 @@ def mapped_view(
         "methods": node.methods,
         "features": [columns.index(f) for f in node.features],
         "kept": kept,
-        "store": str(context.blobs.folder.root),
+        "store": _address(context.blobs),
         "batch_rows": node.batch_rows,
         "exactness": context.settings.exactness,
     }
@@ -85,8 +90,7 @@ def _prepared(task: str) -> Work:
     model = parse_plan(given["model"])
     if not isinstance(model, Model):
         raise InternalError(f"an executor was asked to predict with {type(model).__name__}")
-    folder = Folder.at(Path(given["store"]))
-    blobs = Blobs(folder, FilePieces(folder), True, lambda _: [])
+    blobs = _opened(given["store"])
     settings = Settings(exactness=given["exactness"])
     context = RunContext(None, blobs, Broker(1, 1 << 62), settings=settings)
     bitwise = settings.exactness == "bitwise"
@@ -106,6 +110,19 @@ def _prepared(task: str) -> Work:
         return pa.RecordBatch.from_pydict(back)
 
     return work
+
+
+def _address(blobs: Blobs) -> str:
+    """Where executors find what `blobs` holds: a path or a URL."""
+    pieces = blobs.pieces
+    return pieces.objects.url if isinstance(pieces, ObjectPieces) else str(blobs.folder.root)
+
+
+def _opened(address: str) -> Blobs:
+    if scheme_of(address):
+        return Blobs(Folder.at(None), ObjectPieces(Objects(address)), True, lambda _: [])
+    folder = Folder.at(Path(address))
+    return Blobs(folder, FilePieces(folder), True, lambda _: [])
 
 
 @functools.cache

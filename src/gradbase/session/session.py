@@ -66,7 +66,7 @@ def connect(
         A DuckDB file (made if missing), ``:memory:``, a folder of Parquet, CSV or JSON files (each,
         and each folder of them, is a table), ``postgresql://…``; ``local[4]``, ``spark://host:7077``.
     store : str or Path, optional
-        Of Spark alone, and needed there: the folder of models, which executors reach too.
+        Of Spark alone: where models lie, a folder or ``s3://…``, which executors reach too.
     read_only : bool
         Predict and look, change nothing; other processes may read at the same time.
     python_modules : sequence of str

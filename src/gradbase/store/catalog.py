@@ -12,9 +12,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gradbase.engines.base import Engine, Transaction, quote_identifier
+from gradbase.engines.objects import Objects
 from gradbase.errors import EngineError, StoreError
 from gradbase.store import tables, upgrade
 from gradbase.store.folder import Folder
+from gradbase.store.object_pieces import ObjectPieces
 from gradbase.store.pieces import FilePieces, Pieces, TablePieces
 from gradbase.store.tables import TABLES, columns, create, types
 
@@ -46,9 +48,12 @@ class Catalog:
         self._known: tuple[int, int | None] = (-1, None)
 
     def pieces(self) -> Pieces:
-        """Where blobs lie: in the folder, or in the database itself."""
-        if self.engine.capabilities.holds_blobs:
+        """Where blobs lie: in the folder, in the database itself, or at a URL."""
+        capabilities = self.engine.capabilities
+        if capabilities.holds_blobs:
             return TablePieces(self.engine, self._database, self.schema)
+        if capabilities.objects:
+            return ObjectPieces(Objects(capabilities.objects))
         return FilePieces(self.folder)
 
     def changes_of_others(self) -> int:

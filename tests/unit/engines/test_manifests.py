@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 import threading
 
 import pytest
 
 pytest.importorskip("pyspark")
 
+from gradbase.engines.objects import Objects
 from gradbase.engines.spark.catalog import ManifestEngine
-from gradbase.engines.spark.manifests import KEPT, KEPT_S
-from gradbase.errors import StoreError, UnsupportedError
+from gradbase.engines.spark.manifests import KEPT, KEPT_S, local_folder
+from gradbase.errors import BindError, StoreError, UnsupportedError
 from gradbase.store import Store
 
 
 @pytest.fixture
-def opened(tmp_path):
+def in_folder(tmp_path):
+    yield from opener(tmp_path / "store")
+
+
+@pytest.fixture(params=["folder", "memory"])
+def opened(request, tmp_path):
+    url = f"memory://{tmp_path}/store"
+    yield from opener(url if request.param == "memory" else tmp_path / "store")
+
+
+def opener(store):
     made = []
 
     def open_one():
-        made.append(ManifestEngine(tmp_path / "store"))
+        made.append(ManifestEngine(store))
         return made[-1]
 
     yield open_one
@@ -96,9 +109,9 @@ def test_many_changes_at_once_lose_nothing(opened):
     assert values(opened()) == [0, *(10 * i + k for i in range(1, 9) for k in range(5))]
 
 
-def test_old_manifests_go(opened, tmp_path):
+def test_old_manifests_go(in_folder, tmp_path):
     """The newest and those of the last hour stay; a session that was far behind goes on."""
-    one, two = opened(), opened()
+    one, two = in_folder(), in_folder()
     change(one, 0)
     assert values(two) == [0]
     folder = tmp_path / "store" / "catalog"
@@ -113,13 +126,25 @@ def test_old_manifests_go(opened, tmp_path):
     assert values(one) == [*range(2 * KEPT + 1), 99]
 
 
-def test_damage_is_told(opened, tmp_path):
+def test_old_objects_go(tmp_path, monkeypatch):
+    """As files do."""
+    monkeypatch.setattr("gradbase.engines.spark.manifests.KEPT_S", -1.0)
+    url = f"memory://{tmp_path}/store"
+    with contextlib.closing(ManifestEngine(url)) as engine:
+        for value in range(KEPT + 3):
+            change(engine, value)
+        assert sorted(Objects(url).names("catalog")) == [
+            f"{n:012d}.manifest" for n in range(4, KEPT + 4)
+        ]
+
+
+def test_damage_is_told(in_folder, tmp_path):
     """Of a manifest that was cut."""
-    change(opened(), 1)
+    change(in_folder(), 1)
     (path,) = (tmp_path / "store" / "catalog").iterdir()
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(StoreError, match="manifest 1"):
-        values(opened())
+        values(in_folder())
 
 
 def test_a_store_over_it(opened):
@@ -134,8 +159,49 @@ def test_a_store_over_it(opened):
     second.close()
 
 
-def test_only_folders(tmp_path):
-    """``file://`` is one; other URLs are refused by name."""
-    ManifestEngine(f"file://{tmp_path}/x").close()
-    with pytest.raises(UnsupportedError, match="gs"):
+def test_models_as_objects(tmp_path):
+    """Blobs are put, read, verified, swept; another store of the URL reads them too."""
+    url = f"memory://{tmp_path}/store"
+    with contextlib.closing(ManifestEngine(url)) as engine:
+        store, other = Store.open(engine), Store.open(engine)
+        small, large = b"some weights", bytes(range(256)) * 20_000
+        hashes = store.blobs.put_many([small, large])
+        assert [bytes(other.blobs.get(h)) for h in hashes] == [small, large]
+        assert store.blobs.put(small) == hashes[0]
+        objects = Objects(url)
+        objects.put(f"blobs/{hashes[0]}", b"other weight")
+        with pytest.raises(StoreError, match=rf"{hashes[0]} in memory://.* is damaged"):
+            other.blobs.get(hashes[0])
+        objects.delete([f"blobs/{hashes[0]}", "blobs/never there"])
+        with pytest.raises(StoreError, match="missing in memory://"):
+            other.blobs.get(hashes[0])
+        store.close()
+        other.close()
+
+
+def test_which_stores_there_are(tmp_path, monkeypatch):
+    """A folder by its path or ``file://``, object stores; others are refused by name."""
+    ManifestEngine(f"file://{tmp_path}/my%20store").close()
+    assert local_folder("FILE://localhost/a%20b").as_posix() == "/a b"
+    with pytest.raises(BindError, match="names the machine `data`") as caught:
+        local_folder("file://data/models")
+    assert "file:///data/models" in caught.value.hint
+    with pytest.raises(UnsupportedError, match="`ftp://` is not offered") as caught:
+        ManifestEngine("ftp://host/x")
+    assert "mount it" in caught.value.hint
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(UnsupportedError, match="needs the package gcsfs") as caught:
         ManifestEngine("gs://bucket/x")
+    assert "pip install gcsfs" in caught.value.hint
+
+
+def test_a_store_that_cannot_be_reached_says_so(tmp_path, monkeypatch):
+    """Whatever the driver raises."""
+    objects = Objects(f"memory://{tmp_path}/store")
+
+    def fail(*_args, **_more):
+        raise TimeoutError("no answer")
+
+    monkeypatch.setattr(type(objects._fs), "cat_file", fail)
+    with pytest.raises(StoreError, match="cannot be reached: TimeoutError: no answer"):
+        objects.read("x")

@@ -14,12 +14,20 @@ import pyarrow as pa
 from gradbase.engines.base import Function, Parameters, View, quote_identifier
 from gradbase.engines.duckdb.engine import DuckDBEngine
 from gradbase.engines.duckdb.transactions import DuckDBTransaction
-from gradbase.engines.spark.manifests import FolderManifests, local_folder, packed, unpacked
+from gradbase.engines.objects import Objects, scheme_of
+from gradbase.engines.spark.manifests import (
+    FOLDER,
+    FolderManifests,
+    Manifests,
+    ObjectManifests,
+    local_folder,
+    packed,
+    unpacked,
+)
 from gradbase.errors import StoreError
 from gradbase.ir.facts import Capabilities
 
 SCHEMA = "gradbase"
-FOLDER = "catalog"
 
 
 class ManifestEngine(DuckDBEngine):
@@ -28,27 +36,34 @@ class ManifestEngine(DuckDBEngine):
     Parameters
     ----------
     store : str or Path
-        Folder of the store.
+        Folder of the store, or its URL.
     read_only : bool
     """
 
     def __init__(self, store: str | Path, *, read_only: bool = False) -> None:
-        root = local_folder(store)
+        self._root: Path | None = None
+        self._url = str(store) if scheme_of(store) else ""
+        if self._url:
+            manifests: Manifests = ObjectManifests(Objects(self._url))
+        else:
+            self._root = local_folder(store)
+            manifests = FolderManifests(self._root / FOLDER)
         super().__init__(None)
-        self.read_only, self._root = read_only, root
-        self._manifests = FolderManifests(root / FOLDER)
+        self.read_only, self._manifests = read_only, manifests
         self._number = 0
         self._turn = threading.RLock()
 
     @property
     def folder(self) -> Path | None:
-        """The store."""
+        """The store, where it is one; files of a store at a URL are temporary."""
         return self._root
 
     @property
     def capabilities(self) -> Capabilities:
-        """Other processes may change the catalog at any time; weights are files."""
-        return dataclasses.replace(super().capabilities, shared=True, embedded=False)
+        """Other processes may change the catalog at any time; weights are files or objects."""
+        return dataclasses.replace(
+            super().capabilities, shared=True, embedded=False, objects=self._url
+        )
 
     @property
     def number(self) -> int:
@@ -103,7 +118,7 @@ class ManifestEngine(DuckDBEngine):
                     content = self._manifests.read(newest)
                 except FileNotFoundError:  # swept meanwhile: there are newer ones
                     continue
-                self._load(unpacked(content, f"manifest {newest} in {self._root / FOLDER}"))
+                self._load(unpacked(content, f"manifest {newest} in {self._manifests.where}"))
                 self._number = newest
                 return
 

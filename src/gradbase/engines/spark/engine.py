@@ -65,7 +65,8 @@ class SparkEngine(EngineBase):
     session : str or pyspark.sql.SparkSession
         A master's URL (``local[2]``, ``spark://host:7077``), or a session that is there.
     store : str or Path
-        Where catalog and weights lie: a folder that this process and the executors reach.
+        Where catalog and weights lie: a folder that this process and the executors reach, or the
+        URL of an object store.
     read_only : bool
         Models cannot be made; what Spark itself may write is Spark's affair.
     """
@@ -80,7 +81,8 @@ class SparkEngine(EngineBase):
         if store is None:
             raise BindError(
                 "Spark keeps no models: store= says where they go",
-                hint="gb.connect('local[2]', store='models'), a folder that executors reach too",
+                hint="gb.connect('local[2]', store='models'), a folder that executors reach too, "
+                "or the URL of an object store",
             )
         self.read_only = read_only
         self._catalog = ManifestEngine(store, read_only=read_only)
@@ -90,7 +92,9 @@ class SparkEngine(EngineBase):
             self.session, self._owned = adopted(session), False
         with translated():
             cores = int(self.session.sparkContext.defaultParallelism)
-        self._capabilities = dataclasses.replace(CAPABILITIES, writers=cores)
+        # Files need a folder that executors and this process see.
+        writers = 0 if self.folder is None else cores
+        self._capabilities = dataclasses.replace(CAPABILITIES, writers=writers)
         self._tag = f"gradbase-{uuid.uuid4().hex}"
         self._numbers = itertools.count(1)
         self._statistics = SparkStatistics(self)
@@ -101,7 +105,7 @@ class SparkEngine(EngineBase):
 
     @property
     def folder(self) -> Path | None:
-        """The store's."""
+        """The store's, where it is one."""
         return self._catalog.folder
 
     @property

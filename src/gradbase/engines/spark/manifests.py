@@ -12,22 +12,29 @@ import re
 import tempfile
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 from blake3 import blake3
 
-from gradbase.errors import StoreError, UnsupportedError
+from gradbase.engines.objects import Objects
+from gradbase.errors import BindError, StoreError
 
 KEPT = 16
 KEPT_S = 3600.0
 """The newest so many stay, and those so many seconds older than the newest: a number is never free
 again while a session may still take it for the next one."""
 _NAME = re.compile(r"(\d{12})\.manifest\Z")
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+FOLDER = "catalog"
 
 
 class Manifests(Protocol):
     """Immutable numbered files."""
+
+    @property
+    def where(self) -> str:
+        """What messages call the place."""
+        ...
 
     def numbers(self) -> list[int]:
         """Those that are there, in order."""
@@ -55,6 +62,11 @@ class FolderManifests:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    @property
+    def where(self) -> str:
+        """The path."""
+        return str(self._folder)
 
     def numbers(self) -> list[int]:
         """Those that are there, in order."""
@@ -105,23 +117,70 @@ class FolderManifests:
         return self._folder / f"{number:012d}.manifest"
 
 
+class ObjectManifests:
+    """Objects below a URL."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    @property
+    def where(self) -> str:
+        """The URL."""
+        return f"{self._objects.url}/{FOLDER}"
+
+    def numbers(self) -> list[int]:
+        """Those that are there, in order."""
+        names = self._objects.names(FOLDER)
+        return sorted(int(found[1]) for found in map(_NAME.match, names) if found)
+
+    def has(self, number: int) -> bool:
+        """Whether one is there."""
+        return self._objects.size(_object(number)) is not None
+
+    def read(self, number: int) -> bytes:
+        """Its content."""
+        return self._objects.read(_object(number))
+
+    def put(self, number: int, content: bytes) -> bool:
+        """The store refuses a second object of the name."""
+        return self._objects.create(_object(number), content)
+
+    def sweep(self) -> None:
+        """Delete what is old, the oldest first."""
+        names = [_object(n) for n in self.numbers()]
+        with contextlib.suppress(FileNotFoundError):  # another session sweeps too
+            for name in names[:-KEPT]:
+                if self._objects.age_s(name) - self._objects.age_s(names[-1]) <= KEPT_S:
+                    return
+                self._objects.delete([name])
+
+
+def _object(number: int) -> str:
+    return f"{FOLDER}/{number:012d}.manifest"
+
+
 def local_folder(store: str | Path) -> Path:
     """The folder that a store's path or ``file://`` URL names.
 
     Raises
     ------
-    UnsupportedError
-        It is a URL of another kind.
+    BindError
+        The URL names another machine.
+
+    Examples
+    --------
+    >>> print(local_folder("file:///data/my%20models"))
+    /data/my models
     """
     text = str(store)
-    if text.startswith("file://"):
-        text = text.removeprefix("file://")
-    elif _URL.match(text):
-        scheme = text.partition("://")[0]
-        raise UnsupportedError(
-            f"a store at `{scheme}://` is not offered: models lie in a folder",
-            hint="mount it (NFS, FUSE), and give the folder that executors see too",
-        )
+    if text.lower().startswith("file:"):
+        parts = urlsplit(text)
+        if parts.netloc not in ("", "localhost"):
+            raise BindError(
+                f"store `{text}` names the machine `{parts.netloc}`, not a folder",
+                hint=f"a folder has three slashes: file:///{parts.netloc}{parts.path}",
+            )
+        text = unquote(parts.path)
     return Path(text).expanduser().absolute()
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterator
 from typing import Any
 
 import pyarrow as pa
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 
 from gradbase.engines.spark.errors import translated
 from gradbase.engines.spark.statistics import estimate
 from gradbase.engines.spark.types import UNREADABLE
 
 BATCH_ROWS = 8192
+_TOO_MANY = re.compile(r"result lost from block manager|maxResultSize")
+"""What Spark says of results that its driver cannot hold at once."""
 AT_ONCE_BYTES = 64 << 20
 """Results expected to be smaller are collected by one job, all partitions side by side."""
 
@@ -55,12 +60,20 @@ def plain_type(of: pa.DataType) -> pa.DataType:
 
 
 def whole(frame: Any) -> pa.Table:
-    """All rows."""
+    """All rows: by one job, as `toArrow`, unless they are too many for Spark's driver."""
     frame = readable(frame)
     schema = arrow_schema(frame)
     with translated():
-        batches = frame._collect_as_arrow()  # noqa: SLF001
-    return pa.Table.from_batches([cast(b, schema) for b in batches], schema)
+        try:
+            found = frame._collect_as_arrow()  # noqa: SLF001
+        except (PySparkException, Py4JError) as error:
+            if not _TOO_MANY.search(str(error)):
+                raise
+            found = list(_by_partition(frame))
+    if not found:
+        return schema.empty_table()
+    table = pa.Table.from_batches(found)  # as a whole: batches are many
+    return pa.Table.from_arrays(_columns(table, schema), schema=schema)
 
 
 def batches(frame: Any, batch_rows: int) -> Generator[pa.RecordBatch]:
@@ -96,8 +109,9 @@ def _by_partition(frame: Any) -> Iterator[pa.RecordBatch]:
 
 def cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """The columns, by their place, under the names and types of `schema`."""
-    columns = [
-        c if c.type == f.type else c.cast(f.type)
-        for c, f in zip(batch.columns, schema, strict=True)
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
+    return pa.RecordBatch.from_arrays(_columns(batch, schema), schema=schema)
+
+
+def _columns(rows: Any, schema: pa.Schema) -> list[Any]:
+    pairs = zip(rows.columns, schema, strict=True)
+    return [c if c.type == f.type else c.cast(f.type) for c, f in pairs]
