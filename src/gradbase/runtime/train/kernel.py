@@ -89,7 +89,8 @@ class Kernel:
     shape : MlpShape
     count : int
     weights, gradients : list of Tensor[count, *block]
-        Views in the order of `shape.blocks`; `backward` overwrites the gradients.
+        Views in the order of `shape.blocks`; `backward` overwrites the gradients, of which a
+        kernel that only predicts needs none.
     kept : list of Tensor[count, 1, hidden], optional
         Which hidden values are a member's own (1), where members pad differently (0).
     memory : dict, optional
@@ -123,8 +124,8 @@ class Kernel:
         self._kept = kept
         self._members = torch.arange(count)[:, None]
         self._memory: dict[str, Tensor] = {} if memory is None else memory
-        last = gradients[start + 2 * self._last if shape.hidden else 0]
-        self._last_turned = last.transpose(1, 2)
+        last = gradients[start + 2 * self._last if shape.hidden else 0] if gradients else None
+        self._last_turned = None if last is None else last.transpose(1, 2)
         self._inputs: list[_Buffer] = []  # of the layers after the first
         self._before: list[tuple[Tensor, Tensor, Tensor | None]] = []  # z, a (whole), mask
         self._buffer = functools.lru_cache(maxsize=256)(self._carve)
