@@ -126,11 +126,15 @@ class Pool:
             if number in self._members:
                 self._members[number].versions[group] = version
 
-    def ask(self, ready: Ready, message: Callable[[Member], bytes]) -> Reply:
+    def ask(
+        self, ready: Ready, message: Callable[[Member], bytes], *, once: bool = False
+    ) -> Reply:
         """Wait for a worker, send it what `message` makes for it, and wait for the answer.
 
         Raises
         ------
+        WorkerLost
+            It died, and is asked only `once`; another one has come in its place.
         TrainingError
             So many workers died over it that it must be the cause.
         GradbaseError
@@ -149,6 +153,8 @@ class Pool:
                 self._check()
                 if died:
                     self._replace(member.number)
+                if once:
+                    raise
         raise TrainingError(
             f"{MOST_ATTEMPTS} workers died while they trained it",
             hint="it may need more memory than there is: a smaller network or batch_size, or fewer "

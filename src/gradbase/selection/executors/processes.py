@@ -17,6 +17,7 @@ from gradbase.selection.executors.base import WorkerLost
 SILENT_S = 60.0
 """A worker that says nothing for so long is given up."""
 START_S = 120.0
+"""The same of one that starts: a busy machine loads torch slowly."""
 BEAT_S = 1.0
 """How often a worker says that it lives."""
 _POLL_S = 0.1
@@ -39,6 +40,7 @@ class ProcessLink:
                 start_new_session=True,
             )
         self._socket.settimeout(_POLL_S)
+        self._patience_s = START_S
 
     @property
     def pid(self) -> int:
@@ -50,6 +52,7 @@ class ProcessLink:
             self._send(memoryview(len(message).to_bytes(8, "little") + message), check)
             while True:
                 size = int.from_bytes(self._receive(8, check), "little")
+                self._patience_s = SILENT_S  # it has started
                 if size:  # else it only says that it lives
                     return self._receive(size, check)
         except OSError as error:
@@ -86,8 +89,8 @@ class ProcessLink:
     def _still(self, heard: float, check: Callable[[], None]) -> None:
         """Whether to wait any longer."""
         check()
-        if time.monotonic() - heard > SILENT_S:
-            raise WorkerLost(f"it said nothing for {SILENT_S:g} s")
+        if time.monotonic() - heard > self._patience_s:
+            raise WorkerLost(f"it said nothing for {self._patience_s:g} s")
 
 
 def started(threads: int, hello: bytes, check: Callable[[], None]) -> tuple[ProcessLink, bytes]:

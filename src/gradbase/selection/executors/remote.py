@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from gradbase.errors import GradbaseError, TrainingError
 from gradbase.ir.printer import print_plan
 from gradbase.resources.units import Ready
 from gradbase.runtime.train.trainer import Evaluation, Ran, Trainer
+from gradbase.selection.executors.base import WorkerLost
 from gradbase.selection.executors.messages import (
     Message,
     by_place,
@@ -167,7 +169,7 @@ class RemoteTrainer:
             team = {"host": host, "port": port, "size": size, "name": f"{self._name}-{self._team}"}
             messages = [{**message, "team": {**team, "rank": rank}} for rank in range(size)]
             with ThreadPoolExecutor(size, "gradbase-team") as threads:
-                replies = list(threads.map(self._answer, messages, [shard] * size, self._lasts))
+                replies = list(threads.map(self._of_member, messages, [shard] * size, self._lasts))
             if not any("left" in reply.message for reply in replies):
                 break
             self._team += 1  # who is left finds the others under another name
@@ -183,18 +185,27 @@ class RemoteTrainer:
         moved = sum(reply.moved_bytes for reply in replies)
         return dataclasses.replace(first, moved_bytes=moved)
 
+    def _of_member(self, message: Message, shard: int, last: int | None) -> Reply:
+        """As `_answer`. Who dies is not asked again: the others meet under another name then."""
+        try:
+            return self._answer(message, shard, last)
+        except WorkerLost as lost:
+            return Reply({"left": str(lost)}, {}, -1, 1, 0, 0.0)
+
     def _answer(self, message: Message, shard: int | None, last: int | None) -> Reply:
         """What a worker says that has everything it needs."""
-        pinned = "team" in message and last is not None
+        once = "team" in message
+        pinned = once and last is not None
         ready = Ready(self._name, shard, self._remaining_s(), last, pinned)
         light = {
             **message, **self._how, "group": self._name, "version": self._version,
             "active": self._members,
         }  # fmt: skip
-        reply = self.pool.ask(ready, lambda worker: self._packed(light, worker))
+        reply = self.pool.ask(ready, lambda worker: self._packed(light, worker), once=once)
         while {"missing", "absent"} & reply.message.keys():  # it kept others instead; or lacks rows
             names = reply.message.get("absent", [])
-            reply = self.pool.ask(ready, lambda _worker, n=names: self._whole(light, n))
+            whole = partial(self._whole, light, names)
+            reply = self.pool.ask(ready, lambda _worker, w=whole: w(), once=once)
         return reply
 
     def _packed(self, light: Message, worker: Member) -> bytes:
