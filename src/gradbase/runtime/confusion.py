@@ -6,7 +6,7 @@ make them of given rows: either way the rest is the same.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,31 @@ def score_counts(logit: torch.Tensor, target: torch.Tensor) -> Scores:
     rows = np.ones(len(target), np.int64)
     positive = target.reshape(-1).numpy().astype(np.int64)
     return _merged(logit.double().reshape(-1).numpy(), rows - positive, positive)
+
+
+def thinned_runs(runs: Callable[[], Iterable[Scores]], most: int = KEPT_SCORES) -> Scores:
+    """As `thinned`, of scores that come some at a time, ascending, again and again."""
+    distinct = rows = half = 0
+    for part in runs():
+        half += int(np.searchsorted(part.logit, 0.0, side="right"))
+        distinct += len(part.logit)
+        rows += int((part.negatives + part.positives).sum())
+    wanted = np.arange(1, most) * (rows / most)
+    kept: list[Scores] = []
+    place = before = negatives = positives = 0
+    for part in runs():
+        upto = before + np.cumsum(part.negatives + part.positives)
+        here = np.searchsorted(upto, wanted[(wanted > before) & (wanted <= upto[-1])])
+        marks = np.array([max(half - 1, 0) - place, distinct - 1 - place])
+        here = np.unique(np.append(here, marks[(marks >= 0) & (marks < len(upto))]))
+        if distinct <= most:
+            here = np.arange(len(upto))
+        sums = negatives + np.cumsum(part.negatives), positives + np.cumsum(part.positives)
+        kept.append(Scores(part.logit[here], sums[0][here], sums[1][here]))
+        place, before = place + len(upto), int(upto[-1])
+        negatives, positives = int(sums[0][-1]), int(sums[1][-1])
+    logit, *ends = (np.concatenate(columns) for columns in zip(*kept, strict=True))
+    return Scores(logit, *(np.diff(e, prepend=0) for e in ends))
 
 
 def joined(parts: Sequence[Scores | Counts]) -> Scores | Counts | None:

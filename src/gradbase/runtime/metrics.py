@@ -78,54 +78,70 @@ def metrics(
     return {n: float(found[n]) for n in names}
 
 
-def metrics_of_each(
-    task: str,
-    outputs: torch.Tensor,
-    target: torch.Tensor,
-    weights: torch.Tensor | None = None,
-    threshold: float = 0.5,
-) -> list[dict[str, float]]:
-    """`metrics` of K models on the same rows; `outputs` Tensor[K, rows, width]."""
-    return [metrics(task, output, target, weights, threshold) for output in outputs]
-
-
 # -- classification ----------------------------------------------------------------------------
 
 
 def _binary(
     logit: torch.Tensor, target: torch.Tensor, w: torch.Tensor, threshold: float
 ) -> dict[str, float]:
-    cells = confusion(logit[:, None], target, w, threshold).reshape(-1).tolist()
-    _, false_positive, false_negative, true_positive = cells
-    precision = _ratio(true_positive, true_positive + false_positive)
-    recall = _ratio(true_positive, true_positive + false_negative)
-    signed = torch.where(target == 1, logit, -logit)
     return {
-        "precision": precision,
-        "recall": recall,
-        "accuracy": _ratio(cells[0] + true_positive, sum(cells)),
-        "f1_score": _ratio(2 * precision * recall, precision + recall),
-        "log_loss": _log_loss(torch.nn.functional.logsigmoid(signed), w),
+        **binary_rates(confusion(logit[:, None], target, w, threshold)),
+        "log_loss": _log_loss(log_likelihood(logit[:, None], target), w),
         "roc_auc": roc_auc(logit, target == 1, w),
     }
 
 
+def binary_rates(cells: torch.Tensor) -> dict[str, float]:
+    """What follows from the `confusion` of two classes."""
+    true_negative, false_positive, false_negative, true_positive = cells.reshape(-1).tolist()
+    precision = _ratio(true_positive, true_positive + false_positive)
+    recall = _ratio(true_positive, true_positive + false_negative)
+    return {
+        "precision": precision,
+        "recall": recall,
+        "accuracy": _ratio(true_negative + true_positive, cells.sum().item()),
+        "f1_score": _ratio(2 * precision * recall, precision + recall),
+    }
+
+
+def log_likelihood(x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Logarithm of the probability of each row's class, not below that of 1e-15.
+
+    Parameters
+    ----------
+    x : Tensor[rows, width] float64
+        Logits, as of `confusion`.
+    """
+    if x.shape[1] == 1:
+        signed = torch.where(target == 1, x[:, 0], -x[:, 0])
+        found = torch.nn.functional.logsigmoid(signed)
+    else:
+        found = torch.log_softmax(x, dim=1).gather(1, target[:, None])[:, 0]
+    return found.clamp(min=math.log(_SMALLEST))
+
+
 def _multiclass(x: torch.Tensor, target: torch.Tensor, w: torch.Tensor) -> dict[str, float]:
-    classes = x.shape[1]
-    cells = confusion(x, target, w)
+    cells, scores = confusion(x, target, w), x.softmax(1)
+    present = torch.nonzero(cells.sum(1))[:, 0].tolist()
+    areas = [roc_auc(scores[:, c], target == c, w) for c in present]
+    return {
+        **class_rates(cells),
+        "log_loss": _log_loss(log_likelihood(x, target), w),
+        "roc_auc": sum(areas) / len(areas),
+    }
+
+
+def class_rates(cells: torch.Tensor) -> dict[str, float]:
+    """What follows from the `confusion` of several classes."""
     hits, of_class, as_class = cells.diagonal(), cells.sum(1), cells.sum(0)
     present = (of_class + as_class) > 0
     precision, recall = _ratios(hits, as_class), _ratios(hits, of_class)
     f1 = _ratios(2 * precision * recall, precision + recall)
-    chosen = torch.log_softmax(x, dim=1).gather(1, target[:, None])[:, 0]
-    areas = [roc_auc(x.softmax(1)[:, c], target == c, w) for c in range(classes) if of_class[c] > 0]
     return {
         "precision": precision[present].mean().item(),
         "recall": recall[present].mean().item(),
         "accuracy": _ratio(hits.sum().item(), cells.sum().item()),
         "f1_score": f1[present].mean().item(),
-        "log_loss": _log_loss(chosen, w),
-        "roc_auc": sum(areas) / len(areas),
     }
 
 
@@ -182,7 +198,7 @@ def above(logit: torch.Tensor, threshold: float) -> torch.Tensor:
 
 
 def _log_loss(log_probability: torch.Tensor, w: torch.Tensor) -> float:
-    return float((-log_probability.clamp(min=math.log(_SMALLEST)) * w).sum() / w.sum())
+    return float((-log_probability * w).sum() / w.sum())
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 
 import numpy as np
 import pytest
@@ -11,7 +10,10 @@ import torch
 from sklearn import metrics as sk
 
 from gradbase.ir.learning import METRICS
-from gradbase.runtime.metrics import metrics, metrics_of_each
+from gradbase.runtime import metrics_in_parts
+from gradbase.runtime.confusion import score_counts, thinned, thinned_runs
+from gradbase.runtime.metrics import metrics
+from gradbase.runtime.train import ranks
 
 random = np.random.default_rng(0)
 
@@ -118,9 +120,36 @@ def test_constant_and_negative_targets_of_regression():
     assert math.isnan(found["mean_squared_log_error"])
 
 
-def test_many_models_at_once_equal_each_alone():
-    outputs, target = torch.randn(3, 50, 1), torch.arange(50) % 2
-    with warnings.catch_warnings():
-        assert metrics_of_each("binary", outputs, target) == [
-            metrics("binary", o, target) for o in outputs
-        ]
+IN_PARTS = {
+    "binary": (torch.randn(900, 1).round(decimals=1), torch.arange(900) % 3 // 2),
+    "one class": (torch.randn(50, 1), torch.ones(50)),
+    "equal scores": (torch.zeros(60, 1), torch.arange(60) % 2),
+    "multiclass": (torch.randn(700, 4), torch.arange(700) % 3),
+    "regression": (torch.rand(801, 1), torch.rand(801)),
+    "negative regression": (torch.randn(300, 1), torch.randn(300)),
+    "reconstruction": (torch.randn(200, 3), torch.randn(200, 3)),
+    "infinite": (torch.full((9, 1), float("inf")), torch.zeros(9)),
+}
+
+
+@pytest.mark.parametrize("case", IN_PARTS)
+def test_metrics_in_parts_are_the_same(monkeypatch, case):
+    monkeypatch.setattr(metrics_in_parts, "_TOGETHER", 40)
+    monkeypatch.setattr(ranks, "FEW", 10)
+    outputs, target = IN_PARTS[case]
+    task = case.split()[-1] if case.split()[-1] in METRICS else "binary"
+
+    def pieces():
+        yield from zip(outputs.split(70), target.split(70), strict=True)
+
+    expected = metrics(task, outputs, target)
+    found = metrics_in_parts.metrics_in_parts(task, pieces)
+    assert found == pytest.approx(expected, rel=1e-12, nan_ok=True)
+    if task == "binary" and case != "infinite":
+        scores = score_counts(outputs, target)
+        for most in (7, 10_000):
+            again = thinned_runs(
+                lambda: metrics_in_parts.runs(lambda: metrics_in_parts.scores_of(pieces, 1)), most
+            )
+            for one, other in zip(thinned(scores, most), again, strict=True):
+                assert np.array_equal(one, other)

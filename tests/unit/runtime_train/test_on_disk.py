@@ -122,7 +122,7 @@ def test_a_rank_is_that_of_sorting(kind):
         found = ranks.of_rank(lambda: iter([words[:4, None], words[4:, None]]), rank)
         assert found[0] == ranks.ascending(ordered_)[rank]
         if kind == "floats":
-            assert ranks.number_of(int(found[0])) == ordered_[rank]
+            assert ranks.numbers_of(found)[0] == ordered_[rank]
 
 
 def test_errors_name_what_is_wrong_as_in_memory():

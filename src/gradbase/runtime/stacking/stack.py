@@ -15,7 +15,8 @@ from gradbase.ir.learning import Fit, PythonNetwork
 from gradbase.runtime.stacking.alike import likeness, rates_of, set_rates
 from gradbase.runtime.stacking.parameters import ModuleBlocks
 from gradbase.runtime.stacking.tensors import Members, Stacked
-from gradbase.runtime.train.data import TrainingData
+from gradbase.runtime.train.data import Batch, TrainingData
+from gradbase.runtime.train.evaluating import outputs_of
 from gradbase.runtime.train.keys import generator
 from gradbase.runtime.train.losses import Loss, RowLoss, RunningLoss
 from gradbase.runtime.train.module import guarded, make_optimizer, memory_of
@@ -195,15 +196,16 @@ class ModuleStack:
     def outputs(self, part: str) -> tuple[Tensor, list[float]]:
         """(outputs [fits, rows, outputs], mean loss of each fit) over a part, in eval mode."""
         self.template.eval()
-        found, labels = list[Tensor](), list[Tensor]()
-        for batch in self.data.evaluation(part, self.dtype):
-            found.append(self._call(batch.x)[:, : len(batch.y)].clone())
-            labels.append(batch.y)
-        z, y = torch.cat(found, 1)[: len(self.fits)], torch.cat(labels)
-        unweighted = Loss(self.data.task, loss=self._loss)
-        total = RunningLoss(unweighted, len(z))
-        total.add(z, y, None)
-        return z, total.mean()
+
+        def forward(batch: Batch) -> Tensor:
+            return self._call(batch.x)[: len(self.fits), : len(batch.y)].clone()
+
+        def mean_losses(z: Tensor, y: Tensor) -> list[float]:
+            total = RunningLoss(Loss(self.data.task, loss=self._loss), len(z))
+            total.add(z, y, None)
+            return total.mean()
+
+        return outputs_of(self.data, part, forward, mean_losses, self.dtype)
 
     # -- members -----------------------------------------------------------------------------------
 

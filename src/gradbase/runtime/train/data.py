@@ -173,10 +173,24 @@ class TrainingData:
         whole = self._cached((part, dtype), rows, dtype)
         yield from whole.split(EVAL_ROWS)
 
-    def labels(self, part: str) -> npt.NDArray[Any]:
-        """What the rows of ``eval`` or ``test`` are judged by, in the order of `evaluation`."""
-        rows = getattr(self.parts, part)
+    def labels(self, part: str, places: range | None = None) -> npt.NDArray[Any]:
+        """What the rows of ``eval`` or ``test`` are judged by, in the order of `evaluation`.
+
+        Only those at `places` in this order, where given.
+        """
+        rows = self._judged(part, places)
         return self.x[rows, :-1] if self.task == "reconstruction" else self.target.y[rows]
+
+    def _judged(self, part: str, places: range | None) -> Any:
+        rows = getattr(self.parts, part)
+        return rows if places is None else rows[places.start : places.stop]
+
+    def room(self, fits: int, rows: int, width: int, dtype: torch.dtype) -> torch.Tensor:
+        """For outputs of many rows: Tensor[fits, rows, width]."""
+        return torch.empty(fits, rows, width, dtype=dtype)
+
+    def release(self) -> None:
+        """Let go of memory that is in a file too."""
 
     def close(self) -> None:
         """Free memory, files and leases."""

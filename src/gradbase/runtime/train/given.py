@@ -72,10 +72,13 @@ def schedules_of(networks: Networks | None) -> Schedules:
 
 
 def own_metric(
-    fit: Fit, outputs: Tensor, target: Tensor, networks: Networks | None
+    fit: Fit, judged: Callable[[], tuple[Tensor, Tensor]], networks: Networks | None
 ) -> dict[str, float]:
-    """A user's own metric of a fit by its name; {} where there is none."""
+    """A user's own metric of a fit by its name; {} where there is none.
+
+    `judged` gives outputs and labels.
+    """
     if not fit.metric or networks is None:
         return {}
     metric = networks.metric(reference_of(fit.metric).removeprefix(OWN_LOSS))
-    return {shown(fit.metric): metric(outputs, target)}
+    return {shown(fit.metric): metric(*judged())}

@@ -16,6 +16,7 @@ from gradbase.ir.learning import Fit, Optimizer, PythonNetwork
 from gradbase.ir.stepping import OWN_LOSS
 from gradbase.runtime.memory.budget import budget
 from gradbase.runtime.train.data import Batch, TrainingData
+from gradbase.runtime.train.evaluating import outputs_of
 from gradbase.runtime.train.keys import derive
 from gradbase.runtime.train.losses import RowLoss, row_losses
 from gradbase.runtime.train.own_draws import OwnDraws, generator_lock
@@ -206,10 +207,13 @@ class ModuleFit:
         """(outputs [1, rows, outputs], mean loss) over a part of the rows, in eval mode."""
         self.module.eval()
         with torch.no_grad():
-            batches: list[Batch] = list(self.data.evaluation(part))
-            z, y = torch.cat([self._call(b.x) for b in batches]), torch.cat([b.y for b in batches])
-            losses = row_losses(self.data.task, z, y, loss=self.loss)
-        return z[None], [float(losses.double().mean())]
+            return outputs_of(
+                self.data, part, lambda b: self._call(b.x)[None],
+                lambda z, y: [float(self._row_losses(z[0], y).double().mean())],
+            )  # fmt: skip
+
+    def _row_losses(self, z: Tensor, y: Tensor) -> Tensor:
+        return row_losses(self.data.task, z, y, loss=self.loss)
 
     def state(self, place: int) -> dict[str, Tensor]:
         """Everything: parameters, buffers, optimiser slots, steps taken.

@@ -10,6 +10,7 @@ from torch import Tensor
 from gradbase.errors import UnsupportedError
 from gradbase.ir.learning import Fit, Mlp
 from gradbase.runtime.train.data import Batch, TrainingData
+from gradbase.runtime.train.evaluating import outputs_of
 from gradbase.runtime.train.losses import row_losses
 from gradbase.runtime.train.networks import MlpShape
 from gradbase.runtime.train.stacked import shapes_of
@@ -53,10 +54,11 @@ class NormalEquation:
     def outputs(self, part: str) -> tuple[Tensor, list[float]]:
         """(outputs [1, rows, 1], mean loss) over a part of the rows."""
         layer = self._layer()
-        pairs = [(b.x @ layer, b.y) for b in self.data.evaluation(part, self.dtype)]
-        z, y = torch.cat([z for z, _ in pairs]), torch.cat([y for _, y in pairs])
-        losses = row_losses("regression", z, y)
-        return z[None], [float(losses.sum(dtype=torch.float64)) / len(y)]
+
+        def mean_losses(z: Tensor, y: Tensor) -> list[float]:
+            return [float(row_losses("regression", z[0], y).sum(dtype=torch.float64)) / len(y)]
+
+        return outputs_of(self.data, part, lambda b: (b.x @ layer)[None], mean_losses, self.dtype)
 
     def state(self, place: int) -> dict[str, Tensor]:
         """The weights, where they are known."""

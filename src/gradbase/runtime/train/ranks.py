@@ -26,10 +26,9 @@ def ascending(values: npt.NDArray[Any]) -> Words:
     return np.where(bits & _SIGN, ~bits, bits | _SIGN)
 
 
-def number_of(word: int) -> float:
-    """The float that `ascending` made this of."""
-    bits = np.array([word], np.uint64)
-    return float(np.where(bits & _SIGN, bits ^ _SIGN, ~bits).view(np.float64)[0])
+def numbers_of(words: Words) -> npt.NDArray[np.float64]:
+    """The floats that `ascending` made these of."""
+    return np.where(words & _SIGN, words ^ _SIGN, ~words).view(np.float64)
 
 
 def of_rank(words: Callable[[], Iterator[Words]], rank: int) -> Words:
@@ -66,5 +65,10 @@ def _like(words: Words, prefix: list[int]) -> Words:
 
 def _digit(words: Words, place: int) -> npt.NDArray[np.int64]:
     column, within = divmod(place, 64 // _DIGIT)
-    shift = np.uint64(64 - _DIGIT * (within + 1))
-    return ((words[:, column] >> shift) & np.uint64((1 << _DIGIT) - 1)).astype(np.int64)
+    return digits(words[:, column], within)
+
+
+def digits(words: Words, place: int) -> npt.NDArray[np.int64]:
+    """Sixteen bits of each of uint64[rows]: the first (`place` 0), the next, …"""
+    shift = np.uint64(64 - _DIGIT * (place + 1))
+    return ((words >> shift) & np.uint64((1 << _DIGIT) - 1)).astype(np.int64)

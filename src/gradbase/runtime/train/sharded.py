@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,7 +34,9 @@ from gradbase.runtime.train.features import Inputs
 from gradbase.runtime.train.identity import Words
 from gradbase.runtime.train.labels import Target
 from gradbase.runtime.train.ordered import Ordered, ordered
+from gradbase.runtime.train.rows import temporary_file
 from gradbase.runtime.train.shard_files import Columns, Layout, fill, mapped, new_file
+from gradbase.runtime.train.spill import MappedFile
 from gradbase.runtime.train.split import Parts, Places, Rows, epoch_order, stretches
 
 FORMAT = 2
@@ -177,6 +180,7 @@ class ShardedData(TrainingData):
     offsets: Rows = field(default_factory=lambda: np.zeros(1, np.int64))
     folder: Path = field(default_factory=Path)
     _orders: OrderedDict[tuple[int, int], Ordered] = field(default_factory=OrderedDict)
+    _rooms: dict[int, MappedFile] = field(default_factory=dict)
 
     def missing(self, parts: Sequence[str]) -> list[str]:
         """Which of these parts are not here; files that came since are taken up."""
@@ -193,13 +197,29 @@ class ShardedData(TrainingData):
                     left.append(name)
         return left
 
-    def labels(self, part: str) -> npt.NDArray[Any]:
-        rows: range = getattr(self.parts, part)
+    def labels(self, part: str, places: range | None = None) -> npt.NDArray[Any]:
+        rows: range = self._judged(part, places)
         if self.task == "reconstruction":
             return self._take("x", rows)[:, :-1]
         return self._take("y", rows)
 
+    def room(self, fits: int, rows: int, width: int, dtype: torch.dtype) -> torch.Tensor:
+        like = torch.empty(0, dtype=dtype).numpy().dtype
+        size_bytes = fits * rows * width * like.itemsize
+        if size_bytes <= self.cache_bytes // 4:
+            return super().room(fits, rows, width, dtype)
+        path = temporary_file(self._scratch, ".rows", size_bytes)
+        file = self._rooms[threading.get_ident()] = MappedFile(path, writable=True)
+        path.unlink()
+        return torch.from_numpy(file.array(like, (fits, rows, width)))
+
+    def release(self) -> None:
+        file = self._rooms.get(threading.get_ident())
+        if file is not None:
+            file.release()
+
     def close(self) -> None:
+        self._rooms.clear()
         with self._lock:
             self._orders.clear()
         super().close()
@@ -222,16 +242,20 @@ class ShardedData(TrainingData):
             found = self._orders.get((epoch, shard))
             if found is None:
                 started = time.perf_counter()
-                is_own = os.access(self.folder, os.W_OK)
-                folder = self.folder if is_own else Path(tempfile.gettempdir())
                 file = self._file_of(self.shards[shard])
                 part_bytes = max(_LEAST_PART, self.cache_bytes // 4)
-                found = ordered(file, self.seed, epoch, folder, part_bytes)
+                found = ordered(file, self.seed, epoch, self._scratch, part_bytes)
                 self._orders[epoch, shard] = found
                 if len(self._orders) > len(self.shards):
                     self._orders.popitem(last=False)
                 self.read_s += time.perf_counter() - started
             return found
+
+    @property
+    def _scratch(self) -> Path:
+        """Where files for the time of a training go."""
+        is_own = os.access(self.folder, os.W_OK)
+        return self.folder if is_own else Path(tempfile.gettempdir())
 
     def _gather(self, rows: Places, dtype: torch.dtype) -> Batch:
         return self._batch(partial(self._read_into, rows), len(rows), dtype)

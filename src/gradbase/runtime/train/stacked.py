@@ -15,6 +15,7 @@ from torch import Tensor
 from gradbase.ir.learning import Fit, Mlp
 from gradbase.ir.networks import Autoencoder, WideDeep, optimizers_of
 from gradbase.runtime.train.data import Batch, TrainingData
+from gradbase.runtime.train.evaluating import outputs_of
 from gradbase.runtime.train.keys import generator
 from gradbase.runtime.train.losses import Loss, RowLoss, RunningLoss, row_losses
 from gradbase.runtime.train.networks import ALIGNED, MlpShape, initial
@@ -194,15 +195,15 @@ class Stack:
 
     def outputs(self, part: str) -> tuple[Tensor, list[float]]:
         """(outputs [fits, rows, outputs], mean loss of each fit) over a part of the rows."""
-        found: list[Tensor] = []
-        labels: list[Tensor] = []
-        for batch in self.data.evaluation(part, self.dtype):
-            z = self._forward(batch)
-            found.append(z[:, : len(batch.y)].clone())
-            labels.append(batch.y)
-        z, y = torch.cat(found, 1)[: len(self.fits)], torch.cat(labels)
-        losses = (row_losses(self.data.task, each, y, loss=self._loss) for each in z)
-        return z, [float(each.sum(dtype=torch.float64)) / len(y) for each in losses]
+
+        def forward(batch: Batch) -> Tensor:
+            return self._forward(batch)[: len(self.fits), : len(batch.y)].clone()
+
+        def mean_losses(z: Tensor, y: Tensor) -> list[float]:
+            losses = (row_losses(self.data.task, each, y, loss=self._loss) for each in z)
+            return [float(each.sum(dtype=torch.float64)) / len(y) for each in losses]
+
+        return outputs_of(self.data, part, forward, mean_losses, self.dtype)
 
     # -- members -----------------------------------------------------------------------------------
 

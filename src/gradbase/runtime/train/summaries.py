@@ -12,7 +12,7 @@ import pyarrow as pa
 from gradbase.ir.types import SqlType
 from gradbase.runtime.columns import numbers
 from gradbase.runtime.encode import one_level
-from gradbase.runtime.train.ranks import FEW, ascending, number_of, of_rank
+from gradbase.runtime.train.ranks import FEW, ascending, numbers_of, of_rank
 from gradbase.runtime.train.rows import Blocks
 from gradbase.runtime.train.statistics import Floats, Moments, Values, count_texts, moments
 from gradbase.store.records import FeatureRecord
@@ -86,4 +86,4 @@ def _at(values: Values, count: int, rank: int) -> float:
     """The value at place `rank` of all in ascending order."""
     if count <= FEW:
         return float(np.partition(np.concatenate(list(values())), rank)[rank])
-    return number_of(int(of_rank(lambda: (ascending(v)[:, None] for v in values()), rank)[0]))
+    return float(numbers_of(of_rank(lambda: (ascending(v)[:, None] for v in values()), rank))[0])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,11 +24,11 @@ from gradbase.ir.conversion import ToTable
 from gradbase.ir.learning import Fit, FusedFit, Mlp
 from gradbase.ir.networks import Autoencoder
 from gradbase.ir.tensor import Tensor as Node
-from gradbase.runtime.confusion import Counts, class_counts, score_counts, thinned
-from gradbase.runtime.metrics import metrics_of_each
+from gradbase.runtime.confusion import Counts
 from gradbase.runtime.stacking.stack import ModuleStack
 from gradbase.runtime.train.by_reference import by_reference
 from gradbase.runtime.train.data import TrainingData
+from gradbase.runtime.train.evaluating import counts_of, judged, metrics_of
 from gradbase.runtime.train.finish import (
     Params,
     added,
@@ -198,11 +199,11 @@ class Trainer:
         members = list(self._members)
         found = self._run(losses, f"evaluation on the {part} rows")
         if found:
-            kept = outputs[0][[members.index(m) for m in found]]
+            kept = {m: outputs[0][members.index(m)] for m in found}
             if part != "test":
-                self._measured = (part, dict(zip(found, kept, strict=True)))
+                self._measured = (part, kept)
             with torch.no_grad(), torch_threads(self.threads):
-                measured = self._metrics(part, kept, list(found))
+                measured = self._metrics(part, kept)
             for member, values in measured.items():
                 results[member] = (found[member] * self._unit, values)
         return results
@@ -219,10 +220,7 @@ class Trainer:
         part, outputs = self._measured
         if self.data.task not in ("binary", "multiclass") or member not in outputs:
             return None
-        target = torch.from_numpy(self.data.labels(part))
-        if self.data.task == "binary":
-            return thinned(score_counts(outputs[member], target))
-        return class_counts(outputs[member], target)
+        return counts_of(self.data, part, outputs[member])
 
     def state(self, member: int) -> dict[str, Tensor]:
         """Everything that the rest of a fit's training depends on."""
@@ -327,23 +325,17 @@ class Trainer:
             return 1.0
         return unit_of(self.fits[0].loss, self.data.target.scale)
 
-    def _metrics(
-        self, part: str, outputs: Tensor, members: Sequence[int]
-    ) -> dict[int, dict[str, float]]:
+    def _metrics(self, part: str, outputs: dict[int, Tensor]) -> dict[int, dict[str, float]]:
         """By member; one whose own metric raises has failed."""
-        y: Any = self.data.labels(part)
-        target = self.data.target
-        if self.data.task == "regression":
-            outputs = outputs.double() * target.scale + target.mean
-            y = y * target.scale + target.mean
-        target = torch.from_numpy(y)
-        found = dict(zip(members, metrics_of_each(self.data.task, outputs, target), strict=True))
-        for member, z in zip(members, outputs, strict=True):
+        found: dict[int, dict[str, float]] = {}
+        for member, z in outputs.items():
+            own = partial(judged, self.data, part, z)
             try:
-                found[member] |= own_metric(self.fits[member], z, target, self._networks)
+                found[member] = metrics_of(self.data, part, z)
+                found[member] |= own_metric(self.fits[member], own, self._networks)
             except GradbaseError as error:
                 self._fail({member: error})
-                del found[member]
+                found.pop(member, None)
         return found
 
 
