@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradbase.runtime.train.identity import keyed, leading
-from gradbase.runtime.train.rows import temporary_file
-from gradbase.runtime.train.shard_files import Columns, Layout, fill, new_file, record_of
+from gradbase.runtime.train.shard_files import Columns, Layout, fill, plain_file, record_of
 from gradbase.runtime.train.spill import Buckets, bits_for
 from gradbase.runtime.train.split import stretches
 
@@ -66,10 +65,7 @@ def ordered(shard: Columns, seed: int, epoch: int, folder: Path, part_bytes: int
             )
         dealt.add(leading(records[_KEY], bits), records)
         shard.file.release()
-    path = temporary_file(folder, ".rows")
-    made = new_file(path, layout, len(ids))
-    path.unlink()
-    assert made is not None
+    made = plain_file(folder, layout, len(ids))
     start = 0
     for number in range(dealt.count):
         records = dealt.take(number)

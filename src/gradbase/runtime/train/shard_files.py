@@ -10,7 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from gradbase.runtime.train.rows import temporary_file
 from gradbase.runtime.train.spill import MappedFile
+
+_ALIGNED = 64
 
 
 class Layout(NamedTuple):
@@ -46,6 +49,22 @@ def new_file(path: Path, layout: Mapping[str, Layout], rows: int) -> Columns | N
     with pa.ipc.new_file(str(path), batch.schema) as file:
         file.write_batch(batch)
     return mapped(path, layout, rows, writable=True) if rows else None
+
+
+def plain_file(folder: Path, layout: Mapping[str, Layout], rows: int) -> Columns:
+    """The same columns in a file of this process alone, which has no name and is no Arrow file."""
+    sizes = {n: rows * np.dtype(c.dtype).itemsize * max(c.width, 1) for n, c in layout.items()}
+    path = temporary_file(
+        folder, ".rows", sum(-(-size // _ALIGNED) * _ALIGNED for size in sizes.values())
+    )
+    found = Columns(MappedFile(path, writable=True), {}, {})
+    path.unlink()
+    at = 0
+    for name, (dtype, width) in layout.items():
+        found.offsets[name] = at
+        found.arrays[name] = found.file.array(dtype, (rows, width) if width else (rows,), at)
+        at += -(-sizes[name] // _ALIGNED) * _ALIGNED
+    return found
 
 
 def fill(made: Columns | None, columns: Mapping[str, npt.NDArray[Any]], start: int) -> None:
