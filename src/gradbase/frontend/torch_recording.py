@@ -56,12 +56,15 @@ def _no(*_: object) -> NoReturn:
     raise _CannotRecordError
 
 
+_REFUSES: Any = _no
+
+
 class _Rows(int):
     """A size that may be of the batch: it can be passed on and multiplied, not looked at."""
 
-    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _no
-    __add__ = __radd__ = __sub__ = __rsub__ = __floordiv__ = __mod__ = __truediv__ = _no
-    __bool__ = __float__ = __neg__ = _no
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _REFUSES
+    __add__ = __radd__ = __sub__ = __rsub__ = __floordiv__ = __mod__ = __truediv__ = _REFUSES
+    __bool__ = __float__ = __neg__ = _REFUSES
     __hash__ = int.__hash__
 
     def __mul__(self, other: Any) -> _Rows:
@@ -111,7 +114,7 @@ class _Recorder(TorchDispatchMode):
     ) -> Any:
         name, named = str(func).removeprefix("aten."), kwargs or {}
         aten: Any = torch.ops.aten
-        if name in _ABSENT and args[2:] in ((), (False,)) and not named and len(args) > 2:
+        if name in _ABSENT and list(args[2:]) == [False] and not named:
             return args[0]
         if name == "batch_norm.default" and not args[5]:
             with self:
