@@ -3,8 +3,10 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-# A process of tests per core; few enough for the memory of a small machine.
-PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadgroup
+# Three processes of tests for two cores, as many wait for servers and workers; few enough for the
+# memory of a small machine.
+PROCESSES = $(shell $(PYTHON) -c 'import os; print(min(8, os.cpu_count() * 3 // 2))')
+PARALLEL = --numprocesses $(PROCESSES) --dist loadgroup
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test test-all check fmt golden images reference bench clean

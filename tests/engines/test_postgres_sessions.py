@@ -23,6 +23,7 @@ from gradbase.errors import (
     UnsupportedError,
 )
 from gradbase.ir.printer import print_plan
+from gradbase.selection import waiting
 from gradbase.testing.servers import postgres_programs, postgres_url
 
 ROWS = (
@@ -360,6 +361,7 @@ def test_killed_in_the_commit_of_a_model(url, model, monkeypatch):
         plain(self, table, rows)
 
     monkeypatch.setattr(PostgresTransaction, "insert", killed)
+    monkeypatch.setattr(waiting, "_MOST_LOSSES", 2)  # every commit is
     with pytest.raises(GradbaseError):
         model.sql(TRAIN.format(name="lost"))
     monkeypatch.undo()

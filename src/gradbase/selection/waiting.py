@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gradbase.selection")
 
+_MOST_LOSSES = 8
+"""Of one statement's: what loses the connection again and again, a commit say, has another cause."""
 _FIRST_S, _LONGEST_S = 0.5, 10.0
 """Between two looks whether the server is back: twice as long after each."""
 
@@ -59,15 +61,19 @@ def persistently(
     Raises
     ------
     ConnectionLostError
-        The server was not back after `Settings.reconnect_timeout_s`.
+        The server was not back after `Settings.reconnect_timeout_s`, or was lost too often.
     CancelledError
         Cancelled while it waited.
     """
     attempt = _begun(begin, store, interrupted)
+    losses = 0
     while True:
         try:
             return attempt.run()
         except ConnectionLostError as error:
+            losses += 1
+            if losses == _MOST_LOSSES:
+                raise
             _await_engine(name, context, error)
         run_id = attempt.journal.run_id
         version = store.runs.committed(run_id)

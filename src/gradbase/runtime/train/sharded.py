@@ -136,7 +136,8 @@ def _write(path: Path, layout: dict[str, Layout], data: TrainingData, rows: Plac
     made = new_file(path, layout, len(rows))
     for start in range(0, len(rows), _CHUNK_ROWS):
         here = rows[start : start + _CHUNK_ROWS]
-        columns = {name: array[here] for name, array in of.items() if array is not None}
+        there = {n: array for n, array in of.items() if n in layout and array is not None}
+        columns = {name: array[here] for name, array in there.items()}
         fill(made, columns, start)
 
 
