@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("gradbase.selection")
 
 _MOST_LOSSES = 8
-"""Of one statement's: what loses the connection again and again, a commit say, has another cause."""
+"""Of one statement: what loses its server again and again, in its commit say, has another cause."""
 _FIRST_S, _LONGEST_S = 0.5, 10.0
 """Between two looks whether the server is back: twice as long after each."""
 
